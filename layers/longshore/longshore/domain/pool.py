@@ -1,0 +1,189 @@
+"""A pool: its settings, its counters, its tickets and its launches."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar
+
+from longshore.domain import keys
+from longshore.domain.keys import Key
+from longshore.domain.requests import RunType
+from longshore.domain.run import Run
+
+MAX_TASKS_PER_CALL = 10
+
+
+class PoolKind(StrEnum):
+    """`private`: workers connect by themselves. `fargate`: Longshore starts them."""
+
+    PRIVATE = "private"
+    FARGATE = "fargate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """Every default that a pool may set."""
+
+    log_timeout: timedelta = timedelta(minutes=7)
+    run_timeout: timedelta = timedelta(minutes=70)
+    max_log_timeout: timedelta = timedelta(hours=2)
+    max_run_timeout: timedelta = timedelta(hours=24)
+    accept_timeout: timedelta = timedelta(seconds=15)
+    prepare_timeout: timedelta = timedelta(minutes=10)
+    lease: timedelta = timedelta(minutes=3)
+    stop_grace: timedelta = timedelta(seconds=20)
+    lost_slack: timedelta = timedelta(minutes=1)
+    backstop_slack: timedelta = timedelta(minutes=4)
+    warning: timedelta = timedelta(seconds=60)
+    grant_life: timedelta = timedelta(minutes=30)
+    idle_timeout: timedelta = timedelta(minutes=5)
+    start_timeout: timedelta = timedelta(minutes=5)
+    losses: int = 3
+    offers: int = 10
+    max_workers: int = 10
+    runs_per_worker: int = 1
+    log_cap_bytes: int = 1 << 30
+
+    @property
+    def lost_after(self) -> timedelta:
+        """How long a worker must be silent everywhere before it is called lost."""
+        return self.lease + self.stop_grace + self.lost_slack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """A set of workers with one certificate, limits and settings."""
+
+    id: str
+    name: str
+    kind_of: PoolKind
+    version: int = 1
+    generation: int = 1
+    settings: PoolSettings = field(default_factory=PoolSettings)
+    certificate_id: str
+    certificate_arn: str
+    certificate_expires_at: datetime | None = None
+    task_definition: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    kind: ClassVar[str] = "pool"
+
+    @property
+    def key(self) -> Key:
+        return keys.pool(self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolEntry:
+    """A pool in the directory of all pools."""
+
+    pool_id: str
+    name: str
+    version: int = 1
+
+    kind: ClassVar[str] = "pool_entry"
+
+    @property
+    def key(self) -> Key:
+        return keys.pool_entry(self.pool_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolName:
+    """Keeps a pool's name unique."""
+
+    name: str
+    pool_id: str
+    version: int = 1
+
+    kind: ClassVar[str] = "pool_name"
+
+    @property
+    def key(self) -> Key:
+        return keys.pool_name(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """What limits count. A counter moves only in the transaction of the state that it counts."""
+
+    pool_id: str
+    workers_reserved: int = 0
+    version: int = 1
+
+    kind: ClassVar[str] = "counters"
+
+    @property
+    def key(self) -> Key:
+        return keys.counters(self.pool_id)
+
+    def reserved(self, tasks: int) -> "Counters":
+        """With so many tasks more (or, negative, fewer)."""
+        return replace(self, workers_reserved=max(0, self.workers_reserved + tasks), version=self.version + 1)
+
+
+RANK = {RunType.TRACKED: 2, RunType.DESTROY: 2, RunType.TASK: 2, RunType.PROPOSED: 3, RunType.DRIFT: 4}
+"""The class of each type in the queue; 1 is kept for runs that a user prioritized."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """Present exactly while its run is READY."""
+
+    pool_id: str
+    rank: int
+    accepted_at: datetime
+    run_id: str
+    version: int = 1
+
+    kind: ClassVar[str] = "ticket"
+
+    @property
+    def key(self) -> Key:
+        return keys.ticket(self.pool_id, self.rank, self.accepted_at, self.run_id)
+
+
+def ticket_for(run: Run) -> Ticket:
+    """The queue entry of a READY run."""
+    return Ticket(pool_id=run.pool_id, rank=RANK[run.type], accepted_at=run.accepted_at, run_id=run.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A RunTask call: reserved first, then made, then followed until its last task has stopped.
+
+    `count` tasks are reserved. `tasks` are ARNs that ECS named; `joined` and `stopped` are task ids, each at most
+    once, so that a doubled or early event counts once. `attempt` numbers the tries of the call.
+    """
+
+    id: str
+    pool_id: str
+    count: int
+    task_definition: str
+    attempt: int = 1
+    version: int = 1
+    created_at: datetime
+    tasks: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    answered: bool = False
+    note: str | None = None
+    due_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    kind: ClassVar[str] = "launch"
+
+    @property
+    def key(self) -> Key:
+        return keys.launch(self.pool_id, self.id)
+
+    @property
+    def token(self) -> str:
+        """The clientToken: the same for a repeated try, another for the next."""
+        return f"{self.id}.{self.attempt}"
+
+    @property
+    def starting(self) -> int:
+        """Tasks on their way that no worker has joined for yet."""
+        return max(0, self.count - len({*self.joined, *self.stopped}))

@@ -1,0 +1,164 @@
+"""A worker: one logical slot that processes one run at a time, and the marker that offers it."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar
+
+from longshore.domain import keys
+from longshore.domain.keys import Key
+
+
+class WorkerState(StrEnum):
+    """Where a worker stands in the table.
+
+    IDLE: may be given a run, and has a marker. BUSY: holds a run. ASKED: did not answer, or lost its connection;
+    gets nothing until it registers again. LEAVING: takes no more runs, its task is being stopped. GONE: no more.
+    """
+
+    IDLE = "IDLE"
+    BUSY = "BUSY"
+    ASKED = "ASKED"
+    LEAVING = "LEAVING"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """State of a worker; under 1 KB, and carried whole by its marker, so that a claim needs no read of it."""
+
+    id: str
+    pool_id: str
+    state: WorkerState
+    version: int = 1
+    session: str
+    generation: int = 1
+    run: str | None = None
+    attempt: int | None = None
+    marker: str | None = None
+    log_limit: timedelta | None = None
+    run_limit: timedelta | None = None
+    launch: str | None = None
+    task_arn: str | None = None
+    runs_done: int = 0
+    created_at: datetime
+    idle_since: datetime | None = None
+    busy_since: datetime | None = None
+    seen_at: datetime
+    disconnected_at: datetime | None = None
+    note: str | None = None
+    due_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    kind: ClassVar[str] = "worker"
+
+    @property
+    def key(self) -> Key:
+        return keys.worker(self.pool_id, self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marker:
+    """Present exactly while its worker is IDLE; `random` is fresh each time, so it names one idle period."""
+
+    random: str
+    worker: Worker
+    version: int = 1
+
+    kind: ClassVar[str] = "marker"
+
+    @property
+    def key(self) -> Key:
+        return keys.marker(self.worker.pool_id, self.random, self.worker.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """What the agent said of itself when it registered."""
+
+    pool_id: str
+    worker_id: str
+    agent_version: str = ""
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    version: int = 1
+    expires_at: datetime | None = None
+
+    kind: ClassVar[str] = "agent"
+
+    @property
+    def key(self) -> Key:
+        return keys.agent(self.pool_id, self.worker_id)
+
+
+def occupied(worker: Worker, run_id: str, attempt: int, at: datetime) -> Worker:
+    """BUSY with an attempt."""
+    return replace(
+        worker,
+        state=WorkerState.BUSY,
+        version=worker.version + 1,
+        run=run_id,
+        attempt=attempt,
+        marker=None,
+        busy_since=at,
+        idle_since=None,
+    )
+
+
+def freed(worker: Worker, random: str, at: datetime, *, done: int = 0) -> tuple[Worker, Marker]:
+    """IDLE again, with the marker to be written beside it. `done` runs are added to its count."""
+    idle = replace(
+        worker,
+        state=WorkerState.IDLE,
+        version=worker.version + 1,
+        run=None,
+        attempt=None,
+        marker=random,
+        runs_done=worker.runs_done + done,
+        idle_since=at,
+        busy_since=None,
+        seen_at=at,
+        disconnected_at=None,
+        note=None,
+        due_at=None,
+    )
+    return idle, Marker(random=random, worker=idle)
+
+
+def _without_run(worker: Worker, state: WorkerState, note: str, due_at: datetime | None) -> Worker:
+    return replace(
+        worker,
+        state=state,
+        version=worker.version + 1,
+        run=None,
+        attempt=None,
+        marker=None,
+        idle_since=None,
+        busy_since=None,
+        note=note,
+        due_at=due_at,
+    )
+
+
+def asked(worker: Worker, note: str, due_at: datetime) -> Worker:
+    """Kept out until it registers again; gone if it has not by `due_at`."""
+    return _without_run(worker, WorkerState.ASKED, note, due_at)
+
+
+def leaving(worker: Worker, note: str, *, done: int = 0) -> Worker:
+    """Takes no more runs."""
+    return replace(_without_run(worker, WorkerState.LEAVING, note, None), runs_done=worker.runs_done + done)
+
+
+def gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
+    """No more; kept for a while so that people see why it went."""
+    return replace(_without_run(worker, WorkerState.GONE, note, None), expires_at=expires_at)
+
+
+def disconnected(worker: Worker, at: datetime, due_at: datetime) -> Worker:
+    """A worker that still holds its run, but whose connection the broker lost."""
+    return replace(worker, version=worker.version + 1, disconnected_at=at, due_at=due_at)
+
+
+def reconnected(worker: Worker, at: datetime) -> Worker:
+    """Answered again, under the same session, with the run it held."""
+    return replace(worker, version=worker.version + 1, disconnected_at=None, due_at=None, seen_at=at, note=None)

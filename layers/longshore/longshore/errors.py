@@ -1,0 +1,57 @@
+"""The errors of Longshore: one base, one class for each thing that a caller can act on.
+
+LongshoreError
+├── Refused        the input is wrong; repeating it will not help
+├── NotFound       what was named does not exist
+├── Lost           a conditional write found another state than it expected: read again and decide anew
+├── Busy           contention that outlived the retries: let the message come again
+└── Unavailable    a service did not answer or refused for now: try later
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longshore.domain.keys import Key
+
+
+class LongshoreError(Exception):
+    """Base of all errors that Longshore raises on purpose."""
+
+
+class Refused(LongshoreError):
+    """Wrong input: names the field, what was found, and what is allowed."""
+
+    def __init__(self, field: str, found: object, allowed: str) -> None:
+        shown = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
+        super().__init__(f"{field}: found {shown}; {allowed}")
+        self.field = field
+
+
+class NotFound(LongshoreError):
+    """`what` (a pool, a run, a worker) named `name` does not exist."""
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(f"no {what} {name!r}")
+        self.what = what
+        self.name = name
+
+
+class Lost(LongshoreError):
+    """A commit changed nothing, because the items at `keys` were not as it expected."""
+
+    def __init__(self, keys: Collection["Key"]) -> None:
+        super().__init__(f"lost at {', '.join(f'{key.pk}/{key.sk}' for key in keys)}")
+        self.keys = frozenset(keys)
+
+
+class Busy(LongshoreError):
+    """Others are writing the same items; nothing was changed, and the same commit may succeed later."""
+
+
+class Unavailable(LongshoreError):
+    """A cloud service failed or throttled; `service` names it."""
+
+    def __init__(self, service: str, detail: str) -> None:
+        super().__init__(f"{service}: {detail}")
+        self.service = service

@@ -1,0 +1,296 @@
+"""What the use cases need from outside, as small Protocols; `adapters` fulfil them.
+
+All adapters raise the errors of `longshore.errors` only.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import IO, Protocol
+
+from longshore.domain.keys import Key
+from longshore.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Ticket
+from longshore.domain.requests import Reply
+from longshore.domain.run import Run, Spec
+from longshore.domain.worker import Agent, Marker, Worker
+
+type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Ticket | Worker
+"""Everything that lies in the table. Each record knows its `key` and its `version`."""
+
+MAX_CLAIMS = 20
+MAX_ACTIONS = 90
+
+
+@dataclass(frozen=True)
+class Create:
+    """Write a record that must not exist yet."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Write a record over the one before it: the stored version must be `record.version - 1`."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove a record that must still stand at this version."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Require:
+    """Write nothing, but insist that the record still stands at this version."""
+
+    record: Record
+
+
+type Write = Create | Replace | Delete | Require
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A page of runs, newest first, and the cursor of the next page."""
+
+    runs: tuple[Run, ...]
+    cursor: str | None = None
+
+
+class Store(Protocol):
+    """The table. Reads are consistent except `overdue` and `runs_of` (they go by an index) and say no more than was
+    true at some moment; only a commit decides."""
+
+    def commit(self, *writes: Write) -> None:
+        """Make all writes, or none.
+
+        Raises Lost, with the keys that were not as expected, when a condition failed; Busy when others were writing
+        the same items and retries did not help; Unavailable when the table did not answer. A commit that was made
+        although its answer was lost counts as made.
+        """
+        ...
+
+    def pool(self, pool_id: str) -> Pool | None: ...
+
+    def pool_named(self, name: str) -> str | None:
+        """The id of the pool of that name."""
+        ...
+
+    def pools(self) -> list[PoolEntry]:
+        """The directory, by id."""
+        ...
+
+    def counters(self, pool_id: str) -> Counters | None: ...
+
+    def run(self, run_id: str) -> Run | None: ...
+
+    def run_and_spec(self, run_id: str) -> tuple[Run, Spec] | None:
+        """Both items of a run, in one read."""
+        ...
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, Run]:
+        """Those of the runs that exist."""
+        ...
+
+    def worker(self, pool_id: str, worker_id: str) -> Worker | None: ...
+
+    def workers(self, pool_id: str) -> list[Worker]: ...
+
+    def agents(self, pool_id: str) -> list[Agent]: ...
+
+    def agent(self, pool_id: str, worker_id: str) -> Agent | None: ...
+
+    def idle(self, pool_id: str, limit: int) -> list[Marker]:
+        """Idle workers in the order of their random keys."""
+        ...
+
+    def tickets(self, pool_id: str, limit: int) -> list[Ticket]:
+        """READY runs, best class first, oldest first within a class."""
+        ...
+
+    def launch(self, pool_id: str, launch_id: str) -> Launch | None: ...
+
+    def launches(self, pool_id: str) -> list[Launch]: ...
+
+    def overdue(self, now: datetime, limit: int) -> list[Key]:
+        """Keys of runs, workers and launches whose `due_at` has passed; may be stale in both directions."""
+        ...
+
+    def due(self, key: Key) -> Run | Worker | Launch | None:
+        """The record behind a key of `overdue`, as it is now."""
+        ...
+
+    def runs_of(self, pool_id: str, limit: int, cursor: str | None = None) -> RunPage:
+        """Runs of a pool, newest first."""
+        ...
+
+
+class Messenger(Protocol):
+    """MQTT from the control plane. Delivery is never certain; every message can be repeated."""
+
+    def send(self, pool_id: str, worker_id: str, message: ToAgent, expires: timedelta | None = None) -> None:
+        """Publish to one worker. Raises Unavailable."""
+        ...
+
+    def reply(self, topic: str, message: Reply) -> None:
+        """Publish the answer to a request. Raises Unavailable."""
+        ...
+
+
+class Queue(Protocol):
+    """The request queue, from its inside."""
+
+    def wake(self, what: "Wake", delay: timedelta) -> None:
+        """Have the dispatcher look at something after a delay (at most 15 minutes). Raises Unavailable."""
+        ...
+
+    def refuse(self, body: str, reason: str, source: str) -> None:
+        """Put input that was refused, with its reason, into the dead-letter queue. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wake:
+    """A doorbell: look at a pool, or at one item of the table."""
+
+    pool_id: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """What RunTask answered: ARNs of accepted tasks, and a line for each that was refused."""
+
+    tasks: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+
+
+class Tasks(Protocol):
+    """ECS."""
+
+    def run(self, launch: Launch, pool: Pool) -> Started:
+        """Start the launch's tasks; repeating it with the same token starts nothing more.
+
+        Raises Unavailable when ECS throttles or has no capacity, Refused when it never will.
+        """
+        ...
+
+    def stop(self, task_arn: str, reason: str) -> None:
+        """Stop a task; one that is no more counts as stopped. Raises Unavailable."""
+        ...
+
+    def of_launch(self, launch_id: str) -> list[str]:
+        """ARNs of the launch's tasks that have not stopped. Raises Unavailable."""
+        ...
+
+    def define(self, pool_id: str, settings: "TaskSettings") -> str:
+        """Register the pool's own task definition; its ARN."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What a pool's own task definition differs in from the model; None keeps the model's value."""
+
+    token_parameter: str
+    key_parameter: str
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A log chunk that lies in the bucket."""
+
+    key: str
+    at: datetime
+    size: int
+
+
+class Blobs(Protocol):
+    """The bucket."""
+
+    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings) -> Grants:
+        """Presigned permission to write one attempt's log. Calls nothing."""
+        ...
+
+    def workspace(self, key: str, sha256: str | None, life: timedelta) -> WorkspaceGrant:
+        """Presigned permission to read a workspace. Calls nothing."""
+        ...
+
+    def upload_url(self, key: str, life: timedelta) -> str:
+        """Presigned PUT of a workspace by the user. Calls nothing."""
+        ...
+
+    def download_url(self, key: str, life: timedelta) -> str:
+        """Presigned GET of a log or a chunk by the user. Calls nothing."""
+        ...
+
+    def newest_chunk(self, pool_id: str, run_id: str, attempt: int, after: str | None) -> Chunk | None:
+        """The last chunk behind the key `after`. Raises Unavailable: then nobody may be called silent."""
+        ...
+
+    def chunks(self, pool_id: str, run_id: str, attempt: int, after: str | None = None) -> list[Chunk]:
+        """An attempt's chunks in their order. Raises Unavailable."""
+        ...
+
+    def log_end(self, pool_id: str, run_id: str, attempt: int) -> LogEnd | None:
+        """The attempt's end marker, if its log is complete. Raises Unavailable."""
+        ...
+
+    def read(self, key: str) -> IO[bytes] | None:
+        """A stream of an object's bytes, or None when there is none. Raises Unavailable."""
+        ...
+
+    def write_log(self, pool_id: str, run_id: str, attempt: int, body: IO[bytes], end: LogEnd) -> bool:
+        """Write the final log and then its end marker, each only if absent; False when they were there already."""
+        ...
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A client certificate for agents."""
+
+    id: str
+    arn: str
+    pem: str
+    expires_at: datetime | None
+
+
+class Certificates(Protocol):
+    """Agents' certificates and where they connect."""
+
+    def issue(self, pool_id: str, csr: str) -> Certificate:
+        """A certificate for a CSR, active and pinned to the pool's topics. Raises Refused for a CSR that is no good."""
+        ...
+
+    def endpoints(self) -> tuple[Sequence[tuple[str, int]], str | None]:
+        """Host and port of each broker address, best first, and the CA's PEM (None: the system's trust store)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything a use case may touch, beside its arguments."""
+
+    store: Store
+    messenger: Messenger
+    queue: Queue
+    tasks: Tasks
+    blobs: Blobs
+    certificates: Certificates
+    clock: Callable[[], datetime]
+    random: Callable[[int], bytes]
+    log: Callable[[str, dict[str, str | int | float | None]], None]
+    """Structured log and metric line: an event's name and its fields; never a secret."""
+
+
+def pages[T](items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,178 @@
+"""Start ministack so that it listens on 127.0.0.1 only and answers two questions it otherwise cannot.
+
+This file runs under ministack's own interpreter, as a script, and imports nothing of Longshore.
+
+* `POST` with the header `x-longshore-identify`: who signed this request? The answer is `{"arn": ...}`
+  after ministack's own signature check, or 403 with `{"code": ..., "message": ...}`.
+* `iam:SimulatePrincipalPolicy` with `ContextEntries` and more than one of `ResourceArns`
+  (ministack 1.5.33 ignores both).
+"""
+
+# pyright: basic
+# ministack is not installed in the project's environment: nothing here can be resolved by the checker.
+# pyright: reportMissingImports=false
+
+import asyncio.base_events
+import hmac
+import json
+import os
+import signal
+import sys
+import threading
+from urllib.parse import parse_qs, quote
+
+IDENTIFY_HEADER = b"x-longshore-identify"
+LOOPBACK = "127.0.0.1"
+
+
+def bind_loopback_only():
+    """Turn every wildcard bind into a loopback one: ministack's MQTT listener ignores `BIND_HOST`."""
+    create_server = asyncio.base_events.BaseEventLoop.create_server
+
+    async def create_loopback_server(self, protocol_factory, host=None, port=None, **options):
+        if options.get("sock") is None and host in (None, "", "0.0.0.0", "::"):
+            host = LOOPBACK
+        return await create_server(self, protocol_factory, host, port, **options)
+
+    asyncio.base_events.BaseEventLoop.create_server = create_loopback_server
+
+
+def die_with_parent(lifeline):
+    """Stop when the write end of the pipe `lifeline` closes, which also happens when its owner is killed."""
+
+    def watch():
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def identify(scope, body):
+    """The ARN that signed this request, or an error, decided by ministack's own signature check."""
+    from ministack.app import _request_account_scope
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, set_request_account_id, set_request_region
+    from ministack.core.router import extract_access_key_id, extract_region
+
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    access_key = extract_access_key_id(headers, query)
+    if not access_key:
+        return 403, {"code": "MissingAuthenticationTokenException", "message": "Missing Authentication Token"}
+    set_request_account_id(_request_account_scope(access_key))
+    set_request_region(extract_region(headers, query))
+    raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+    iam_evaluator.pin_signed_request(scope["method"], raw_path, query, scope["headers"])
+    iam_evaluator.pin_signed_body(body)
+    checked = iam_evaluator.authenticate(access_key, get_account_id())
+    if checked is None:
+        checked = iam_evaluator.resolve_credential(access_key, get_account_id())
+    arn = getattr(checked, "principal_arn", None)
+    if arn is None:
+        return 403, {"code": checked.code, "message": checked.message}
+    return 200, {"arn": arn}
+
+
+def answering_identify(app, secret):
+    """Wrap ministack's ASGI application so that it answers `x-longshore-identify: <secret>`."""
+
+    async def wrapped(scope, receive, send):
+        asked = dict(scope.get("headers") or []).get(IDENTIFY_HEADER)
+        if scope["type"] != "http" or asked is None or not hmac.compare_digest(asked, secret.encode()):
+            return await app(scope, receive, send)
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != IDENTIFY_HEADER]}
+        status, answer = identify(scope, body)
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    return wrapped
+
+
+def members(params, name):
+    """The values `name.member.1`, `name.member.2`, … of a query-protocol request."""
+    found = []
+    while f"{name}.member.{len(found) + 1}" in params:
+        found.append(params[f"{name}.member.{len(found) + 1}"][0])
+    return found
+
+
+def context_entries(params):
+    """`ContextEntries` as the lower-case keys and values that ministack's evaluator looks up."""
+    context, index = {}, 1
+    while f"ContextEntries.member.{index}.ContextKeyName" in params:
+        prefix = f"ContextEntries.member.{index}."
+        values = members(params, f"{prefix}ContextKeyValues")
+        context[params[f"{prefix}ContextKeyName"][0].lower()] = values[0] if len(values) == 1 else values
+        index += 1
+    return context
+
+
+def simulate_with_context(params):
+    """Answer SimulatePrincipalPolicy for every action on every resource, with the context keys given."""
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, get_region
+    from ministack.services import iam
+
+    source = params["PolicySourceArn"][0]
+    kind, _, path = source.split(":", 5)[5].partition("/")
+    gather = {"role": iam_evaluator._gather_role_policies, "user": iam_evaluator._gather_user_policies}[kind]
+    account = get_account_id()
+    policies = gather(path.rsplit("/", 1)[-1], account)
+    words = {"Allow": "allowed", "Deny": "explicitDeny"}
+    results = ""
+    for action in members(params, "ActionNames"):
+        for resource in members(params, "ResourceArns") or ["*"]:
+            context = iam_evaluator.EvalContext(
+                principal_arn=source,
+                principal_type="AssumedRole" if kind == "role" else "User",
+                principal_account=account,
+                action=action,
+                resource_arn=resource,
+                region=get_region(),
+                source_ip=LOOPBACK,
+                secure_transport=False,
+                service_context=context_entries(params),
+            )
+            decision = words.get(iam_evaluator.evaluate(context, policies).decision, "implicitDeny")
+            results += (
+                f"<member><EvalActionName>{action}</EvalActionName><EvalResourceName>{resource}</EvalResourceName>"
+                f"<EvalDecision>{decision}</EvalDecision><MatchedStatements/><MissingContextValues/></member>"
+            )
+    body = (
+        f"<SimulatePrincipalPolicyResult><EvaluationResults>{results}</EvaluationResults>"
+        "<IsTruncated>false</IsTruncated></SimulatePrincipalPolicyResult>"
+    )
+    return iam._xml(200, "SimulatePrincipalPolicyResponse", body, ns="iam")
+
+
+def main():
+    # Out of the environment at once: functions inherit ministack's.
+    secret = os.environ.pop("LONGSHORE_LOCAL_SECRET")
+    lifeline = os.environ.pop("LONGSHORE_LOCAL_LIFELINE", None)
+    if lifeline is not None:
+        os.set_inheritable(int(lifeline), False)
+        die_with_parent(int(lifeline))
+    bind_loopback_only()
+
+    from ministack import app
+    from ministack.services import iam
+
+    handlers = next(
+        value
+        for value in vars(iam).values()
+        if isinstance(value, dict) and value.get("SimulatePrincipalPolicy") is iam._simulate_principal_policy
+    )
+    handlers["SimulatePrincipalPolicy"] = simulate_with_context
+    app.app = answering_identify(app.app, secret)
+    sys.argv = ["ministack"]
+    app.main()
+
+
+if __name__ == "__main__":
+    main()
