@@ -10,7 +10,7 @@ This file runs under ministack's own interpreter, as a script, and imports nothi
 
 # pyright: basic
 # ministack is not installed in the project's environment: nothing here can be resolved by the checker.
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
 
 import asyncio.base_events
 import hmac
@@ -163,12 +163,7 @@ def main():
     from ministack import app
     from ministack.services import iam
 
-    handlers = next(
-        value
-        for value in vars(iam).values()
-        if isinstance(value, dict) and value.get("SimulatePrincipalPolicy") is iam._simulate_principal_policy
-    )
-    handlers["SimulatePrincipalPolicy"] = simulate_with_context
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_with_context
     app.app = answering_identify(app.app, secret)
     sys.argv = ["ministack"]
     app.main()

@@ -18,6 +18,9 @@ from longshore.domain.worker import Agent, Marker, Worker
 type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Ticket | Worker
 """Everything that lies in the table. Each record knows its `key` and its `version`."""
 
+type Clock = Callable[[], datetime]
+"""The control plane's time, in UTC."""
+
 MAX_CLAIMS = 20
 MAX_ACTIONS = 90
 
@@ -152,6 +155,24 @@ class Queue(Protocol):
         """Put input that was refused, with its reason, into the dead-letter queue. Raises Unavailable."""
         ...
 
+    def send(self, request: str) -> None:
+        """Queue a run request (JSON), as any requester would. Raises Unavailable."""
+        ...
+
+    def dead_letters(self, limit: int) -> list["DeadLetter"]:
+        """What lies in the dead-letter queue now, oldest first, left where it is. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A message of the dead-letter queue as it lies there; `attributes` are its string attributes."""
+
+    id: str
+    sent_at: datetime
+    body: str
+    attributes: dict[str, str]
+
 
 @dataclass(frozen=True)
 class Wake:
@@ -284,7 +305,7 @@ class Ports:
     tasks: Tasks
     blobs: Blobs
     certificates: Certificates
-    clock: Callable[[], datetime]
+    clock: Clock
     random: Callable[[int], bytes]
     log: Callable[[str, dict[str, str | int | float | None]], None]
     """Structured log and metric line: an event's name and its fields; never a secret."""

@@ -1,0 +1,101 @@
+# Everything runs in .venv (this project, Python 3.13) and .tools (the programs around it, each in an environment of its
+# own). A bare machine needs some python3, make and git. Both folders may be deleted at any time.
+
+# ---- The exact version of every tool. After a change: `make lock`. ---------------------------------------------------
+UV_VERSION := 0.13.9
+MINISTACK  := ministack[full]==1.5.33
+# SAM builds the layer with the pip of the Python 3.13 that is first on PATH: its own environment's.
+SAM        := aws-sam-cli==1.170.0 pip==26.2
+CHECKOV    := checkov==3.3.30
+
+# ---- What is built from what ------------------------------------------------------------------------------------------
+UV        = $(shell command -v uv || echo .tools/uv/bin/uv)
+PYTHON    = .venv/bin/python
+SAM_CLI   = PATH="$(CURDIR)/.tools/sam/bin:$$PATH" SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam
+MANIFESTS = pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml)
+LAYER     = layers/longshore
+SOURCES   = template.yaml samconfig.toml tools/slim_layer.py $(shell find functions $(LAYER)/longshore -name '*.py')
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench local build tools format lock clean
+export SAM_CLI_TELEMETRY := 0
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: .venv/.synced tools build ## the whole system on this machine, on a live screen
+	@$(PYTHON) -m longshore_local.demo
+
+local: .venv/.synced tools build ## start the local cloud
+	@.venv/bin/longshore local up
+
+test: .venv/.synced tools build ## every test, those on the local cloud included
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: .venv/.synced .tools/sam/.installed ## format, lint, types, template, fast tests: what CI runs first
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright
+	.venv/bin/cfn-lint
+	$(SAM_CLI) validate --lint --region us-east-1
+	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
+
+bench: .venv/.synced tools build ## the figures, printed and written to build/bench.json
+	@$(PYTHON) -m bench
+
+build: .aws-sam/build/template.yaml ## what `sam deploy` deploys
+
+tools: .tools/ministack/.installed .tools/sam/.installed ## the programs around the project
+
+format: .venv/.synced ## format and fix what can be fixed
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean: ## remove what is built (.venv, .tools and .local stay)
+	rm -rf .aws-sam build dist .pytest_cache .ruff_cache .hypothesis $(LAYER)/requirements.txt
+
+# ---- Environments -----------------------------------------------------------------------------------------------------
+.tools/uv/bin/uv:
+	@echo "==> uv $(UV_VERSION) into .tools/uv"
+	@python3 tools/install_uv.py .tools/uv $(UV_VERSION)
+
+# The path of a Python 3.13, found once.
+.tools/python: tools/find_python | $(UV)
+	@mkdir -p .tools
+	@UV="$(UV)" sh tools/find_python > $@
+
+.venv/.synced: uv.lock $(MANIFESTS) .tools/python
+	@echo "==> the project into .venv"
+	@UV_PYTHON_DOWNLOADS=never "$(UV)" sync --quiet --locked --python "$$(cat .tools/python)"
+	@touch $@
+
+.tools/%/.installed: tools/%.txt .tools/python
+	@echo "==> $* into .tools/$*"
+	@"$(UV)" venv --quiet --allow-existing --python "$$(cat .tools/python)" .tools/$*
+	@"$(UV)" pip sync --quiet --python .tools/$*/bin/python tools/$*.txt
+	@touch $@
+
+lock: | $(UV) ## uv.lock and tools/*.txt from what is pinned above and in the manifests
+	"$(UV)" lock
+	$(call lock_tool,ministack,$(MINISTACK))
+	$(call lock_tool,sam,$(SAM))
+	$(call lock_tool,checkov,$(CHECKOV))
+
+define lock_tool
+	printf '%s\n' $(foreach pin,$(2),'$(pin)') | "$(UV)" pip compile --quiet --universal --python-version 3.13 \
+	  --no-header --no-annotate -o tools/$(1).txt -
+endef
+
+# ---- The layer and the functions --------------------------------------------------------------------------------------
+$(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml | $(UV)
+	@"$(UV)" export --quiet --locked --package longshore --extra aws --no-dev --no-emit-workspace --no-hashes \
+	  --no-header --no-annotate -o $@ > /dev/null
+
+.aws-sam/build/template.yaml: $(SOURCES) $(LAYER)/requirements.txt .tools/sam/.installed
+	@echo "==> sam build"
+	@$(SAM_CLI) build --cached > build.log 2>&1 || { cat build.log; rm -f build.log; exit 1; }
+	@rm -f build.log
+	@.tools/sam/bin/python tools/slim_layer.py .aws-sam/build
+	@touch $@

@@ -1,0 +1,5 @@
+"""Not written yet."""
+
+
+def handler(event: object, context: object) -> dict[str, str]:
+    return {}

@@ -1,0 +1,100 @@
+"""One botocore session, and a client of each service made when it is first used: a cold start pays for what it uses."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from longshore.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_iot import IoTClient
+    from mypy_boto3_iot_data import IoTDataPlaneClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+
+# Three tries of at most 2 + 5 s each just outlast no function: the shortest timeout is 20 s.
+_QUICK = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    tcp_keepalive=True,
+    max_pool_connections=4,
+)
+# RunTask of ten tasks, and a certificate, take seconds on a bad day; what repeats them is the table, not the client.
+_SLOW = _QUICK.merge(Config(read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2}))
+
+
+class Clients:
+    """The AWS clients of one process."""
+
+    def __init__(self, region: str, endpoint_url: str | None = None, ecs_endpoint: str | None = None) -> None:
+        self._session = Session(region_name=region)
+        self._endpoint_url = endpoint_url
+        self._ecs_endpoint = ecs_endpoint
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """The table. It retries conflicts itself, so that the store can tell them from throttling."""
+        return self._session.client("dynamodb", endpoint_url=self._endpoint_url, config=_QUICK)
+
+    @cached_property
+    def iot_data(self) -> "IoTDataPlaneClient":
+        """MQTT publishing."""
+        return self._session.client("iot-data", endpoint_url=self._endpoint_url, config=_QUICK)
+
+    @cached_property
+    def iot(self) -> "IoTClient":
+        """Certificates and policies."""
+        return self._session.client("iot", endpoint_url=self._endpoint_url, config=_SLOW)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """The queues."""
+        return self._session.client("sqs", endpoint_url=self._endpoint_url, config=_QUICK)
+
+    @cached_property
+    def ssm(self) -> "SSMClient":
+        """Parameters."""
+        return self._session.client("ssm", endpoint_url=self._endpoint_url, config=_QUICK)
+
+    @cached_property
+    def ecs(self) -> "ECSClient":
+        """Tasks; in the local cloud at an endpoint of its own."""
+        return self._session.client("ecs", endpoint_url=self._ecs_endpoint or self._endpoint_url, config=_SLOW)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """The bucket; presigning needs no client (see `presign`)."""
+        style = "path" if self._endpoint_url else "virtual"
+        config = _SLOW.merge(
+            Config(
+                signature_version="s3v4",
+                s3={"addressing_style": style},
+                # TLS and the signature guard what goes there; chunked trailers would only cost.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            )
+        )
+        return self._session.client("s3", endpoint_url=self._endpoint_url, config=config)
+
+    def credentials(self) -> Credentials:
+        """What presigned requests are signed with. Raises Unavailable when there are none."""
+        found = self._session.get_credentials()
+        if found is None:
+            raise Unavailable("credentials", "this process has no AWS credentials")
+        return found
+
+    def credentials_left(self) -> timedelta | None:
+        """How long the credentials are still valid, and with them what they presigned; None when nobody says.
+
+        Lambda puts credentials into the environment without their expiry, and replaces the environment before it.
+        """
+        expiry: object = getattr(self.credentials(), "_expiry_time", None)
+        return expiry - datetime.now(UTC) if isinstance(expiry, datetime) else None

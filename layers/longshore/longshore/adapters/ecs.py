@@ -1,0 +1,127 @@
+"""Workers as Fargate tasks: `ports.Tasks`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from longshore.adapters.aws_errors import code_of, may_pass, text_of, translated
+from longshore.adapters.task_definitions import of_pool
+from longshore.domain.pool import Launch, Pool
+from longshore.errors import LongshoreError, Refused, Unavailable
+from longshore.ports import Started, TaskSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_ecs.type_defs import FailureTypeDef, NetworkConfigurationTypeDef
+
+CONTAINER = "worker"
+MAX_REASON = 255
+_CAPACITY = "Capacity is unavailable at this time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPlace:
+    """Where tasks run, and the task definition that those of the pools are made from."""
+
+    namespace: str
+    cluster: str
+    model: str
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    public_ip: bool = True
+
+
+class EcsTasks:
+    """Fulfils `ports.Tasks`."""
+
+    def __init__(self, place: TaskPlace, client: Callable[[], "ECSClient"]) -> None:
+        self._place = place
+        self._client = client
+
+    def run(self, launch: Launch, pool: Pool) -> Started:
+        options: dict[str, Any] = {}
+        if self._place.subnets:
+            options["networkConfiguration"] = self._network()
+        with translated("ecs", _judged):
+            try:
+                answer = self._client().run_task(
+                    cluster=self._place.cluster,
+                    taskDefinition=launch.task_definition,
+                    count=launch.count,
+                    clientToken=launch.token,
+                    startedBy=launch.id,
+                    launchType="FARGATE",
+                    overrides={
+                        "containerOverrides": [
+                            {"name": CONTAINER, "environment": [{"name": "LONGSHORE_LAUNCH", "value": launch.id}]}
+                        ]
+                    },
+                    **options,
+                )
+            except ClientError as error:
+                if code_of(error) != "ConflictException":
+                    raise
+                return Started(tasks=self._adopted(error, launch))
+        arns = tuple(task["taskArn"] for task in answer["tasks"] if "taskArn" in task)
+        return Started(tasks=arns, failures=tuple(_line(failure) for failure in answer["failures"]))
+
+    def stop(self, task_arn: str, reason: str) -> None:
+        with translated("ecs"):
+            try:
+                self._client().stop_task(cluster=self._place.cluster, task=task_arn, reason=reason[:MAX_REASON])
+            except ClientError as error:
+                if not _no_such_task(error):
+                    raise
+
+    def of_launch(self, launch_id: str) -> list[str]:
+        """ARNs of the launch's tasks; ECS names no task here whose stop has been asked for, though it may still act."""
+        with translated("ecs"):
+            pages = self._client().get_paginator("list_tasks").paginate(cluster=self._place.cluster, startedBy=launch_id)
+            return [arn for page in pages for arn in page["taskArns"]]
+
+    def define(self, pool_id: str, settings: TaskSettings) -> str:
+        """Raises Refused when ECS will not have it, Unavailable when it does not answer. Repeating makes a revision."""
+        client = self._client()
+        with translated("ecs", _judged):
+            model = client.describe_task_definition(taskDefinition=self._place.model)["taskDefinition"]
+            family = f"{self._place.namespace}-pool-{pool_id}"
+            made = client.register_task_definition(**of_pool(model, family, CONTAINER, settings))["taskDefinition"]
+        arn = made.get("taskDefinitionArn")
+        if not arn:
+            raise Unavailable("ecs", "RegisterTaskDefinition named no ARN")
+        return arn
+
+    def _network(self) -> "NetworkConfigurationTypeDef":
+        return {
+            "awsvpcConfiguration": {
+                "subnets": list(self._place.subnets),
+                "securityGroups": list(self._place.security_groups),
+                "assignPublicIp": "ENABLED" if self._place.public_ip else "DISABLED",
+            }
+        }
+
+    def _adopted(self, error: ClientError, launch: Launch) -> tuple[str, ...]:
+        # The same token with other parameters: the tasks of the first call are there, and ECS names them.
+        named: object = error.response.get("resourceIds")
+        found = [str(arn) for arn in named] if isinstance(named, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return tuple(found or self.of_launch(launch.id))
+
+
+def _line(failure: "FailureTypeDef") -> str:
+    said = [failure.get("reason", "no reason"), failure.get("detail", ""), failure.get("arn", "")]
+    return " ".join(word for word in said if word)
+
+
+def _judged(error: ClientError) -> LongshoreError:
+    """Unavailable or Refused. Two of the passing troubles are told by their text alone: ECS gives them no code."""
+    text = text_of(error)
+    if may_pass(error) or _CAPACITY in text or "Throttling" in text:
+        return Unavailable("ecs", text)
+    return Refused("task", text, "what ECS and the functions' roles allow; see Subnets, SecurityGroups and the roles")
+
+
+def _no_such_task(error: ClientError) -> bool:
+    said = text_of(error).lower()
+    return code_of(error) == "InvalidParameterException" and "task" in said and "not found" in said

@@ -1,0 +1,140 @@
+"""The store in memory: what the table guarantees and nothing more, for tests and the simulation."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from longshore.adapters import listing
+from longshore.adapters.actions import actions
+from longshore.domain import keys
+from longshore.domain.keys import Key
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
+from longshore.domain.run import Run, Spec
+from longshore.domain.worker import Agent, Marker, Worker
+from longshore.errors import Lost
+from longshore.ports import Create, Delete, Record, Replace, Require, RunPage, Write
+
+
+class MemoryStore:
+    """Fulfils `ports.Store`; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._records: dict[Key, Record] = {}
+        self._lock = threading.RLock()
+
+    def commit(self, *writes: Write) -> None:
+        by_key = actions(writes)
+        with self._lock:
+            lost = [key for key, write in by_key.items() if not self._stands(key, write)]
+            if lost:
+                raise Lost(lost)
+            for key, write in by_key.items():
+                match write:
+                    case Create(record) | Replace(record):
+                        self._records[key] = record
+                    case Delete():
+                        del self._records[key]
+                    case Require():
+                        pass
+
+    def _stands(self, key: Key, write: Write) -> bool:
+        found = self._records.get(key)
+        match write:
+            case Create():
+                return found is None
+            case Replace(record):
+                return found is not None and found.version == record.version - 1
+            case Delete(record) | Require(record):
+                return found is not None and found.version == record.version
+
+    def records(self) -> list[Record]:
+        """Everything that lies in the table, by key: what a checker of invariants looks at."""
+        with self._lock:
+            return [self._records[key] for key in sorted(self._records, key=_order)]
+
+    def _get[T: Record](self, kind: type[T], key: Key) -> T | None:
+        with self._lock:
+            found = self._records.get(key)
+        return found if isinstance(found, kind) else None
+
+    def _range[T: Record](self, kind: type[T], pk: str, prefix: str) -> Iterator[T]:
+        with self._lock:
+            held = sorted((key for key in self._records if key.pk == pk and key.sk.startswith(prefix)), key=_order)
+            found = [self._records[key] for key in held]
+        return (record for record in found if isinstance(record, kind))
+
+    def pool(self, pool_id: str) -> Pool | None:
+        return self._get(Pool, keys.pool(pool_id))
+
+    def pool_named(self, name: str) -> str | None:
+        found = self._get(PoolName, keys.pool_name(name))
+        return found and found.pool_id
+
+    def pools(self) -> list[PoolEntry]:
+        return list(self._range(PoolEntry, keys.POOLS, "pool#"))
+
+    def counters(self, pool_id: str) -> Counters | None:
+        return self._get(Counters, keys.counters(pool_id))
+
+    def run(self, run_id: str) -> Run | None:
+        return self._get(Run, keys.run(run_id))
+
+    def run_and_spec(self, run_id: str) -> tuple[Run, Spec] | None:
+        with self._lock:
+            run, spec = self._get(Run, keys.run(run_id)), self._get(Spec, keys.spec(run_id))
+        return (run, spec) if run and spec else None
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, Run]:
+        found = {run_id: self.run(run_id) for run_id in run_ids}
+        return {run_id: run for run_id, run in found.items() if run}
+
+    def worker(self, pool_id: str, worker_id: str) -> Worker | None:
+        return self._get(Worker, keys.worker(pool_id, worker_id))
+
+    def workers(self, pool_id: str) -> list[Worker]:
+        return list(self._range(Worker, keys.pool_partition(pool_id), "worker#"))
+
+    def agents(self, pool_id: str) -> list[Agent]:
+        return list(self._range(Agent, keys.pool_partition(pool_id), "agent#"))
+
+    def agent(self, pool_id: str, worker_id: str) -> Agent | None:
+        return self._get(Agent, keys.agent(pool_id, worker_id))
+
+    def idle(self, pool_id: str, limit: int) -> list[Marker]:
+        return list(self._range(Marker, keys.pool_partition(pool_id), "idle#"))[:limit]
+
+    def tickets(self, pool_id: str, limit: int) -> list[Ticket]:
+        return list(self._range(Ticket, keys.pool_partition(pool_id), "ticket#"))[:limit]
+
+    def launch(self, pool_id: str, launch_id: str) -> Launch | None:
+        return self._get(Launch, keys.launch(pool_id, launch_id))
+
+    def launches(self, pool_id: str) -> list[Launch]:
+        return list(self._range(Launch, keys.pool_partition(pool_id), "launch#"))
+
+    def overdue(self, now: datetime, limit: int) -> list[Key]:
+        with self._lock:
+            due = [
+                (record.due_at, *_order(key), key)
+                for key, record in self._records.items()
+                if isinstance(record, Run | Worker | Launch) and record.due_at and record.due_at <= now
+            ]
+        return [entry[-1] for entry in sorted(due)[:limit]]
+
+    def due(self, key: Key) -> Run | Worker | Launch | None:
+        with self._lock:
+            found = self._records.get(key)
+        return found if isinstance(found, Run | Worker | Launch) else None
+
+    def runs_of(self, pool_id: str, limit: int, cursor: str | None = None) -> RunPage:
+        before = listing.read_cursor(cursor) if cursor else None
+        with self._lock:
+            runs = [run for run in self._records.values() if isinstance(run, Run) and run.pool_id == pool_id]
+        newest_first = sorted(runs, key=listing.position, reverse=True)
+        rest = [run for run in newest_first if before is None or listing.position(run) < before]
+        return listing.page(rest, limit)
+
+
+def _order(key: Key) -> tuple[bytes, bytes]:
+    # The table sorts strings by their UTF-8 bytes.
+    return key.pk.encode(), key.sk.encode()

@@ -1,0 +1,166 @@
+"""The request queue's records: run requests, sent directly or by MQTT, and wake-ups.
+
+A record is acknowledged after its write: a crash in between repeats it, and the repetition finds its run. What is
+malformed is refused once, into the dead-letter queue with its reason, and the rest of the batch goes on.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from longshore.dispatcher.match import match
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.reap import look
+from longshore.dispatcher.submit import Submission, Submitted, submit
+from longshore.domain.requests import Reply, RunRequest, read_request
+from longshore.domain.wakes import read_wake
+from longshore.errors import LongshoreError, NotFound, Refused
+from longshore.ports import Ports, Wake
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A message of the request queue."""
+
+    id: str
+    body: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """What the MQTT rule wraps a request in: the client from the topic, the payload as it came."""
+
+    client: str
+    payload: bytes
+
+
+def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list[str]:
+    """Handle a batch; the ids of the records that must come again."""
+    again: list[str] = []
+    submissions: dict[str, Submission] = {}
+    for record in records:
+        try:
+            found = _read(record)
+            if isinstance(found, Wake):
+                _wake(ports, pools, found)
+            else:
+                submissions[record.id] = found
+        except Refused as refused:
+            again += _refuse(ports, record, refused)
+        except LongshoreError as error:
+            again.append(_later(ports, record.id, error))
+    by_submission = {id(submission): record_id for record_id, submission in submissions.items()}
+    bodies = {record.id: record for record in records}
+    for outcome in submit(ports, pools, list(submissions.values())):
+        record_id = by_submission[id(outcome.submission)]
+        again += _conclude(ports, bodies[record_id], outcome)
+    return again
+
+
+def _read(record: Record) -> Submission | Wake:
+    envelope = _envelope(record.body)
+    if envelope:
+        request = read_request(envelope.payload)
+        _check_reply(request, envelope.client)
+        return Submission(request=request, delivery=f"sqs:{record.id}", by=f"mqtt {envelope.client}"[:40])
+    wake = read_wake(record.body)
+    if wake:
+        return wake
+    return Submission(request=read_request(record.body), delivery=f"sqs:{record.id}", by="sqs")
+
+
+def _envelope(body: str) -> Envelope | None:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    fields = cast("dict[str, Any]", found)
+    if not isinstance(fields.get("body"), str) or not isinstance(fields.get("client_id"), str):
+        return None
+    try:
+        payload = base64.b64decode(fields["body"], validate=True)
+    except binascii.Error:
+        raise Refused("body", "bytes that are not base64", "the body as the rule encodes it") from None
+    return Envelope(client=fields["client_id"], payload=payload)
+
+
+def _check_reply(request: RunRequest, client: str) -> None:
+    if request.reply_to is None:
+        return
+    parts = request.reply_to.split("/")
+    if len(parts) < 3 or parts[1] != "replies" or parts[2] != client or any(mark in request.reply_to for mark in "+#"):
+        raise Refused("reply_to", repr(request.reply_to), f"a topic <namespace>/replies/{client}")
+
+
+def _wake(ports: Ports, pools: Pools, wake: Wake) -> None:
+    if wake.key:
+        look(ports, pools, wake.key)
+    else:
+        match(ports, pools, wake.pool_id)
+
+
+def _conclude(ports: Ports, record: Record, outcome: Submitted) -> list[str]:
+    if isinstance(outcome.error, Refused | NotFound):
+        return _refuse(ports, record, outcome.error, outcome.submission.request)
+    if outcome.error:
+        return [_later(ports, record.id, outcome.error)]
+    run, request = outcome.run, outcome.submission.request
+    if run and request.reply_to:
+        answer = Reply(id=request.id, accepted=True, run=run.id, state=run.state)
+        return _reply(ports, record, request.reply_to, answer)
+    return []
+
+
+def _refuse(
+    ports: Ports, record: Record, refused: LongshoreError, request: RunRequest | None = None
+) -> list[str]:
+    """Refuse a record once: into the dead-letter queue with its reason, and to whoever waits for a reply."""
+    ports.log("request_refused", {"record": record.id, "note": str(refused)[:200]})
+    try:
+        ports.queue.refuse(record.body, str(refused), "requests")
+    except LongshoreError as error:
+        return [_later(ports, record.id, error)]
+    topic, request_id = _reply_topic(record, request)
+    if topic:
+        answer = Reply(id=request_id, accepted=False, error=str(refused))
+        return _reply(ports, record, topic, answer)
+    return []
+
+
+def _reply_topic(record: Record, request: RunRequest | None) -> tuple[str | None, str | None]:
+    """Where a refusal is told, read from a request that may itself be malformed."""
+    if request:
+        return request.reply_to, request.id
+    try:
+        envelope = _envelope(record.body)
+        found = json.loads(envelope.payload if envelope else record.body)
+    except (Refused, ValueError, RecursionError):
+        return None, None
+    if not isinstance(found, dict):
+        return None, None
+    fields = cast("dict[str, Any]", found)
+    topic, request_id = fields.get("reply_to"), fields.get("id")
+    if not isinstance(topic, str) or len(topic) > 256:
+        return None, None
+    if envelope and topic.split("/")[1:3] != ["replies", envelope.client]:
+        return None, None
+    return topic, request_id if isinstance(request_id, str) else None
+
+
+def _reply(ports: Ports, record: Record, topic: str, answer: Reply) -> list[str]:
+    """Answer; a lost answer is no reason to repeat a request that stands in the table."""
+    try:
+        ports.messenger.reply(topic, answer)
+    except LongshoreError as error:
+        ports.log("reply_not_sent", {"record": record.id, "note": str(error)[:120]})
+    return []
+
+
+def _later(ports: Ports, record_id: str, error: LongshoreError) -> str:
+    ports.log("record_comes_again", {"record": record_id, "note": f"{type(error).__name__}: {error}"[:200]})
+    return record_id

@@ -1,0 +1,79 @@
+"""Presence events of the broker. They may double, reorder or lie about a worker that is back: they only ask a question.
+
+`who` and a deadline: a worker that answers registers again; one that does not is looked at when its deadline comes.
+"""
+
+from datetime import timedelta
+
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.release import Release, held_run, marker_gone, release
+from longshore.dispatcher.sender import Sender
+from longshore.dispatcher.settle import Loss
+from longshore.domain.messages import Who
+from longshore.domain.states import Reason, RunState
+from longshore.domain.worker import Worker, WorkerState, asked
+from longshore.domain.worker import disconnected as without_connection
+from longshore.errors import Lost, Unavailable
+from longshore.ports import Ports, Replace, Wake, Write
+
+LONGEST_WAKE = timedelta(minutes=15)
+"""The longest delay of a message in SQS; the sweep looks at whatever is later."""
+
+
+def disconnected(ports: Ports, pools: Pools, sender: Sender) -> None:
+    """The broker lost a worker's connection: it gets no run until it answers, and has a deadline to do so."""
+    worker = ports.store.worker(sender.pool.id, sender.worker_id)
+    if not worker or worker.state not in (WorkerState.IDLE, WorkerState.BUSY) or worker.disconnected_at:
+        return
+    run = held_run(ports, worker)
+    settings = sender.pool.settings
+    begun = run is not None and run.state is RunState.RUNNING
+    wait = settings.lost_after if begun else settings.accept_timeout
+    due_at = ports.clock() + wait
+    if worker.state is WorkerState.IDLE:
+        after = asked(worker, "lost its connection", due_at)
+        writes: list[Write] = [Replace(after), marker_gone(worker)]
+    else:
+        after = without_connection(worker, sender.at, due_at)
+        writes = [Replace(after)]
+    try:
+        ports.store.commit(*writes)
+    except Lost:
+        # It was given a run, or registered, meanwhile: an unanswered offer asks the same question.
+        ports.log("event_ignored", {"event": "disconnected", "worker": worker.id, "note": "changed meanwhile"})
+        return
+    ports.log("worker_disconnected", {"worker": worker.id, "run": run.id if run else None})
+    ask(ports, after, wait)
+
+
+def ask(ports: Ports, worker: Worker, wait: timedelta) -> None:
+    """Send `who`, and ring when the answer is due; both may be lost, the sweep does the same."""
+    try:
+        ports.messenger.send(worker.pool_id, worker.id, Who())
+        ports.queue.wake(Wake(pool_id=worker.pool_id, key=worker.key), min(wait + timedelta(seconds=1), LONGEST_WAKE))
+    except Unavailable as error:
+        ports.log("wake_not_sent", {"worker": worker.id, "note": str(error)[:120]})
+
+
+def put_aside(ports: Ports, pools: Pools, worker: Worker, loss: Loss) -> None:
+    """Take a run from a worker that did not answer, and keep the worker out until it registers again."""
+    settings = sender_settings(pools, worker)
+    if not settings:
+        return
+    due_at = ports.clock() + settings
+    how = Release(
+        loss=loss,
+        after=lambda found: asked(found, loss.note, due_at),
+        still=lambda found, _: found.version == worker.version,
+    )
+    release(ports, pools, worker.pool_id, worker.id, how)
+    ask(ports, worker, settings)
+
+
+def sender_settings(pools: Pools, worker: Worker) -> timedelta | None:
+    """How long a worker has to answer `who`."""
+    pool = pools.get(worker.pool_id)
+    return pool.settings.accept_timeout if pool else None
+
+
+NOT_ANSWERED = Loss(reason=Reason.WORKER_LOST, by="sweep", note="the offer was not answered", counts_as_loss=False)

@@ -1,0 +1,95 @@
+"""Taking a worker out of service, with whatever run it holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from longshore.dispatcher.assemble import assemble
+from longshore.dispatcher.match import match
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.settle import Loss, settle
+from longshore.domain.pool import PoolSettings
+from longshore.domain.run import Run
+from longshore.domain.states import RunState
+from longshore.domain.worker import Marker, Worker, WorkerState
+from longshore.errors import Busy, Lost
+from longshore.ports import Delete, Ports, Replace, Write
+
+TRIES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """How a worker leaves: the loss its run suffers, and the worker's item afterwards.
+
+    `still` is asked of each fresh read; when it says no, somebody else has changed what this release was about.
+    """
+
+    loss: Loss
+    after: Callable[[Worker], Worker]
+    still: Callable[[Worker, Run | None], bool] = lambda worker, run: True
+    beside: Callable[[], tuple[Write, ...]] = lambda: ()
+
+
+def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Release) -> Run | None:
+    """Take the worker out, and its run from it; the run as it then stands, or None if it held none.
+
+    One transaction, tried again with fresh reads while others win. Raises Busy when they always do, Unavailable when
+    the end marker cannot be read: then nothing is decided yet.
+    """
+    pool = pools.get(pool_id)
+    if not pool:
+        return None
+    for _ in range(TRIES):
+        worker = ports.store.worker(pool_id, worker_id)
+        if not worker:
+            return None
+        run = held_run(ports, worker)
+        if not how.still(worker, run):
+            return None
+        writes, after = _plan(ports, pool.settings, worker, run, how)
+        try:
+            ports.store.commit(*writes, *how.beside())
+        except Lost:
+            continue
+        note = {"worker": worker_id, "was": worker.state, "run": run.id if run else None, "note": how.loss.note[:120]}
+        ports.log("worker_released", note)
+        if after:
+            follow_up(ports, pools, after)
+        return after
+    raise Busy(f"worker {worker_id}: others kept writing")
+
+
+def follow_up(ports: Ports, pools: Pools, run: Run) -> None:
+    """What a run that was taken from its worker needs next: another worker, or its log put together."""
+    if run.state is RunState.READY:
+        match(ports, pools, run.pool_id)
+    elif run.is_final and run.due_at:
+        assemble(ports, run)
+
+
+def held_run(ports: Ports, worker: Worker) -> Run | None:
+    """The run that this worker holds, if both items say so."""
+    if worker.state is not WorkerState.BUSY or not worker.run:
+        return None
+    run = ports.store.run(worker.run)
+    if run and worker.attempt and run.held_by(worker.id, worker.session, worker.attempt):
+        return run
+    return None
+
+
+def _plan(
+    ports: Ports, settings: PoolSettings, worker: Worker, run: Run | None, how: Release
+) -> tuple[list[Write], Run | None]:
+    after = how.after(worker)
+    writes: list[Write] = [Replace(after)] if after != worker else []
+    if worker.marker:
+        writes.append(marker_gone(worker))
+    if not run:
+        return writes, None
+    settled = settle(ports, run, settings, how.loss, ports.clock())
+    return [*writes, *settled.writes], settled.run
+
+
+def marker_gone(worker: Worker) -> Delete:
+    """The write that takes an idle worker's marker away."""
+    return Delete(Marker(random=worker.marker or "", worker=worker))

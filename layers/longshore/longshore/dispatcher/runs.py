@@ -1,0 +1,56 @@
+"""Runs as users ask for them: request one, find one, list a pool's."""
+
+from longshore.dispatcher.pools import find_pool
+from longshore.dispatcher.submit import check_timeouts
+from longshore.dispatcher.views import summarize_run
+from longshore.domain import ids
+from longshore.domain.api import AcceptedRun, RunList
+from longshore.domain.pool import Pool
+from longshore.domain.requests import MAX_REQUEST_BYTES, RunRequest
+from longshore.domain.run import Run, Spec
+from longshore.domain.states import RunState
+from longshore.errors import NotFound, Refused
+from longshore.ports import Ports, Store
+
+PAGES_READ = 20
+"""Pages read for one answer: a filter that few runs pass ends in a short page with a cursor, not in a long wait."""
+
+
+def request_run(ports: Ports, request: RunRequest) -> AcceptedRun:
+    """Check a request as far as it can be, and queue it on the way that every request takes.
+
+    The run may not be in the table yet when this returns. Raises NotFound for an unknown pool, Refused for timeouts
+    above the pool's maximum or a request that is too large.
+    """
+    pool = find_pool(ports.store, request.pool)
+    check_timeouts(request, pool)
+    request_id = request.id or ids.ulid(ports.clock(), ports.random(10))
+    queued = request.model_copy(update={"id": request_id, "pool": pool.id}).encode()
+    if len(queued) > MAX_REQUEST_BYTES:
+        raise Refused("request", f"{len(queued)} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send files by --dir")
+    ports.queue.send(queued.decode())
+    return AcceptedRun(run=ids.run_id(pool.id, request_id), request_id=request_id, pool=pool.id)
+
+
+def find_run(store: Store, name: str, pool: str | None = None) -> tuple[Run, Spec]:
+    """A run by its id, or by its request's id in a pool (the pool's name or id). Raises NotFound."""
+    if pool:
+        found = store.run_and_spec(ids.run_id(find_pool(store, pool).id, name))
+        if found:
+            return found
+    found = store.run_and_spec(name)
+    if not found:
+        raise NotFound("run", name)
+    return found
+
+
+def list_runs(store: Store, pool: Pool, state: RunState | None, limit: int, cursor: str | None) -> RunList:
+    """Runs of a pool, newest first, up to `limit`; a page may be shorter although more follow."""
+    runs: list[Run] = []
+    for _ in range(PAGES_READ):
+        page = store.runs_of(pool.id, limit - len(runs), cursor)
+        runs += [run for run in page.runs if state is None or run.state is state]
+        cursor = page.cursor
+        if not cursor or len(runs) >= limit:
+            break
+    return RunList(runs=[summarize_run(run) for run in runs], cursor=cursor)

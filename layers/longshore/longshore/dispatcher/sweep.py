@@ -1,0 +1,98 @@
+"""The pool part of a sweep: what no deadline stands for. It heals what lost messages left, pool by pool."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from longshore.dispatcher.announce import repeat
+from longshore.dispatcher.finish import stop_task
+from longshore.dispatcher.match import match
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.presence import NOT_ANSWERED, put_aside
+from longshore.dispatcher.release import marker_gone
+from longshore.domain import deadlines
+from longshore.domain.messages import Who
+from longshore.domain.pool import Pool, PoolEntry, PoolKind
+from longshore.domain.run import Run, touched
+from longshore.domain.worker import Worker, WorkerState, leaving
+from longshore.errors import LongshoreError, Lost
+from longshore.ports import Ports, Replace
+
+REMEMBERED = 2
+"""A worker busy for so many sweeps beyond its accept timeout has answered; its run need not be read again."""
+
+
+def sweep(ports: Ports, pools: Pools, until: datetime) -> int:
+    """Look at each pool once, in an order that rotates with the time, until the time is up; how many were looked at."""
+    entries = ports.store.pools()
+    looked_at = 0
+    for entry in rotated(entries, ports.clock()):
+        if ports.clock() >= until:
+            ports.log("sweep_cut_short", {"pools": len(entries), "looked_at": looked_at})
+            break
+        try:
+            _sweep_pool(ports, pools, entry.pool_id)
+        except LongshoreError as error:
+            ports.log("pool_not_swept", {"pool": entry.pool_id, "note": str(error)[:200]})
+        looked_at += 1
+    return looked_at
+
+
+def rotated(entries: Sequence[PoolEntry], now: datetime) -> list[PoolEntry]:
+    """Start elsewhere each minute, so that a sweep cut short starves no pool."""
+    start = int(now.timestamp() // 60) % len(entries) if entries else 0
+    return [*entries[start:], *entries[:start]]
+
+
+def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
+    pool = pools.get(pool_id)
+    if not pool:
+        return
+    workers = ports.store.workers(pool_id)
+    _offers(ports, pools, pool, workers)
+    for worker in workers:
+        if worker.state is WorkerState.ASKED:
+            ports.messenger.send(pool_id, worker.id, Who())
+        elif worker.state is WorkerState.LEAVING:
+            stop_task(ports, worker)
+    match(ports, pools, pool_id)
+    if pool.kind_of is PoolKind.FARGATE:
+        _scale_in(ports, pool, ports.store.workers(pool_id))
+
+
+def _offers(ports: Ports, pools: Pools, pool: Pool, workers: Sequence[Worker]) -> None:
+    """Offers that nobody answered: sent once more first, then taken back and offered elsewhere."""
+    now = ports.clock()
+    fresh = now - pool.settings.prepare_timeout - deadlines.SWEEP * REMEMBERED
+    suspects = {w.run: w for w in workers if w.state is WorkerState.BUSY and w.run and (w.busy_since or now) > fresh}
+    for run in ports.store.runs(suspects).values():
+        worker = suspects[run.id]
+        if not deadlines.unanswered(run, pool.settings, now) or run.worker != worker.id or run.answered_at:
+            continue
+        if run.resent_at:
+            put_aside(ports, pools, worker, NOT_ANSWERED)
+        else:
+            _offer_again(ports, pool, run, now)
+
+
+def _offer_again(ports: Ports, pool: Pool, run: Run, now: datetime) -> None:
+    again = touched(run, resent_at=now)
+    try:
+        ports.store.commit(Replace(again))
+    except Lost:
+        return
+    repeat(ports, pool, again)
+
+
+def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
+    """Idle tasks past the idle timeout leave: first the marker goes, then the task, so no run is given to them."""
+    now = ports.clock()
+    for worker in workers:
+        idle = worker.state is WorkerState.IDLE and worker.idle_since and worker.launch
+        if not idle or now - (worker.idle_since or now) < pool.settings.idle_timeout:
+            continue
+        left = leaving(worker, "idle for too long")
+        try:
+            ports.store.commit(Replace(left), marker_gone(worker))
+        except Lost:
+            continue
+        stop_task(ports, left)

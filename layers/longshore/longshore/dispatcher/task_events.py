@@ -1,0 +1,101 @@
+"""ECS Task State Change: a task that has stopped can act no more, whatever its worker said last."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from longshore.dispatcher.match import match
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.release import TRIES, Release, release
+from longshore.dispatcher.settle import Loss
+from longshore.domain import deadlines, ids
+from longshore.domain.states import Reason
+from longshore.domain.worker import Worker, WorkerState, gone
+from longshore.errors import Busy, Lost
+from longshore.ports import Ports, Replace, Write
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskStopped:
+    """What matters of a stopped task; ECS forgets it within the hour, so this event is the only witness."""
+
+    pool_id: str
+    launch_id: str
+    task_arn: str
+    namespace: str
+    stop_code: str = ""
+    stopped_reason: str = ""
+    container_reason: str = ""
+
+    @property
+    def worker_id(self) -> str:
+        """The worker that ran in the task."""
+        return ids.worker_id(self.namespace, self.pool_id, ids.task_id(self.task_arn))
+
+
+def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
+    """Release the task's worker and its reservation, together and once, however often the event comes."""
+    expires_at = ports.clock() + deadlines.GONE_RETENTION
+    loss = Loss(reason=_reason(event), by="ecs", note=_note(event))
+    if ports.store.worker(event.pool_id, event.worker_id):
+        how = Release(
+            loss=loss,
+            after=lambda found: _gone(found, loss.note, expires_at),
+            beside=lambda: account(ports, event.pool_id, event.launch_id, event.task_arn, loss.note),
+        )
+        release(ports, pools, event.pool_id, event.worker_id, how)
+    else:
+        _account_alone(ports, event, loss.note)
+    match(ports, pools, event.pool_id)
+
+
+def _gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
+    return worker if worker.state is WorkerState.GONE else gone(worker, note, expires_at)
+
+
+def _account_alone(ports: Ports, event: TaskStopped, note: str) -> None:
+    """A task that stopped before its worker ever registered."""
+    for _ in range(TRIES):
+        writes = account(ports, event.pool_id, event.launch_id, event.task_arn, note)
+        if not writes:
+            return
+        try:
+            ports.store.commit(*writes)
+        except Lost:
+            continue
+        ports.log("task_never_registered", {"launch": event.launch_id, "note": note[:120]})
+        return
+    raise Busy(f"launch {event.launch_id}: others kept writing")
+
+
+def account(ports: Ports, pool_id: str, launch_id: str, task_arn: str, note: str) -> tuple[Write, ...]:
+    """The writes that count a task of a launch as stopped; none if it is counted already."""
+    launch = ports.store.launch(pool_id, launch_id)
+    task = ids.task_id(task_arn)
+    if not launch or task in launch.stopped:
+        return ()
+    counters = ports.store.counters(pool_id)
+    if not counters:
+        return ()
+    stopped = (*launch.stopped, task)
+    over = len(stopped) >= launch.count
+    after = replace(
+        launch,
+        version=launch.version + 1,
+        stopped=stopped,
+        note=launch.note if task in launch.joined else note[:200],
+        due_at=None if over else launch.due_at,
+        expires_at=ports.clock() + deadlines.GONE_RETENTION if over else None,
+    )
+    return (Replace(after), Replace(counters.reserved(-1)))
+
+
+def _reason(event: TaskStopped) -> Reason:
+    if "OutOfMemory" in event.container_reason:
+        return Reason.OUT_OF_MEMORY
+    if event.stop_code == "SpotInterruption":
+        return Reason.SPOT_INTERRUPTED
+    return Reason.WORKER_LOST
+
+
+def _note(event: TaskStopped) -> str:
+    return (event.container_reason or event.stopped_reason or "its task stopped")[:120]

@@ -1,0 +1,161 @@
+"""From the records of the table to what users see."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from longshore.dispatcher.deployment import Deployment
+from longshore.dispatcher.pool_settings import write_pool_settings
+from longshore.domain import objects
+from longshore.domain.api import (
+    ChangeView,
+    EndingView,
+    LogPlace,
+    PoolCounts,
+    PoolSummary,
+    PoolView,
+    RunSummary,
+    RunView,
+    WorkerView,
+)
+from longshore.domain.pool import Launch, Pool
+from longshore.domain.run import Run, Spec, read_history
+from longshore.domain.worker import Agent, Worker, WorkerState
+from longshore.ports import Store
+
+TICKETS_COUNTED = 1000
+"""A longer queue is shown as one of this length: counting it would cost more than the figure is worth."""
+
+
+def count_pool(store: Store, pool_id: str) -> PoolCounts:
+    """What a pool is doing at this moment."""
+    states = Counter(worker.state for worker in store.workers(pool_id))
+    return PoolCounts(
+        idle=states[WorkerState.IDLE],
+        busy=states[WorkerState.BUSY],
+        absent=states[WorkerState.ASKED],
+        starting=sum(launch.starting for launch in store.launches(pool_id)),
+        queued=len(store.tickets(pool_id, TICKETS_COUNTED)),
+    )
+
+
+def summarize_pool(store: Store, pool: Pool) -> PoolSummary:
+    """A pool in a list."""
+    return PoolSummary(
+        id=pool.id,
+        name=pool.name,
+        kind=pool.kind_of,
+        created_at=pool.created_at,
+        counts=count_pool(store, pool.id),
+    )
+
+
+def show_pool(store: Store, pool: Pool) -> PoolView:
+    """A pool in full."""
+    counters = store.counters(pool.id)
+    return PoolView(
+        **dict(summarize_pool(store, pool)),
+        generation=pool.generation,
+        settings=write_pool_settings(pool.settings),
+        certificate_id=pool.certificate_id,
+        certificate_expires_at=pool.certificate_expires_at,
+        task_definition=pool.task_definition,
+        workers_reserved=counters.workers_reserved if counters else 0,
+        launch_note=launch_note(store.launches(pool.id)),
+    )
+
+
+def launch_note(launches: Sequence[Launch]) -> str | None:
+    """What ECS last said against starting a pool's tasks, if the newest launch met something."""
+    newest = max(launches, key=lambda launch: launch.created_at, default=None)
+    return newest.note if newest else None
+
+
+def show_workers(store: Store, pool: Pool) -> list[WorkerView]:
+    """A pool's workers, oldest first."""
+    agents = {agent.worker_id: agent for agent in store.agents(pool.id)}
+    workers = sorted(store.workers(pool.id), key=lambda worker: (worker.created_at, worker.id))
+    return [show_worker(worker, agents.get(worker.id)) for worker in workers]
+
+
+def show_worker(worker: Worker, agent: Agent | None) -> WorkerView:
+    """A worker and what its agent said of itself."""
+    return WorkerView(
+        id=worker.id,
+        state=worker.state,
+        run=worker.run,
+        attempt=worker.attempt,
+        runs_done=worker.runs_done,
+        created_at=worker.created_at,
+        seen_at=worker.seen_at,
+        idle_since=worker.idle_since,
+        busy_since=worker.busy_since,
+        disconnected_at=worker.disconnected_at,
+        task_arn=worker.task_arn,
+        agent_version=agent.agent_version if agent else "",
+        metadata=agent.metadata if agent else {},
+        note=worker.note,
+    )
+
+
+def summarize_run(run: Run) -> RunSummary:
+    """A run in a list."""
+    return RunSummary(
+        id=run.id,
+        pool=run.pool_id,
+        type=run.type,
+        stack=run.stack,
+        state=run.state,
+        reason=run.reason,
+        exit_code=run.exit_code,
+        attempt=run.attempt,
+        worker=run.worker,
+        accepted_at=run.accepted_at,
+        begun_at=run.begun_at,
+        ended_at=run.ended_at,
+    )
+
+
+def show_run(run: Run, spec: Spec, deployment: Deployment) -> RunView:
+    """A run in full. The values of its environment stay in the table."""
+    return RunView(
+        **dict(summarize_run(run)),
+        version=run.version,
+        note=run.note,
+        retryable=run.retryable,
+        request_id=spec.request_id,
+        command=list(spec.command),
+        environment=sorted(spec.environment),
+        image=spec.image,
+        workspace=spec.workspace.key if spec.workspace else None,
+        log_timeout=run.log_timeout or spec.log_timeout,
+        run_timeout=run.run_timeout or spec.run_timeout,
+        claimed_at=run.claimed_at,
+        output_at=max((at for at in (run.output_at, run.chunk_at) if at), default=None),
+        upload_failing=run.upload_failing,
+        losses=run.losses,
+        offers=run.offers,
+        ending=_show_ending(run),
+        digest=run.log,
+        log=_log_place(run, deployment),
+        history=[
+            ChangeView(state=change.state, version=change.version, at=change.at, by=change.by, note=change.note)
+            for change in read_history(run)
+        ],
+    )
+
+
+def _show_ending(run: Run) -> EndingView | None:
+    ending = run.ending
+    if not ending:
+        return None
+    return EndingView(state=ending.state, reason=ending.reason, by=ending.by, deadline=ending.deadline)
+
+
+def _log_place(run: Run, deployment: Deployment) -> LogPlace | None:
+    if not run.attempt:
+        return None
+    return LogPlace(
+        bucket=deployment.bucket,
+        key=objects.log_key(run.pool_id, run.id, run.attempt),
+        chunks=objects.chunk_prefix(run.pool_id, run.id, run.attempt),
+    )

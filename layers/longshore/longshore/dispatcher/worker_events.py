@@ -1,0 +1,96 @@
+"""The messages of the agents, each to its use case."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from longshore.dispatcher.begin import prepared, preparing, renew
+from longshore.dispatcher.finish import goodbye, handed_back, phase_finished
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.presence import disconnected
+from longshore.dispatcher.register import registered
+from longshore.dispatcher.sender import Sender
+from longshore.domain import ids
+from longshore.domain.messages import (
+    EVENTS,
+    FromAgent,
+    Goodbye,
+    HandedBack,
+    PhaseFinished,
+    Prepared,
+    Preparing,
+    Registered,
+    Renew,
+    read_from_agent,
+)
+from longshore.domain.requests import refusal
+from longshore.errors import Refused
+from longshore.ports import Ports
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerEvent:
+    """What an IoT rule delivers: ids from the topic, the body as it came (base64), the rule's time."""
+
+    pool_id: str
+    worker_id: str
+    event: str
+    body: str
+    received_at: datetime
+
+
+def receive(ports: Ports, pools: Pools, event: WorkerEvent) -> None:
+    """Handle one message of an agent.
+
+    Raises Refused for one that nobody sends (it will never be better), Busy and Unavailable for one that must come
+    again. A message of a stale attempt or session changes nothing and is counted.
+    """
+    message = _read(event)
+    sender = _sender(ports, pools, event.pool_id, event.worker_id, event.received_at)
+    match message:
+        case Registered():
+            registered(ports, pools, sender, message)
+        case Preparing():
+            preparing(ports, sender, message)
+        case Prepared():
+            prepared(ports, sender, message)
+        case PhaseFinished():
+            phase_finished(ports, pools, sender, message)
+        case HandedBack():
+            handed_back(ports, pools, sender, message)
+        case Renew():
+            renew(ports, sender, message)
+        case Goodbye():
+            goodbye(ports, pools, sender, message)
+        case _:
+            raise Refused("event", event.event, f"one of {', '.join(EVENTS)}")
+
+
+def receive_presence(ports: Ports, pools: Pools, client_id: str, kind: str, at: datetime) -> None:
+    """Handle a presence event of the broker; only a lost connection asks for anything."""
+    pool_id = ids.pool_of(client_id)
+    if kind != "disconnected" or not pool_id or not pools.get(pool_id):
+        return
+    disconnected(ports, pools, _sender(ports, pools, pool_id, client_id, at))
+
+
+def _read(event: WorkerEvent) -> FromAgent:
+    if event.event not in EVENTS:
+        raise Refused("event", event.event[:64], f"one of {', '.join(EVENTS)}")
+    try:
+        return read_from_agent(event.event, base64.b64decode(event.body, validate=True))
+    except binascii.Error:
+        raise Refused("body", "bytes that are not base64", "the body as the rule encodes it") from None
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def _sender(ports: Ports, pools: Pools, pool_id: str, worker_id: str, at: datetime) -> Sender:
+    pool = pools.get(pool_id) if ids.ULID.fullmatch(pool_id) else None
+    if not pool or ids.pool_of(worker_id) != pool_id:
+        raise Refused("topic", f"{pool_id}/{worker_id}"[:128], "a pool and one of its workers")
+    # A message cannot come from the future: a wrong clock must not make a silent worker look alive.
+    return Sender(pool=pool, worker_id=worker_id, at=min(at, ports.clock()))

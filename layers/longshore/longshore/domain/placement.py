@@ -1,0 +1,49 @@
+"""Who gets what: pure decisions over a snapshot of a pool."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, Ticket
+from longshore.domain.worker import Marker
+
+CONTENDED = 4
+"""A dispatcher that lost a race picks within so many tickets of the best class, so that racers part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A ticket and the idle worker that it goes to."""
+
+    ticket: Ticket
+    marker: Marker
+
+
+def shuffled[T](items: Sequence[T], randomness: bytes) -> list[T]:
+    """The items in an order that depends on the random bytes alone; dispatchers side by side so pick apart."""
+    keyed = [(randomness[i % len(randomness)] * 257 + i * 31 % 251, i) for i in range(len(items))]
+    return [items[i] for _, i in sorted(keyed)]
+
+
+def pair(tickets: Sequence[Ticket], markers: Sequence[Marker], randomness: bytes, *, contended: bool) -> list[Pair]:
+    """Pair the oldest tickets of the best class with idle workers; idle workers are drawn at random."""
+    order = list(tickets)
+    if contended and len(order) > len(markers):
+        front = [t for t in order[:CONTENDED] if t.rank == order[0].rank]
+        order = shuffled(front, randomness) + order[len(front) :]
+    return [
+        Pair(ticket=ticket, marker=marker) for ticket, marker in zip(order, shuffled(markers, randomness), strict=False)
+    ]
+
+
+def tasks_wanted(pool: Pool, waiting: int, launches: Sequence[Launch], counters: Counters) -> list[int]:
+    """How many tasks to start for the waiting tickets, as the sizes of RunTask calls.
+
+    Tasks on their way count against the demand, and every reserved task against `max_workers`.
+    """
+    if pool.kind_of is not PoolKind.FARGATE or not pool.task_definition:
+        return []
+    starting = sum(launch.starting for launch in launches)
+    room = pool.settings.max_workers - counters.workers_reserved
+    wanted = max(0, min(waiting - starting, room))
+    full, rest = divmod(wanted, MAX_TASKS_PER_CALL)
+    return [MAX_TASKS_PER_CALL] * full + ([rest] if rest else [])

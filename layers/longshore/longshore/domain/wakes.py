@@ -1,0 +1,47 @@
+"""Wake-ups: doorbells in the request queue that ask the dispatcher to look at a pool or an item."""
+
+import json
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field, ValidationError, model_validator
+
+from longshore.domain.keys import Key
+from longshore.domain.messages import Message
+from longshore.domain.requests import refusal
+
+
+class WakeMessage(Message):
+    """Look at a pool, or at one item of the table. It may come late, twice or never: it decides nothing."""
+
+    kind: Literal["wake"] = "wake"
+    pool: Annotated[str, Field(min_length=1, max_length=64)]
+    pk: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    sk: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> "WakeMessage":
+        if (self.pk is None) != (self.sk is None):
+            raise ValueError("pk and sk name an item together, or are both absent")
+        return self
+
+    @property
+    def key(self) -> Key | None:
+        """The item to look at, if it names one."""
+        return Key(self.pk, self.sk) if self.pk and self.sk else None
+
+
+def read_wake(payload: str | bytes) -> WakeMessage | None:
+    """The wake-up in a message of the request queue, or None when it is something else (a request, most likely).
+
+    Raises Refused for a wake-up that is malformed.
+    """
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or cast("dict[str, Any]", found).get("kind") != "wake":
+        return None
+    try:
+        return WakeMessage.model_validate(found)
+    except ValidationError as error:
+        raise refusal(error) from None

@@ -1,0 +1,61 @@
+"""The settings of the functions, read once from the environment that `template.yaml` sets."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from longshore.domain.ids import NAMESPACE
+from longshore.errors import Refused
+
+
+def _words(found: object) -> object:
+    return tuple(word.strip() for word in found.split(",") if word.strip()) if isinstance(found, str) else found
+
+
+def _none_if_empty(found: object) -> object:
+    return None if found == "" else found
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Text = Annotated[str, Field(min_length=1)]
+OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
+
+
+class Settings(BaseModel):
+    """Where this deployment's parts are. The alias of each field is its environment variable."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    namespace: Annotated[str, Field(alias="LONGSHORE_NAMESPACE", pattern=rf"^{NAMESPACE.pattern}$")]
+    table: Annotated[Text, Field(alias="LONGSHORE_TABLE")]
+    bucket: Annotated[Text, Field(alias="LONGSHORE_BUCKET")]
+    request_queue_url: Annotated[str, Field(alias="LONGSHORE_REQUEST_QUEUE_URL", pattern=r"^https?://")]
+    dead_letter_queue_url: Annotated[str, Field(alias="LONGSHORE_DEAD_LETTER_QUEUE_URL", pattern=r"^https?://")]
+    ssm_prefix: Annotated[str, Field(alias="LONGSHORE_SSM_PREFIX", pattern=r"^/")]
+    log_retention_days: Annotated[int, Field(alias="LONGSHORE_LOG_RETENTION_DAYS", ge=1)] = 60
+
+    ecs_cluster: Annotated[Text, Field(alias="LONGSHORE_ECS_CLUSTER")]
+    ecs_endpoint: Annotated[OptionalText, Field(alias="LONGSHORE_ECS_ENDPOINT")] = None
+    subnets: Annotated[Words, Field(alias="LONGSHORE_SUBNETS")] = ()
+    security_groups: Annotated[Words, Field(alias="LONGSHORE_SECURITY_GROUPS")] = ()
+    assign_public_ip: Annotated[Literal["ENABLED", "DISABLED"], Field(alias="LONGSHORE_ASSIGN_PUBLIC_IP")] = "ENABLED"
+    worker_task_definition: Annotated[Text, Field(alias="LONGSHORE_WORKER_TASK_DEFINITION")]
+    task_execution_role_arn: Annotated[str, Field(alias="LONGSHORE_TASK_EXECUTION_ROLE_ARN", pattern=r"^arn:")]
+    worker_task_role_arn: Annotated[OptionalText, Field(alias="LONGSHORE_WORKER_TASK_ROLE_ARN")] = None
+
+    region: Annotated[Text, Field(alias="AWS_REGION")]
+    endpoint_url: Annotated[OptionalText, Field(alias="AWS_ENDPOINT_URL")] = None
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in an environment. Raises Refused that names every variable that is missing or wrong."""
+    try:
+        return Settings.model_validate(dict(environ))
+    except ValidationError as error:
+        wrong = [_complaint(complaint["loc"][0], complaint["type"], complaint["msg"]) for complaint in error.errors()]
+        raise Refused("environment", "; ".join(wrong), "what template.yaml sets for the functions") from None
+
+
+def _complaint(name: object, kind: str, message: str) -> str:
+    return f"no {name}" if kind == "missing" else f"{name}: {message}"

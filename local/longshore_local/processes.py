@@ -1,0 +1,115 @@
+"""Processes of the local cloud: started in a session of their own, told apart from later ones with the same pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+# There is no state to save: what has not ended by then is killed.
+STOP_SECONDS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessIdentity:
+    """A process and the moment it began: the pair never names another process, a pid alone may."""
+
+    name: str
+    pid: int
+    create_time: float
+
+    def running(self) -> psutil.Process | None:
+        """The process, if this very one is still there and not a zombie."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.create_time) < 0.01
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    def as_json(self) -> dict[str, str | int | float]:
+        """The identity as it is kept in `deployment.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How a process is started: `lifeline` is the read end of a pipe it should watch, if its owner wants that."""
+
+    name: str
+    argv: Sequence[str | Path]
+    environ: Mapping[str, str]
+    log: Path
+    folder: Path
+    lifeline: int | None = None
+
+
+def start(command: Command) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
+    """Start it in its own session, detached from the terminal, with its output appended to its log."""
+    with command.log.open("ab") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command.argv],
+            env=dict(command.environ),
+            cwd=command.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=() if command.lifeline is None else (command.lifeline,),
+        )
+    return process, identify(command.name, process.pid)
+
+
+def identify(name: str, pid: int) -> ProcessIdentity:
+    """The identity of a process that is running now."""
+    return ProcessIdentity(name=name, pid=pid, create_time=psutil.Process(pid).create_time())
+
+
+def stop_all(identities: Sequence[ProcessIdentity], grace_seconds: float = STOP_SECONDS) -> None:
+    """Ask each to stop, in the order given, then kill what is left of them: their descendants and process groups."""
+    for identity in identities:
+        stop(identity, grace_seconds)
+
+
+def stop(identity: ProcessIdentity, grace_seconds: float = STOP_SECONDS) -> None:
+    """SIGTERM, wait, then SIGKILL to whatever is left of its tree and its process group."""
+    process = identity.running()
+    if process is None:
+        return
+    tree = [process, *_descendants(process)]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+        psutil.wait_procs([process], timeout=grace_seconds)
+    # Children that appeared since then are found through the group; those that left it, through the first look.
+    left = [one for one in {*tree, *_group(identity.pid)} if one.is_running()]
+    for one in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left, timeout=grace_seconds)
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to the process group of a child that leads one; nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)

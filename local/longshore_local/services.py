@@ -1,0 +1,89 @@
+"""The two processes of a local cloud: ministack, and the ECS endpoint beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from longshore_local.ecs_endpoint import EndpointConfig
+from longshore_local.ministack import Ministack, start_ministack, wait_until_served
+from longshore_local.ports import free_ports
+from longshore_local.processes import Command, ProcessIdentity, start
+from longshore_local.settings import LOOPBACK, Settings, child_environment, python
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePlan:
+    """Where the services keep their state and logs, and how they behave.
+
+    `start_delay_seconds` stands for the time Fargate takes to start a task. `lifeline` is the read end of a pipe:
+    when its write end closes, both stop by themselves.
+    """
+
+    folder: Path
+    logs: Path
+    start_delay_seconds: float = 0.3
+    lifeline: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Running services. `processes` are in the order of stopping: tasks go before what they talk to."""
+
+    ministack: Ministack
+    ecs_endpoint_url: str
+    processes: tuple[ProcessIdentity, ...]
+
+
+def start_services(
+    settings: Settings, plan: ServicePlan, started: Callable[[ProcessIdentity], None] = lambda _: None
+) -> Services:
+    """Start both and wait until they serve; `started` hears of each process at once, should a later one fail.
+
+    Raises ToolMissing before anything is started, and StartFailed.
+    """
+    agent, _ = settings.agent, settings.ministack_python
+    plan.logs.mkdir(parents=True, exist_ok=True)
+    ministack = start_ministack(settings, plan.folder / "ministack", plan.logs / "ministack.log", plan.lifeline)
+    started(ministack.identity)
+    port, endpoint = _start_ecs_endpoint(agent, ministack, plan)
+    started(endpoint)
+    return Services(
+        ministack=ministack,
+        ecs_endpoint_url=f"http://{LOOPBACK}:{port}",
+        processes=(endpoint, ministack.identity),
+    )
+
+
+def _start_ecs_endpoint(agent: Path, ministack: Ministack, plan: ServicePlan) -> tuple[int, ProcessIdentity]:
+    (port,) = free_ports(1)
+    tasks, task_logs = plan.folder / "tasks", plan.logs / "tasks"
+    tasks.mkdir(mode=0o755)
+    task_logs.mkdir(exist_ok=True)
+    environ = child_environment()
+    config = EndpointConfig(
+        port=port,
+        endpoint_url=ministack.endpoint_url,
+        secret=ministack.secret,
+        agent=str(agent),
+        tasks=str(tasks),
+        logs=str(task_logs),
+        path=environ.get("PATH", "/usr/bin:/bin"),
+        start_delay_seconds=plan.start_delay_seconds,
+        lifeline=plan.lifeline,
+    )
+    file = plan.folder / "ecs-endpoint.json"
+    config.write(file)
+    log = plan.logs / "ecs-endpoint.log"
+    command = Command(
+        name="ecs-endpoint",
+        argv=[python(), "-m", "longshore_local.ecs_endpoint", file],
+        environ=environ,
+        log=log,
+        folder=plan.folder,
+        lifeline=plan.lifeline,
+    )
+    process, identity = start(command)
+    wait_until_served(process, [port], log)
+    return port, identity

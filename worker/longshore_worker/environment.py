@@ -1,0 +1,30 @@
+"""What a phase's command sees of the world: a few plain variables, the request's own, and who it is."""
+
+from collections.abc import Mapping
+
+from longshore.domain.messages import Assign
+
+from longshore_worker.folders import WorkFolder
+from longshore_worker.processes import ATTEMPT, RUN
+from longshore_worker.settings import RunUser
+
+FORBIDDEN = frozenset({"LONGSHORE_TOKEN", "LONGSHORE_POOL_PRIVATE_KEY"})
+"""Never passed on, not even from a request: they are the agent's alone."""
+
+
+def phase_environment(
+    assign: Assign, folder: WorkFolder, user: RunUser | None, *, path: str, lang: str
+) -> Mapping[str, str]:
+    """The environment of the attempt's command. Nothing of the agent's own environment is in it but PATH and LANG."""
+    plain = {"PATH": path, "LANG": lang, "HOME": str(folder.home), "TMPDIR": str(folder.temporary)}
+    if user:
+        plain |= {"USER": user.name, "LOGNAME": user.name}
+    requested = {name: value for name, value in assign.environment.items() if name not in FORBIDDEN}
+    who = {
+        RUN: assign.run,
+        ATTEMPT: str(assign.attempt),
+        "LONGSHORE_TYPE": assign.type,
+        "LONGSHORE_PHASE": assign.phase,
+        **({"LONGSHORE_STACK": assign.stack} if assign.stack else {}),
+    }
+    return plain | requested | who

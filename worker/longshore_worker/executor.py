@@ -1,0 +1,59 @@
+"""What runs a phase's command, whatever it runs it in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from longshore_worker.settings import RunUser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A command to run; `environment` is all that it sees."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    user: RunUser | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended; neither a code nor a signal when nobody knows."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class Execution(Protocol):
+    """A command that runs."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes to look for after a crash: the first holds all the others."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes of its merged output; empty at the end."""
+        ...
+
+    async def wait(self) -> Ended:
+        """Its end; when this returns, nothing that it started is left."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it, and all that it started, to end (SIGTERM)."""
+        ...
+
+    def kill(self) -> None:
+        """End it, and all that it started, at once."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts commands."""
+
+    async def start(self, order: Order) -> Execution:
+        """Start a command. Raises StartFailed when it cannot be started."""
+        ...

@@ -1,0 +1,72 @@
+"""From the bytes of a phase to lines of text, and from those to NDJSON."""
+
+import codecs
+import json
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+LONGEST_LINE = 16_384
+"""Characters; a longer line is split, so that memory and chunks stay bounded."""
+
+Stream = Literal["output", "agent"]
+
+
+class Mask(Protocol):
+    """Takes a phase's bytes as they come and gives them back without what must not be seen.
+
+    It may hold back a tail that could be the beginning of a secret; `flush` gives that up.
+    """
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class NoMask:
+    """Nothing is masked."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The same bytes."""
+        return data
+
+    def flush(self) -> bytes:
+        """Nothing was held back."""
+        return b""
+
+
+class LineSplitter:
+    """Cuts text at line ends; keeps the unterminated rest, and gives it up when asked."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that these bytes complete, without their line ends; overlong ones are split."""
+        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        whole = [piece for line in lines for piece in _split(line.removesuffix("\r"))]
+        while len(self._rest) > LONGEST_LINE:
+            whole.append(self._rest[:LONGEST_LINE])
+            self._rest = self._rest[LONGEST_LINE:]
+        return whole
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether an unterminated line is waiting."""
+        return bool(self._rest)
+
+    def flush(self, *, final: bool = False) -> list[str]:
+        """The unterminated line, if there is one; `final` gives up half a character, too."""
+        rest, self._rest = self._rest + (self._decoder.decode(b"", True) if final else ""), ""
+        return _split(rest.removesuffix("\r")) if rest else []
+
+
+def _split(line: str) -> list[str]:
+    return [line[at : at + LONGEST_LINE] for at in range(0, len(line), LONGEST_LINE)] or [""]
+
+
+def encode_line(at: datetime, phase: str, stream: Stream, text: str) -> bytes:
+    """One NDJSON line, with its line end. `at` is the worker's clock: for readers only, nothing is decided by it."""
+    stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"ts": stamp, "phase": phase, "stream": stream, "msg": text}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"

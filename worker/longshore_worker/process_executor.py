@@ -1,0 +1,154 @@
+"""Runs a command as processes of this host, under a warden (see `warden.py`)."""
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longshore_worker import warden
+from longshore_worker.errors import StartFailed
+from longshore_worker.executor import Ended, Order
+from longshore_worker.processes import Mark, kill_marked, mark_of
+
+READ_SIZE = 64 * 1024
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class ProcessExecution:
+    """A command under its warden."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], output: asyncio.StreamReader, control: socket.socket, mark: Mark
+    ) -> None:
+        self._process = process
+        self._output = output
+        self._control = control
+        self._answers = _Answers(control)
+        self._mark = mark
+        self.command_pid = 0
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The warden and the command."""
+        return self._process.pid, self.command_pid
+
+    async def read(self) -> bytes:
+        """The next bytes of the merged output; empty at the end."""
+        return await self._output.read(READ_SIZE)
+
+    async def started(self, order: Order) -> None:
+        """Wait until the command is there. Raises StartFailed."""
+        answer = await self._answers.next()
+        if "started" in answer:
+            self.command_pid = answer["started"]
+            return
+        await self._reap()
+        number = answer.get("errno", errno.EIO)
+        code = NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+        raise StartFailed(code, f"cannot start {order.command[0]!r}: {answer.get('error', 'its warden died')}"[:200])
+
+    async def wait(self) -> Ended:
+        """The command's end."""
+        answer = await self._answers.next()
+        await self._reap()
+        if not answer:
+            await kill_marked(self._mark)
+        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"))
+
+    def stop(self) -> None:
+        """SIGTERM to the whole tree."""
+        self._wish(b"T")
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree."""
+        self._wish(b"K")
+
+    def _wish(self, wish: bytes) -> None:
+        try:
+            self._control.send(wish)
+        except OSError:
+            # The warden is gone, and with it the tree; `wait` says so.
+            return
+
+    async def _reap(self) -> None:
+        self._control.close()
+        while self._process.poll() is None:
+            await asyncio.sleep(0.002)
+
+
+class _Answers:
+    """The warden's lines, read without threads."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._rest = b""
+
+    async def next(self) -> dict[str, Any]:
+        """The next answer; an empty one when the warden has died."""
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._rest:
+            try:
+                part = await loop.sock_recv(self._control, 65_536)
+            except ConnectionError:
+                part = b""
+            if not part:
+                return {}
+            self._rest += part
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line)
+
+
+class ProcessExecutor:
+    """Commands as processes: a session of their own, a scrubbed environment, and the order's user."""
+
+    async def start(self, order: Order) -> ProcessExecution:
+        """Start a command. Raises StartFailed."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        read_end, write_end = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(warden.__file__))],
+                stdin=theirs,
+                stdout=write_end,
+                env={"PATH": os.defpath},
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            theirs.close()
+            os.close(write_end)
+        output = await _reader(read_end)
+        execution = ProcessExecution(process, output, ours, mark_of(order.environment))
+        await asyncio.get_running_loop().sock_sendall(ours, _encode(order))
+        await execution.started(order)
+        return execution
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=READ_SIZE)
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    return reader
+
+
+def _encode(order: Order) -> bytes:
+    return (
+        json.dumps(
+            {
+                "command": list(order.command),
+                "environment": dict(order.environment),
+                "folder": str(order.folder),
+                "uid": order.user.uid if order.user else None,
+                "gid": order.user.gid if order.user else None,
+            }
+        ).encode()
+        + b"\n"
+    )

@@ -1,0 +1,170 @@
+"""The agent's settings, read from the environment once, at the start, and refused loudly when they are wrong."""
+
+import os
+import pwd
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from longshore.domain.durations import parse_duration
+from longshore.domain.messages import PoolToken
+
+from longshore_worker.errors import ConfigurationRefused
+from longshore_worker.token import decode_key, decode_token
+
+METADATA_PREFIX = "LONGSHORE_METADATA_"
+MOST_METADATA = 50
+LONGEST_METADATA = 256
+_NOTHING = frozenset({"", "null", "none", "undefined", "<nil>"})
+_DURATION = "a duration like '90s', '7m' or '1h10m'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunUser:
+    """Who a phase runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the environment decides."""
+
+    token: PoolToken
+    private_key: bytes
+    state_dir: Path
+    metadata: Mapping[str, str]
+    launch: str | None
+    launcher_log_timeout: timedelta | None
+    launcher_run_timeout: timedelta | None
+    stop_deadline: timedelta | None
+    give_up_after: timedelta
+    run_user: RunUser | None
+    ecs_metadata_uri: str | None
+    path: str
+    lang: str
+    debug: bool
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings. Raises ConfigurationRefused, with the variable's name, for the first one that is wrong."""
+    in_ecs = environ.get("ECS_CONTAINER_METADATA_URI_V4") or None
+    return Settings(
+        token=_read_token(environ),
+        private_key=_read_key(environ),
+        state_dir=_state_dir(environ, in_ecs=in_ecs is not None),
+        metadata=_metadata(environ),
+        launch=environ.get("LONGSHORE_LAUNCH") or None,
+        launcher_log_timeout=_duration(environ, "LONGSHORE_LAUNCHER_LOGS_TIMEOUT"),
+        launcher_run_timeout=_duration(environ, "LONGSHORE_LAUNCHER_RUN_TIMEOUT"),
+        stop_deadline=_duration(environ, "LONGSHORE_STOP_DEADLINE"),
+        give_up_after=_duration(environ, "LONGSHORE_GIVE_UP_AFTER") or timedelta(minutes=2),
+        run_user=_run_user(environ),
+        ecs_metadata_uri=in_ecs,
+        path=environ.get("PATH") or os.defpath,
+        lang=environ.get("LANG") or "C.UTF-8",
+        debug=_boolean(environ, "LONGSHORE_DEBUG"),
+    )
+
+
+def _read_token(environ: Mapping[str, str]) -> PoolToken:
+    name, text = _secret(environ, "LONGSHORE_TOKEN")
+    try:
+        return decode_token(text)
+    except ValueError as error:
+        raise ConfigurationRefused(name, str(error), "the pool's token: JSON, or base64 of it") from None
+
+
+def _read_key(environ: Mapping[str, str]) -> bytes:
+    name, text = _secret(environ, "LONGSHORE_POOL_PRIVATE_KEY")
+    try:
+        return decode_key(text)
+    except ValueError as error:
+        raise ConfigurationRefused(name, str(error), "the pool's private key: PEM, or base64 of it") from None
+
+
+def _secret(environ: Mapping[str, str], name: str) -> tuple[str, str]:
+    """A value given directly or by a file, never by both; returns the variable that gave it, too."""
+    by_file = f"{name}_FILE"
+    value, path = environ.get(name, ""), environ.get(by_file, "")
+    if bool(value) == bool(path):
+        raise ConfigurationRefused(name, "both" if value else "neither", f"exactly one of {name} and {by_file}")
+    if value:
+        return name, value
+    try:
+        return by_file, Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationRefused(by_file, f"{path!r} ({error})", "a file that can be read") from None
+
+
+def _duration(environ: Mapping[str, str], name: str) -> timedelta | None:
+    text = environ.get(name)
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationRefused(name, str(error), _DURATION) from None
+
+
+def _boolean(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "false")
+    if text not in {"true", "false"}:
+        raise ConfigurationRefused(name, repr(text[:64]), "true or false")
+    return text == "true"
+
+
+def _metadata(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {k.removeprefix(METADATA_PREFIX): v for k, v in sorted(environ.items()) if k.startswith(METADATA_PREFIX)}
+    for key, value in found.items():
+        name = METADATA_PREFIX + key
+        if not key:
+            raise ConfigurationRefused(name, "no name after the prefix", f"{METADATA_PREFIX}<name>")
+        if value.strip().lower() in _NOTHING:
+            raise ConfigurationRefused(name, repr(value), "a value; leave the variable out when there is none")
+        if len(value) > LONGEST_METADATA:
+            raise ConfigurationRefused(name, f"{len(value)} characters", f"at most {LONGEST_METADATA}")
+    if len(found) > MOST_METADATA:
+        raise ConfigurationRefused(METADATA_PREFIX + "*", f"{len(found)} variables", f"at most {MOST_METADATA}")
+    return found
+
+
+def _state_dir(environ: Mapping[str, str], *, in_ecs: bool) -> Path:
+    """Where the state file, spools and work folders lie; an ECS task has no next agent, so a fresh folder will do."""
+    chosen = environ.get("LONGSHORE_STATE_DIR")
+    if chosen:
+        return _made(Path(chosen), "LONGSHORE_STATE_DIR")
+    if in_ecs:
+        return Path(tempfile.mkdtemp(prefix="longshore-"))
+    if os.geteuid() == 0:
+        return _made(Path("/var/lib/longshore"), "LONGSHORE_STATE_DIR")
+    home = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return _made(Path(home) / "longshore", "LONGSHORE_STATE_DIR")
+
+
+def _made(path: Path, variable: str) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationRefused(variable, f"{path} ({error.strerror})", "a folder the agent may write to") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigurationRefused(variable, f"{path}, not writable", "a folder the agent may write to")
+    return path.resolve()
+
+
+def _run_user(environ: Mapping[str, str]) -> RunUser | None:
+    """The user for phases: only root can choose one, and does by default."""
+    name = environ.get("LONGSHORE_RUN_USER")
+    if os.geteuid() != 0:
+        if name:
+            raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name), "nothing, unless the agent runs as root")
+        return None
+    try:
+        entry = pwd.getpwuid(int(name)) if name and name.isdigit() else pwd.getpwnam(name or "nobody")
+    except KeyError:
+        raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name or "nobody"), "a user of this host") from None
+    return RunUser(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
