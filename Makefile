@@ -10,6 +10,8 @@ CHECKOV    := checkov==3.3.30
 
 # ---- What is built from what ------------------------------------------------------------------------------------------
 UV        = $(shell command -v uv || echo .tools/uv/bin/uv)
+# uv with our Python, so that it neither looks for another nor fetches one.
+UV_313    = UV_PYTHON_DOWNLOADS=never UV_PYTHON="$$(cat .tools/python)" "$(UV)"
 PYTHON    = .venv/bin/python
 SAM_CLI   = PATH="$(CURDIR)/.tools/sam/bin:$$PATH" SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam
 MANIFESTS = pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml)
@@ -19,7 +21,7 @@ PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench local build tools format lock clean
+.PHONY: help demo test check scan bench local build tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 help: ## what can be made
@@ -41,6 +43,9 @@ check: .venv/.synced .tools/sam/.installed ## format, lint, types, template, fas
 	.venv/bin/cfn-lint
 	$(SAM_CLI) validate --lint --region us-east-1
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
+
+scan: .tools/checkov/.installed ## the template against checkov's rules; .checkov.yaml says what is left out, and why
+	.tools/checkov/bin/checkov --config-file .checkov.yaml
 
 bench: .venv/.synced tools build ## the figures, printed and written to build/bench.json
 	@$(PYTHON) -m bench
@@ -68,29 +73,29 @@ clean: ## remove what is built (.venv, .tools and .local stay)
 
 .venv/.synced: uv.lock $(MANIFESTS) .tools/python
 	@echo "==> the project into .venv"
-	@UV_PYTHON_DOWNLOADS=never "$(UV)" sync --quiet --locked --python "$$(cat .tools/python)"
+	@$(UV_313) sync --quiet --locked
 	@touch $@
 
 .tools/%/.installed: tools/%.txt .tools/python
 	@echo "==> $* into .tools/$*"
-	@"$(UV)" venv --quiet --allow-existing --python "$$(cat .tools/python)" .tools/$*
+	@$(UV_313) venv --quiet --clear .tools/$*
 	@"$(UV)" pip sync --quiet --python .tools/$*/bin/python tools/$*.txt
 	@touch $@
 
-lock: | $(UV) ## uv.lock and tools/*.txt from what is pinned above and in the manifests
-	"$(UV)" lock
+lock: .tools/python ## uv.lock and tools/*.txt from what is pinned above and in the manifests
+	$(UV_313) lock
 	$(call lock_tool,ministack,$(MINISTACK))
 	$(call lock_tool,sam,$(SAM))
 	$(call lock_tool,checkov,$(CHECKOV))
 
 define lock_tool
-	printf '%s\n' $(foreach pin,$(2),'$(pin)') | "$(UV)" pip compile --quiet --universal --python-version 3.13 \
+	printf '%s\n' $(foreach pin,$(2),'$(pin)') | $(UV_313) pip compile --quiet --universal --python-version 3.13 \
 	  --no-header --no-annotate -o tools/$(1).txt -
 endef
 
 # ---- The layer and the functions --------------------------------------------------------------------------------------
-$(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml | $(UV)
-	@"$(UV)" export --quiet --locked --package longshore --extra aws --no-dev --no-emit-workspace --no-hashes \
+$(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml .tools/python
+	@$(UV_313) export --quiet --locked --package longshore --extra aws --no-dev --no-emit-workspace --no-hashes \
 	  --no-header --no-annotate -o $@ > /dev/null
 
 .aws-sam/build/template.yaml: $(SOURCES) $(LAYER)/requirements.txt .tools/sam/.installed

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from typing import Any
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, cast
 
 import boto3
 import botocore.config
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from longshore_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY
 
@@ -32,6 +38,16 @@ class RootClients:
                 config = botocore.config.Config(
                     s3={"addressing_style": "path"}, max_pool_connections=50, retries={"mode": "standard"}
                 )
-                make: Any = self.session.client
-                self._clients[service] = make(service, endpoint_url=self.endpoint_url, config=config)
+                self._clients[service] = cast(Any, self.session).client(
+                    service, endpoint_url=self.endpoint_url, config=config
+                )
             return self._clients[service]
+
+    def order_fault(self, ecs_endpoint_url: str, fault: Mapping[str, Any]) -> None:
+        """Let the next RunTask go wrong; see `ecs_faults` for the kinds."""
+        body = json.dumps(fault).encode()
+        request = AWSRequest(method="POST", url=f"{ecs_endpoint_url}/_longshore/faults", data=body)
+        SigV4Auth(Credentials(ROOT_ACCESS_KEY, ROOT_SECRET_KEY), "ecs", REGION).add_auth(request)
+        sent = urllib.request.Request(request.url, data=body, headers=dict(request.headers.items()))
+        with urllib.request.urlopen(sent, timeout=10):
+            pass

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import boto3
 
@@ -211,8 +211,7 @@ class LocalCloud:
 
     def ecs(self) -> Any:
         """A boto3 client of this cloud's ECS, signed as root."""
-        make: Any = self._clients.session.client
-        return make("ecs", endpoint_url=self.ecs_endpoint_url)
+        return cast(Any, self._clients.session).client("ecs", endpoint_url=self.ecs_endpoint_url)
 
     def invoke(self, logical_id: str, event: Mapping[str, Any]) -> Any:
         """Invoke a function and return what it returns; raises LocalCloudError with its own error if it fails."""
@@ -227,6 +226,11 @@ class LocalCloud:
     def reap(self) -> Any:
         """Run one sweep of the reaper now and return its answer; the schedule goes on beside it, every minute."""
         return self.invoke("ReapOverdue", {"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
+
+    def order_fault(self, kind: str, *, code: str = "", message: str = "", count: int = 1) -> None:
+        """Let the next `count` RunTasks `refuse`, `fail`, `never_start` or `lose_answer` (see `ecs_faults`)."""
+        fault = {"kind": kind, "message": message, "count": count, **({"code": code} if code else {})}
+        self._clients.order_fault(self.ecs_endpoint_url, fault)
 
     def env(self) -> dict[str, str]:
         """The environment of a subprocess that is to use this cloud: endpoint, credentials, region, API."""

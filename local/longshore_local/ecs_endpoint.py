@@ -16,7 +16,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from longshore_local.aws import RootClients
 from longshore_local.ecs_board import Surroundings, TaskBoard
@@ -102,7 +102,11 @@ class EcsHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # The answer is written in two pieces; without this each waits for the client's acknowledgement (40 ms).
     disable_nagle_algorithm = True
-    server: EcsServer
+
+    @property
+    def ecs(self) -> EcsServer:
+        """The server this request came to."""
+        return cast(EcsServer, self.server)
 
     def do_POST(self) -> None:
         """Answer an API call, or order a fault."""
@@ -118,7 +122,7 @@ class EcsHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Serve task metadata: `/v4/<task id>` and `/v4/<task id>/task`."""
         _, version, task_id, *rest = [*self.path.split("/"), "", ""][:4]
-        task = self.server.board.find([task_id]).get(task_id) if version == "v4" else None
+        task = self.ecs.board.find([task_id]).get(task_id) if version == "v4" else None
         if task is None:
             return self._send(404, b'{"message": "not found"}')
         shown = task.as_metadata() if rest == ["task"] else task.container_metadata()
@@ -126,12 +130,12 @@ class EcsHandler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> tuple[int, bytes]:
         call = SignedCall(method="POST", path=self.path, headers=dict(self.headers.items()), body=body)
-        caller = self.server.callers.identify(call)
+        caller = self.ecs.callers.identify(call)
         if self.path == FAULTS_PATH:
-            self.server.operations.order_fault(caller, json.loads(body))
+            self.ecs.operations.order_fault(caller, json.loads(body))
             return 200, b"{}"
         operation = (self.headers.get("X-Amz-Target") or "").removeprefix(f"{TARGET}.")
-        return self.server.operations.answer(operation, caller, body)
+        return self.ecs.operations.answer(operation, caller, body)
 
     def _send(self, status: int, body: bytes, error: str | None = None) -> None:
         self.send_response(status)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from longshore_local.ecs_definitions import Definition
 from longshore_local.ecs_errors import InvalidParameterException
@@ -58,8 +58,8 @@ def read_run_request(document: Mapping[str, Any]) -> RunRequest:
         raise InvalidParameterException(
             "Specifying both a launch type and capacity provider strategy is not supported."
         )
-    network = (document.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
-    if not network.get("subnets"):
+    network = cast(Mapping[str, Mapping[str, Any]], document.get("networkConfiguration") or {})
+    if not network.get("awsvpcConfiguration", {}).get("subnets"):
         raise InvalidParameterException(AWSVPC_REQUIRED)
     return RunRequest(
         cluster=document.get("cluster") or "default",

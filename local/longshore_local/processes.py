@@ -15,6 +15,9 @@ import psutil
 # There is no state to save: what has not ended by then is killed.
 STOP_SECONDS = 2
 
+# Started by this process: kept, because only their parent can collect them when they end.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessIdentity:
@@ -63,6 +66,7 @@ def start(command: Command) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
             start_new_session=True,
             pass_fds=() if command.lifeline is None else (command.lifeline,),
         )
+    _children[process.pid] = process
     return process, identify(command.name, process.pid)
 
 
@@ -81,6 +85,7 @@ def stop(identity: ProcessIdentity, grace_seconds: float = STOP_SECONDS) -> None
     """SIGTERM, wait, then SIGKILL to whatever is left of its tree and its process group."""
     process = identity.running()
     if process is None:
+        _collect(identity.pid)
         return
     tree = [process, *_descendants(process)]
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -92,6 +97,13 @@ def stop(identity: ProcessIdentity, grace_seconds: float = STOP_SECONDS) -> None
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
     psutil.wait_procs(left, timeout=grace_seconds)
+    _collect(identity.pid)
+
+
+def _collect(pid: int) -> None:
+    child = _children.pop(pid, None)
+    if child is not None:
+        child.wait(STOP_SECONDS)
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

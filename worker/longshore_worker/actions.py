@@ -82,6 +82,4 @@ class Leave:
     exit_code: int
 
 
-Action = (
-    Publish | Prepare | Abandon | Begin | EndPhase | SetTimeouts | UseGrants | AskGrants | Follow | Leave
-)
+Action = Publish | Prepare | Abandon | Begin | EndPhase | SetTimeouts | UseGrants | AskGrants | Follow | Leave

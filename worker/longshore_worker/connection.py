@@ -86,7 +86,9 @@ class Crt:
             self.tls = io.ClientTlsContext(options)
         except AwsCrtError as error:
             found = f"a certificate, key or CA that cannot be used ({error.name})"
-            raise ConfigurationRefused("LONGSHORE_TOKEN", found, "a token and the private key that belongs to it") from None
+            raise ConfigurationRefused(
+                "LONGSHORE_TOKEN", found, "a token and the private key that belongs to it"
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)

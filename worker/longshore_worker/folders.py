@@ -1,4 +1,4 @@
-"""Where things lie on this host: `<state>/agents/` (state files), `<state>/work/<attempt>/` (one folder per attempt)."""
+"""Where things lie on this host: state files in `<state>/agents/`, one folder per attempt in `<state>/work/`."""
 
 import os
 import shutil
@@ -19,7 +19,9 @@ class StateFolder:
 
     def make(self) -> None:
         """Make what is missing. Only the way to the work folders is open to others, and nothing can be listed."""
-        self.root.chmod(self.root.stat().st_mode & 0o7777 | stat.S_IXOTH if os.geteuid() == 0 else self.root.stat().st_mode & 0o7777)
+        if os.geteuid() == 0:
+            # Phases have a uid of their own and must get through to their folder.
+            self.root.chmod(stat.S_IMODE(self.root.stat().st_mode) | stat.S_IXOTH)
         self.agents.mkdir(mode=0o700, exist_ok=True)
         self.work.mkdir(mode=0o711, exist_ok=True)
 

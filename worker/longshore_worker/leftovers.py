@@ -93,9 +93,10 @@ class StateFile:
         os.ftruncate(self.descriptor, len(text))
         os.fdatasync(self.descriptor)
 
-    def remove(self) -> None:
-        """The agent ends, and leaves nothing."""
-        self.path.unlink(missing_ok=True)
+    def close(self) -> None:
+        """The agent ends; what it could not report stays for the next one."""
+        if not self.state.entries and not self.state.remains:
+            self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
 
 
@@ -150,4 +151,3 @@ async def _remove(entry: _Entry) -> bool:
     except OSError as error:
         log.warning("a crashed agent's work folder stays", extra=extra | {"error": str(error)})
     return True
-

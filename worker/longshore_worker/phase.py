@@ -52,7 +52,6 @@ class Phase:
     ) -> None:
         self._executor = executor
         self._scribe = scribe
-        self._warning = limits.warning
         self._clock = clock
         self._grace = grace_seconds
         self._oom_kills = oom_kills
@@ -78,6 +77,9 @@ class Phase:
         keeping = asyncio.create_task(self._keep_time(self._execution))
         try:
             ended = await self._execution.wait()
+        except BaseException:
+            self._execution.kill()
+            raise
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
@@ -96,9 +98,9 @@ class Phase:
         self._kill_at = min(self._kill_at or kill_at, kill_at)
         self._changed.set()
 
-    def extend(self, log_seconds: float, run_seconds: float) -> None:
+    def extend(self, limits: Limits) -> None:
         """New timeouts, counted from the same moments."""
-        self._timeouts.extend(Limits(log_seconds, run_seconds, self._warning))
+        self._timeouts.extend(limits)
         self._changed.set()
 
     @property

@@ -43,7 +43,16 @@ class PhaseLog:
     """The log of one attempt. Called from one event loop only."""
 
     def __init__(
-        self, terms: LogTerms, grants: Grants, store: Store, mask: Mask, random: Random, clock: Callable[[], float]
+        self,
+        terms: LogTerms,
+        grants: Grants,
+        store: Store,
+        *,
+        mask: Mask,
+        random: Random,
+        clock: Callable[[], float],
+        on_refused: Callable[[], None] = lambda: None,
+        on_failing: Callable[[float | None], None] = lambda since: None,
     ) -> None:
         self._terms = terms
         self._grants = grants
@@ -64,9 +73,9 @@ class PhaseLog:
         self._news = asyncio.Event()
         self._renewed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self.failing_since: float | None = None
-        self.on_refused: Callable[[], None] = _nothing
-        self.on_failing: Callable[[], None] = _nothing
+        self._failing_since: float | None = None
+        self._on_refused = on_refused
+        self._on_failing = on_failing
 
     def begin(self) -> None:
         """Begin to ship."""
@@ -224,13 +233,13 @@ class PhaseLog:
                 return
 
     async def _pause_after(self, error: UploadError, pause: float) -> None:
-        if self.failing_since is None:
+        if self._failing_since is None:
             self._set_failing(self._clock())
         if not isinstance(error, GrantRefused):
             await asyncio.sleep(pause * self._random.uniform(0.5, 1))
             return
         self._renewed.clear()
-        self.on_refused()
+        self._on_refused()
         try:
             async with asyncio.timeout(GRANT_PAUSE):
                 await self._renewed.wait()
@@ -238,11 +247,7 @@ class PhaseLog:
             return
 
     def _set_failing(self, since: float | None) -> None:
-        changed = (self.failing_since is None) != (since is None)
-        self.failing_since = since
+        changed = (self._failing_since is None) != (since is None)
+        self._failing_since = since
         if changed:
-            self.on_failing()
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""
+            self._on_failing(since)

@@ -27,7 +27,7 @@ class Store(Protocol):
 class PresignedStore:
     """The store behind presigned URLs; `answered` is told of every answer, because the lease counts them."""
 
-    def __init__(self, client: httpx.AsyncClient, answered: Callable[[], None]) -> None:
+    def __init__(self, client: Callable[[], httpx.AsyncClient], answered: Callable[[], None]) -> None:
         self._client = client
         self._answered = answered
 
@@ -45,7 +45,7 @@ class PresignedStore:
 
     async def _send(self, method: str, url: str, *, fine: frozenset[int] = frozenset(), **content: object) -> None:
         try:
-            response = await self._client.request(method, url, timeout=TIMEOUT, **content)  # type: ignore[arg-type]
+            response = await self._client().request(method, url, timeout=TIMEOUT, **content)  # type: ignore[arg-type]
         except httpx.HTTPError as error:
             # The text of httpx's errors may name the URL, which is the grant.
             raise UploadFailed(type(error).__name__) from None

@@ -217,6 +217,16 @@ class Worker:
         return m.Holding(run=held.assign.run, attempt=held.assign.attempt, stage=held.stage) if held else None
 
     @property
+    def remains_unreported(self) -> bool:
+        """Whether the control plane still has to hear of what earlier agents left."""
+        return bool(self._remains)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the worker takes no more runs."""
+        return self._leaving
+
+    @property
     def has_left(self) -> bool:
         """Whether `Leave` was asked for."""
         return self._left

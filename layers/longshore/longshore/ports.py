@@ -13,6 +13,7 @@ from longshore.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
 from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Ticket
 from longshore.domain.requests import Reply
 from longshore.domain.run import Run, Spec
+from longshore.domain.wakes import Wake as Wake
 from longshore.domain.worker import Agent, Marker, Worker
 
 type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Ticket | Worker
@@ -147,7 +148,7 @@ class Messenger(Protocol):
 class Queue(Protocol):
     """The request queue, from its inside."""
 
-    def wake(self, what: "Wake", delay: timedelta) -> None:
+    def wake(self, what: Wake, delay: timedelta) -> None:
         """Have the dispatcher look at something after a delay (at most 15 minutes). Raises Unavailable."""
         ...
 
@@ -158,28 +159,6 @@ class Queue(Protocol):
     def send(self, request: str) -> None:
         """Queue a run request (JSON), as any requester would. Raises Unavailable."""
         ...
-
-    def dead_letters(self, limit: int) -> list["DeadLetter"]:
-        """What lies in the dead-letter queue now, oldest first, left where it is. Raises Unavailable."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A message of the dead-letter queue as it lies there; `attributes` are its string attributes."""
-
-    id: str
-    sent_at: datetime
-    body: str
-    attributes: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Wake:
-    """A doorbell: look at a pool, or at one item of the table."""
-
-    pool_id: str
-    key: Key | None = None
 
 
 @dataclass(frozen=True)

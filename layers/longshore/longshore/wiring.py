@@ -2,8 +2,9 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, wraps
 
 from longshore.adapters.aws_clients import Clients
 from longshore.adapters.certificates import IotCertificates
@@ -12,9 +13,8 @@ from longshore.adapters.ecs import EcsTasks, TaskPlace
 from longshore.adapters.iot import IotMessenger
 from longshore.adapters.presign import BucketAddress, Presigner
 from longshore.adapters.s3 import S3Blobs
-from longshore.adapters.sqs import SqsDeadLetters, SqsQueue
+from longshore.adapters.sqs import SqsQueue
 from longshore.adapters.telemetry import Telemetry
-from longshore.domain.dead_letters import DeadLetterBox
 from longshore.ports import Ports
 from longshore.settings import Settings, read_settings
 
@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 @cache
 def ports() -> Ports:
-    """The ports of this function. Makes no call and no client: each is made when it is first used."""
+    """The ports of this function. Calls nothing; every client but the table's is made when it is first used."""
     return connect(settings(), clients())
 
 
@@ -40,14 +40,24 @@ def clients() -> Clients:
 
 @cache
 def telemetry() -> Telemetry:
-    """Log and metrics of this function; `telemetry().logger` takes a handler's `inject_lambda_context`."""
+    """Log and metrics of this function."""
     return Telemetry(settings().namespace)
 
 
-@cache
-def dead_letters() -> DeadLetterBox:
-    """What was refused or could not be handled."""
-    return SqsDeadLetters(lambda: clients().sqs, settings().dead_letter_queue_url)
+def namespace() -> str:
+    """The namespace of this deployment: it begins every name, topic and client id."""
+    return settings().namespace
+
+
+def logged[E, R](handler: Callable[[E, object], R]) -> Callable[[E, object], R]:
+    """A handler whose every log line names the request, and whose failures are logged in the same form."""
+
+    @wraps(handler)
+    def logging_handler(event: E, context: object) -> R:
+        with telemetry().invocation(context):
+            return handler(event, context)
+
+    return logging_handler
 
 
 def clock() -> datetime:
@@ -67,9 +77,9 @@ def connect(found: Settings, aws: Clients) -> Ports:
         public_ip=found.assign_public_ip == "ENABLED",
     )
     return Ports(
-        store=DynamoStore(lambda: aws.dynamodb, found.table),
+        store=DynamoStore(aws.dynamodb, found.table),
         messenger=IotMessenger(found.namespace, lambda: aws.iot_data),
-        queue=SqsQueue(lambda: aws.sqs, found.request_queue_url, found.dead_letter_queue_url, clock),
+        queue=SqsQueue(lambda: aws.sqs, found.request_queue_url, found.dead_letter_queue_url),
         tasks=EcsTasks(place, lambda: aws.ecs),
         blobs=S3Blobs(found.bucket, lambda: aws.s3, Presigner(address, aws.credentials), aws.credentials_left),
         certificates=IotCertificates(found.namespace, found.ssm_prefix, lambda: aws.iot, lambda: aws.ssm),

@@ -1,8 +1,9 @@
 """One botocore session, and a client of each service made when it is first used: a cold start pays for what it uses."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boto3.session import Session
 from botocore.config import Config
@@ -39,35 +40,39 @@ class Clients:
         self._endpoint_url = endpoint_url
         self._ecs_endpoint = ecs_endpoint
 
+    def _client(self, service: str, endpoint_url: str | None, config: Config) -> Any:
+        create: Callable[..., Any] = self._session.client  # pyright: ignore[reportUnknownMemberType]
+        return create(service, endpoint_url=endpoint_url, config=config)
+
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
         """The table. It retries conflicts itself, so that the store can tell them from throttling."""
-        return self._session.client("dynamodb", endpoint_url=self._endpoint_url, config=_QUICK)
+        return self._client("dynamodb", self._endpoint_url, _QUICK)
 
     @cached_property
     def iot_data(self) -> "IoTDataPlaneClient":
         """MQTT publishing."""
-        return self._session.client("iot-data", endpoint_url=self._endpoint_url, config=_QUICK)
+        return self._client("iot-data", self._endpoint_url, _QUICK)
 
     @cached_property
     def iot(self) -> "IoTClient":
         """Certificates and policies."""
-        return self._session.client("iot", endpoint_url=self._endpoint_url, config=_SLOW)
+        return self._client("iot", self._endpoint_url, _SLOW)
 
     @cached_property
     def sqs(self) -> "SQSClient":
         """The queues."""
-        return self._session.client("sqs", endpoint_url=self._endpoint_url, config=_QUICK)
+        return self._client("sqs", self._endpoint_url, _QUICK)
 
     @cached_property
     def ssm(self) -> "SSMClient":
         """Parameters."""
-        return self._session.client("ssm", endpoint_url=self._endpoint_url, config=_QUICK)
+        return self._client("ssm", self._endpoint_url, _QUICK)
 
     @cached_property
     def ecs(self) -> "ECSClient":
         """Tasks; in the local cloud at an endpoint of its own."""
-        return self._session.client("ecs", endpoint_url=self._ecs_endpoint or self._endpoint_url, config=_SLOW)
+        return self._client("ecs", self._ecs_endpoint or self._endpoint_url, _SLOW)
 
     @cached_property
     def s3(self) -> "S3Client":
@@ -82,7 +87,7 @@ class Clients:
                 response_checksum_validation="when_required",
             )
         )
-        return self._session.client("s3", endpoint_url=self._endpoint_url, config=config)
+        return self._client("s3", self._endpoint_url, config)
 
     def credentials(self) -> Credentials:
         """What presigned requests are signed with. Raises Unavailable when there are none."""

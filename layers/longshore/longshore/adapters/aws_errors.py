@@ -1,6 +1,6 @@
 """What goes wrong at AWS, in the words of `longshore.errors`: the one place that knows the codes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,7 +47,7 @@ def may_pass(error: ClientError) -> bool:
 
 
 @contextmanager
-def translated(service: str, judge: Callable[[ClientError], LongshoreError | None] | None = None) -> Iterator[None]:
+def translated(service: str, judge: Callable[[ClientError], LongshoreError | None] | None = None) -> Generator[None]:
     """Raise what AWS raises inside as Unavailable of that service, or as what `judge` makes of an error answer."""
     try:
         yield

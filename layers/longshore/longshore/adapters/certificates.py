@@ -107,4 +107,6 @@ def policy_document(namespace: str, pool_id: str, certificate_arn: str) -> str:
 def _refused_csr(error: ClientError) -> Refused | None:
     if code_of(error) not in ("InvalidRequestException", "CertificateValidationException"):
         return None
-    return Refused("csr", text_of(error), "a PEM certificate signing request, RSA of 2048 bits or more, or NIST P-256/384/521")
+    return Refused(
+        "csr", text_of(error), "a PEM certificate signing request, RSA of 2048 bits or more, or NIST P-256/384/521"
+    )

@@ -62,3 +62,11 @@ def decode(item: Item) -> Record | None:
     key = read_key(item)
     layout = layout_at(key)
     return layout.read(key, item) if layout else None
+
+
+def stored[T: Record](record: T) -> T:
+    """The record as it is read back once it was written."""
+    found = decode(encode(record))
+    if not isinstance(found, type(record)):
+        raise TypeError(f"{record.key.pk}/{record.key.sk} is not where a {type(record).__name__} lies")
+    return found

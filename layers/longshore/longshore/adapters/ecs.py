@@ -1,8 +1,8 @@
 """Workers as Fargate tasks: `ports.Tasks`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -10,7 +10,7 @@ from longshore.adapters.aws_errors import code_of, may_pass, text_of, translated
 from longshore.adapters.task_definitions import of_pool
 from longshore.domain.pool import Launch, Pool
 from longshore.errors import LongshoreError, Refused, Unavailable
-from longshore.ports import Started, TaskSettings
+from longshore.ports import Started, TaskSettings, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -76,10 +76,11 @@ class EcsTasks:
                     raise
 
     def of_launch(self, launch_id: str) -> list[str]:
-        """ARNs of the launch's tasks; ECS names no task here whose stop has been asked for, though it may still act."""
         with translated("ecs"):
-            pages = self._client().get_paginator("list_tasks").paginate(cluster=self._place.cluster, startedBy=launch_id)
-            return [arn for page in pages for arn in page["taskArns"]]
+            running = self._named(launch_id, "RUNNING")
+            # A task whose stop has been asked for leaves that list at once, and may act for minutes more.
+            stopping = self._named(launch_id, "STOPPED")
+            return running + [arn for batch in pages(stopping, 100) for arn in self._not_stopped(batch)]
 
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         """Raises Refused when ECS will not have it, Unavailable when it does not answer. Repeating makes a revision."""
@@ -92,6 +93,15 @@ class EcsTasks:
         if not arn:
             raise Unavailable("ecs", "RegisterTaskDefinition named no ARN")
         return arn
+
+    def _named(self, launch_id: str, desired: Literal["RUNNING", "STOPPED"]) -> list[str]:
+        found = self._client().get_paginator("list_tasks")
+        answers = found.paginate(cluster=self._place.cluster, startedBy=launch_id, desiredStatus=desired)
+        return [arn for answer in answers for arn in answer["taskArns"]]
+
+    def _not_stopped(self, arns: Sequence[str]) -> list[str]:
+        tasks = self._client().describe_tasks(cluster=self._place.cluster, tasks=arns)["tasks"]
+        return [task.get("taskArn", "") for task in tasks if task.get("lastStatus") != "STOPPED"]
 
     def _network(self) -> "NetworkConfigurationTypeDef":
         return {

@@ -6,7 +6,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from longshore.domain.keys import milliseconds
 from longshore.domain.run import Run
 from longshore.errors import Refused
-from longshore.ports import RunPage
+
+BEHIND_ALL = "~"
+"""Sorts behind every position."""
 
 _POSITION = re.compile(r"\d{13}#[\x21-\x7e]{1,64}")
 
@@ -40,7 +42,6 @@ def read_cursor(word: str) -> str:
     return found
 
 
-def page(runs: list[Run], limit: int) -> RunPage:
-    """The first `limit` of the runs; with a cursor when there are more."""
-    shown = runs[:limit]
-    return RunPage(tuple(shown), cursor(position(shown[-1])) if len(runs) > limit else None)
+def run_of(at: str) -> str:
+    """The id of the run at a position."""
+    return at.partition("#")[2]

@@ -1,25 +1,37 @@
 """The store in memory: what the table guarantees and nothing more, for tests and the simulation."""
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from longshore.adapters import listing
 from longshore.adapters.actions import actions
+from longshore.adapters.codec import stored
+from longshore.adapters.weakness import NoWeakness, Trouble, Weakness
 from longshore.domain import keys
 from longshore.domain.keys import Key
 from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
 from longshore.domain.run import Run, Spec
 from longshore.domain.worker import Agent, Marker, Worker
-from longshore.errors import Lost
+from longshore.errors import Busy, Lost, Unavailable
 from longshore.ports import Create, Delete, Record, Replace, Require, RunPage, Write
 
 
-class MemoryStore:
-    """Fulfils `ports.Store`; safe to share between threads."""
+REMEMBERED = 64
+"""How many commits an index can be behind."""
 
-    def __init__(self) -> None:
+
+class MemoryStore:
+    """Fulfils `ports.Store`; safe to share between threads.
+
+    Records are what they would be after a way through the table: times to the millisecond, a history that fits.
+    """
+
+    def __init__(self, weakness: Weakness | None = None) -> None:
+        self.weakness: Weakness = weakness or NoWeakness()
         self._records: dict[Key, Record] = {}
+        self._before: deque[dict[Key, Record | None]] = deque(maxlen=REMEMBERED)
         self._lock = threading.RLock()
 
     def commit(self, *writes: Write) -> None:
@@ -28,14 +40,24 @@ class MemoryStore:
             lost = [key for key, write in by_key.items() if not self._stands(key, write)]
             if lost:
                 raise Lost(lost)
-            for key, write in by_key.items():
-                match write:
-                    case Create(record) | Replace(record):
-                        self._records[key] = record
-                    case Delete():
-                        del self._records[key]
-                    case Require():
-                        pass
+            trouble = self.weakness.trouble()
+            if trouble is Trouble.BUSY:
+                raise Busy("contention, as the weakness has it")
+            if trouble is not Trouble.FAILED:
+                self._apply(by_key)
+            if trouble:
+                raise Unavailable("memory", f"{trouble}, as the weakness has it")
+
+    def _apply(self, by_key: dict[Key, Write]) -> None:
+        self._before.append({key: self._records.get(key) for key in by_key})
+        for key, write in by_key.items():
+            match write:
+                case Create(record) | Replace(record):
+                    self._records[key] = stored(record)
+                case Delete():
+                    del self._records[key]
+                case Require():
+                    pass
 
     def _stands(self, key: Key, write: Write) -> bool:
         found = self._records.get(key)
@@ -46,6 +68,15 @@ class MemoryStore:
                 return found is not None and found.version == record.version - 1
             case Delete(record) | Require(record):
                 return found is not None and found.version == record.version
+
+    def _indexed(self) -> list[Record]:
+        """What the indexes know of, which may be behind."""
+        with self._lock:
+            seen: dict[Key, Record | None] = dict(self._records)
+            lag = self.weakness.lag()
+            for before in list(reversed(self._before))[:lag]:
+                seen |= before
+        return [record for record in seen.values() if record]
 
     def records(self) -> list[Record]:
         """Everything that lies in the table, by key: what a checker of invariants looks at."""
@@ -113,13 +144,12 @@ class MemoryStore:
         return list(self._range(Launch, keys.pool_partition(pool_id), "launch#"))
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
-        with self._lock:
-            due = [
-                (record.due_at, *_order(key), key)
-                for key, record in self._records.items()
-                if isinstance(record, Run | Worker | Launch) and record.due_at and record.due_at <= now
-            ]
-        return [entry[-1] for entry in sorted(due)[:limit]]
+        due = [
+            (record.due_at, *_order(record.key), record.key)
+            for record in self._indexed()
+            if isinstance(record, Run | Worker | Launch) and record.due_at and record.due_at <= now
+        ]
+        return [entry[-1] for entry in sorted(due, key=lambda entry: entry[:3])[:limit]]
 
     def due(self, key: Key) -> Run | Worker | Launch | None:
         with self._lock:
@@ -127,12 +157,11 @@ class MemoryStore:
         return found if isinstance(found, Run | Worker | Launch) else None
 
     def runs_of(self, pool_id: str, limit: int, cursor: str | None = None) -> RunPage:
-        before = listing.read_cursor(cursor) if cursor else None
-        with self._lock:
-            runs = [run for run in self._records.values() if isinstance(run, Run) and run.pool_id == pool_id]
-        newest_first = sorted(runs, key=listing.position, reverse=True)
-        rest = [run for run in newest_first if before is None or listing.position(run) < before]
-        return listing.page(rest, limit)
+        before = listing.read_cursor(cursor) if cursor else listing.BEHIND_ALL
+        listed = (listing.position(run) for run in self._indexed() if isinstance(run, Run) and run.pool_id == pool_id)
+        entries = sorted((at for at in listed if at < before), reverse=True)
+        runs = self.runs(listing.run_of(at) for at in entries[:limit])
+        return RunPage(tuple(runs.values()), listing.cursor(entries[limit - 1]) if len(entries) > limit else None)
 
 
 def _order(key: Key) -> tuple[bytes, bytes]:

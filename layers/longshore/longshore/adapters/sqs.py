@@ -1,78 +1,80 @@
-"""The queues: `ports.Queue`, and a reader of the dead letters."""
+"""The queues: `ports.Queue` over SQS."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, cast
 
 from longshore.adapters.aws_errors import translated
-from longshore.domain.dead_letters import DeadLetter, DeadLetters, RawLetter, read_letter, refusal_envelope
-from longshore.domain.wakes import WakeMessage
+from longshore.domain.wakes import Wake, encode_wake
 from longshore.errors import Unavailable
-from longshore.ports import Wake
+from longshore.ports import DeadLetter, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 MAX_DELAY = timedelta(minutes=15)
+MAX_BODY_BYTES = 240 * 1024
+"""Below what a queue takes (256 KiB), with room for the attributes."""
+
 HIDDEN_SECONDS = 30
 """For how long a listing hides what it has read, so that the next read brings others; undone at its end."""
+
 _BATCH = 10
+_MAX_ATTRIBUTE = 1000
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: what a message may hold.
+_UNSENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class SqsQueue:
     """Fulfils `ports.Queue`."""
 
-    def __init__(
-        self, client: Callable[[], "SQSClient"], queue_url: str, dead_letter_url: str, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, client: Callable[[], "SQSClient"], queue_url: str, dead_letter_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
         self._dead_letter_url = dead_letter_url
-        self._clock = clock
 
     def wake(self, what: Wake, delay: timedelta) -> None:
-        body = wake_message(what).encode().decode()
         seconds = ceil(min(max(delay, timedelta(0)), MAX_DELAY).total_seconds())
+        body = encode_wake(what).decode()
         with translated("sqs"):
             self._client().send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=seconds)
 
     def refuse(self, body: str, reason: str, source: str) -> None:
-        envelope = refusal_envelope(body, reason, source, self._clock())
+        """A body that no queue takes whole loses its end, and characters that none takes become question marks."""
         with translated("sqs"):
-            self._client().send_message(QueueUrl=self._dead_letter_url, MessageBody=envelope)
+            self._client().send_message(
+                QueueUrl=self._dead_letter_url,
+                MessageBody=sendable(body) or "(empty)",
+                MessageAttributes={
+                    "reason": {"DataType": "String", "StringValue": sendable(reason)[:_MAX_ATTRIBUTE] or "unknown"},
+                    "source": {"DataType": "String", "StringValue": sendable(source)[:_MAX_ATTRIBUTE] or "unknown"},
+                },
+            )
 
+    def send(self, request: str) -> None:
+        with translated("sqs"):
+            self._client().send_message(QueueUrl=self._queue_url, MessageBody=request)
 
-class SqsDeadLetters:
-    """Reads the dead-letter queue and leaves everything in it."""
-
-    def __init__(self, client: Callable[[], "SQSClient"], dead_letter_url: str) -> None:
-        self._client = client
-        self._url = dead_letter_url
-
-    def list(self, limit: int) -> DeadLetters:
-        """Up to `limit` dead letters, oldest first, and about how many there are. Raises Unavailable."""
-        waiting = self._count()
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
         found: dict[str, DeadLetter] = {}
         handles: list[str] = []
-        while len(found) < min(limit, waiting):
-            messages = self._receive()
-            if not messages:
-                break
+        wanted = min(limit, self._waiting())
+        while len(found) < wanted and (messages := self._receive()):
             for message in messages:
                 handles.append(message.get("ReceiptHandle", ""))
-                letter = read_letter(_raw(message))
+                letter = _letter(message)
                 found[letter.id] = letter
         self._show_again(handles)
-        letters = sorted(found.values(), key=lambda letter: letter.at)[:limit]
-        return DeadLetters(letters=letters, total=max(waiting, len(found)))
+        return sorted(found.values(), key=lambda letter: letter.sent_at)[:limit]
 
-    def _count(self) -> int:
+    def _waiting(self) -> int:
         with translated("sqs"):
             said = self._client().get_queue_attributes(
-                QueueUrl=self._url, AttributeNames=["ApproximateNumberOfMessages"]
+                QueueUrl=self._dead_letter_url, AttributeNames=["ApproximateNumberOfMessages"]
             )["Attributes"]
         return int(said.get("ApproximateNumberOfMessages", 0))
 
@@ -80,45 +82,40 @@ class SqsDeadLetters:
         with translated("sqs"):
             # A long poll asks all of the queue's servers; a short one may miss letters.
             answer = self._client().receive_message(
-                QueueUrl=self._url,
+                QueueUrl=self._dead_letter_url,
                 MaxNumberOfMessages=_BATCH,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,
-                MessageSystemAttributeNames=["All"],
+                MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
         return answer.get("Messages", [])
 
-    def _show_again(self, handles: "list[str]") -> None:
-        for start in range(0, len(handles), _BATCH):
-            batch = handles[start : start + _BATCH]
-            entries = [
-                {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                for index, handle in enumerate(batch)
-            ]
+    def _show_again(self, handles: list[str]) -> None:
+        for batch in pages(handles, _BATCH):
             # What stays hidden comes back by itself.
             with contextlib.suppress(Unavailable), translated("sqs"):
-                self._client().change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+                self._client().change_message_visibility_batch(
+                    QueueUrl=self._dead_letter_url,
+                    Entries=[
+                        {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                        for index, handle in enumerate(batch)
+                    ],
+                )
 
 
-def wake_message(what: Wake) -> WakeMessage:
-    """A wake-up as it travels."""
-    return WakeMessage(
-        pool=what.pool_id, pk=what.key.pk if what.key else None, sk=what.key.sk if what.key else None
-    )
+def sendable(text: str) -> str:
+    """The text as a queue takes it."""
+    clean = _UNSENDABLE.sub("?", text)
+    return clean.encode()[:MAX_BODY_BYTES].decode(errors="ignore")
 
 
-def _raw(message: "MessageTypeDef") -> RawLetter:
+def _letter(message: "MessageTypeDef") -> DeadLetter:
     system = cast("dict[str, str]", message.get("Attributes", {}))
-    attributes = {
-        name: value["StringValue"]
-        for name, value in message.get("MessageAttributes", {}).items()
-        if "StringValue" in value
-    }
-    return RawLetter(
+    attributes = message.get("MessageAttributes", {})
+    return DeadLetter(
         id=message.get("MessageId", ""),
-        body=message.get("Body", ""),
         sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, tz=UTC),
-        moved_from=system.get("DeadLetterQueueSourceArn"),
-        attributes=attributes,
+        body=message.get("Body", ""),
+        attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
     )

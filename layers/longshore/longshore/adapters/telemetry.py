@@ -1,5 +1,8 @@
 """`Ports.log` in a function: each event is one line, which is structured log and metrics (EMF) at once."""
 
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
@@ -24,14 +27,28 @@ class Telemetry:
     def __call__(self, event: str, fields: dict[str, Field]) -> None:
         """Write one event. A field that bears a reserved name gets an underscore behind it."""
         said = {f"{name}_" if name in _RESERVED else name: found for name, found in fields.items() if found is not None}
-        measured = self._measured(event, said)
-        self.logger.info(event, **{**said, **measured})
+        self.logger.info(event, extra={**said, **self._measured(event, said)})
 
-    def _measured(self, event: str, fields: dict[str, str | int | float]) -> dict[str, object]:
-        metrics = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service=self._service, metric_set={}, dimension_set={})
+    def _measured(self, event: str, fields: dict[str, str | int | float]) -> Mapping[str, object]:
+        metrics = AmazonCloudWatchEMFProvider(
+            namespace=NAMESPACE, service=self._service, metric_set={}, dimension_set={}
+        )
         metrics.add_metric(event, MetricUnit.Count, 1)
         for name, found in fields.items():
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
             if unit and not isinstance(found, str):
                 metrics.add_metric(name, unit, found)
-        return dict(metrics.serialize_metric_set())
+        serialize: Callable[[], Mapping[str, object]] = metrics.serialize_metric_set  # pyright: ignore[reportUnknownMemberType]
+        return serialize()
+
+    @contextmanager
+    def invocation(self, context: object) -> Generator[None]:
+        """One call of a function: its request id stands on every line, and an error that ends it on one of its own."""
+        self.logger.append_keys(request_id=getattr(context, "aws_request_id", None))
+        try:
+            yield
+        except Exception:
+            self.logger.exception("invocation failed")
+            raise
+        finally:
+            self.logger.remove_keys(["request_id"])

@@ -1,6 +1,7 @@
 """Wake-ups: doorbells in the request queue that ask the dispatcher to look at a pool or an item."""
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationError, model_validator
@@ -10,8 +11,16 @@ from longshore.domain.messages import Message
 from longshore.domain.requests import refusal
 
 
+@dataclass(frozen=True)
+class Wake:
+    """A doorbell: look at a pool, or at one item of the table. It may come late, twice or never."""
+
+    pool_id: str
+    key: Key | None = None
+
+
 class WakeMessage(Message):
-    """Look at a pool, or at one item of the table. It may come late, twice or never: it decides nothing."""
+    """A wake-up as it travels."""
 
     kind: Literal["wake"] = "wake"
     pool: Annotated[str, Field(min_length=1, max_length=64)]
@@ -24,13 +33,14 @@ class WakeMessage(Message):
             raise ValueError("pk and sk name an item together, or are both absent")
         return self
 
-    @property
-    def key(self) -> Key | None:
-        """The item to look at, if it names one."""
-        return Key(self.pk, self.sk) if self.pk and self.sk else None
+
+def encode_wake(wake: Wake) -> bytes:
+    """A wake-up as JSON."""
+    key = wake.key
+    return WakeMessage(pool=wake.pool_id, pk=key.pk if key else None, sk=key.sk if key else None).encode()
 
 
-def read_wake(payload: str | bytes) -> WakeMessage | None:
+def read_wake(payload: str | bytes) -> Wake | None:
     """The wake-up in a message of the request queue, or None when it is something else (a request, most likely).
 
     Raises Refused for a wake-up that is malformed.
@@ -42,6 +52,7 @@ def read_wake(payload: str | bytes) -> WakeMessage | None:
     if not isinstance(found, dict) or cast("dict[str, Any]", found).get("kind") != "wake":
         return None
     try:
-        return WakeMessage.model_validate(found)
+        message = WakeMessage.model_validate(found)
     except ValidationError as error:
         raise refusal(error) from None
+    return Wake(message.pool, Key(message.pk, message.sk) if message.pk and message.sk else None)

@@ -1,0 +1,202 @@
+"""The store in DynamoDB, through the low-level client."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from longshore.adapters import listing
+from longshore.adapters.actions import actions
+from longshore.adapters.aws_errors import translated
+from longshore.adapters.codec import DUE_PARTITIONS, decode, due_partition, key_item, read_key
+from longshore.adapters.dynamodb_commit import Commit
+from longshore.adapters.items import Item
+from longshore.domain import keys
+from longshore.domain.keys import Key
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
+from longshore.domain.run import Run, Spec
+from longshore.domain.worker import Agent, Marker, Worker
+from longshore.errors import Unavailable
+from longshore.ports import Record, RunPage, Write, pages
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SERVICE = "DynamoDB"
+BATCH = 100
+TRIES = 7
+_BEHIND_ALL = 1 << 62
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Full jitter below a doubling ceiling: 20 ms at first, 640 ms at most, under 1.3 s in all."""
+
+    random: Callable[[], float] = random.random
+    sleep: Callable[[float], None] = time.sleep
+
+    def wait(self, tries: int) -> None:
+        """Wait after so many tries."""
+        self.sleep(self.random() * 0.02 * 2 ** min(tries - 1, 5))
+
+
+class DynamoStore:
+    """Fulfils `ports.Store`; safe to share between threads, as its client is.
+
+    The client's own retries (standard mode) are for answers that are lost or throttled: it repeats a call under the
+    same token, and says how often. Conflicts are retried here, because botocore does not, and because only the store
+    can tell them from a lost race.
+    """
+
+    def __init__(self, client: "DynamoDBClient", table: str, backoff: Backoff | None = None) -> None:
+        self._client = client
+        self._table = table
+        self._backoff = backoff or Backoff()
+
+    def commit(self, *writes: Write) -> None:
+        commit = Commit(self._client, self._table, actions(writes))
+        for tries in range(1, TRIES):
+            if commit.attempt():
+                return
+            self._backoff.wait(tries)
+        if not commit.attempt():
+            raise commit.given_up()
+
+    def _read(self, key: Key) -> Record | None:
+        with translated(SERVICE):
+            found: Any = self._client.get_item(TableName=self._table, Key=key_item(key), ConsistentRead=True)
+        return decode(found["Item"]) if "Item" in found else None
+
+    def _get[T: Record](self, kind: type[T], key: Key) -> T | None:
+        found = self._read(key)
+        return found if isinstance(found, kind) else None
+
+    def _query(self, limit: int, **request: Any) -> Iterator[Item]:
+        left, start = limit, dict[str, Any]()
+        while left > 0:
+            with translated(SERVICE):
+                page: Any = self._client.query(TableName=self._table, Limit=left, **request, **start)
+            yield from page["Items"]
+            left -= len(page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def _range[T: Record](self, kind: type[T], pk: str, prefix: str, limit: int = _BEHIND_ALL) -> list[T]:
+        """Records of a partition whose sort keys begin so, in their order."""
+        items = self._query(
+            limit,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
+        )
+        return [record for record in map(decode, items) if isinstance(record, kind)]
+
+    def pool(self, pool_id: str) -> Pool | None:
+        return self._get(Pool, keys.pool(pool_id))
+
+    def pool_named(self, name: str) -> str | None:
+        found = self._get(PoolName, keys.pool_name(name))
+        return found and found.pool_id
+
+    def pools(self) -> list[PoolEntry]:
+        return self._range(PoolEntry, keys.POOLS, "pool#")
+
+    def counters(self, pool_id: str) -> Counters | None:
+        return self._get(Counters, keys.counters(pool_id))
+
+    def run(self, run_id: str) -> Run | None:
+        return self._get(Run, keys.run(run_id))
+
+    def run_and_spec(self, run_id: str) -> tuple[Run, Spec] | None:
+        items = self._query(
+            _BEHIND_ALL,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": keys.run(run_id).pk}},
+        )
+        found = {type(record): record for record in map(decode, items)}
+        run, spec = found.get(Run), found.get(Spec)
+        return (run, spec) if isinstance(run, Run) and isinstance(spec, Spec) else None
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, Run]:
+        wanted = [key_item(keys.run(run_id)) for run_id in dict.fromkeys(run_ids)]
+        items = (item for page in pages(wanted, BATCH) for item in self._batch(page))
+        return {run.id: run for run in map(decode, items) if isinstance(run, Run)}
+
+    def _batch(self, wanted: Iterable[Item]) -> Iterator[Item]:
+        left: Any = {self._table: {"Keys": list(wanted), "ConsistentRead": True}}
+        for tries in range(1, TRIES + 1):
+            with translated(SERVICE):
+                page: Any = self._client.batch_get_item(RequestItems=left)
+            yield from page["Responses"].get(self._table, [])
+            left = page.get("UnprocessedKeys")
+            if not left:
+                return
+            self._backoff.wait(tries)
+        raise Unavailable(SERVICE, f"BatchGetItem left {len(left[self._table]['Keys'])} keys unread")
+
+    def worker(self, pool_id: str, worker_id: str) -> Worker | None:
+        return self._get(Worker, keys.worker(pool_id, worker_id))
+
+    def workers(self, pool_id: str) -> list[Worker]:
+        return self._range(Worker, keys.pool_partition(pool_id), "worker#")
+
+    def agents(self, pool_id: str) -> list[Agent]:
+        return self._range(Agent, keys.pool_partition(pool_id), "agent#")
+
+    def agent(self, pool_id: str, worker_id: str) -> Agent | None:
+        return self._get(Agent, keys.agent(pool_id, worker_id))
+
+    def idle(self, pool_id: str, limit: int) -> list[Marker]:
+        return self._range(Marker, keys.pool_partition(pool_id), "idle#", limit)
+
+    def tickets(self, pool_id: str, limit: int) -> list[Ticket]:
+        return self._range(Ticket, keys.pool_partition(pool_id), "ticket#", limit)
+
+    def launch(self, pool_id: str, launch_id: str) -> Launch | None:
+        return self._get(Launch, keys.launch(pool_id, launch_id))
+
+    def launches(self, pool_id: str) -> list[Launch]:
+        return self._range(Launch, keys.pool_partition(pool_id), "launch#")
+
+    def overdue(self, now: datetime, limit: int) -> list[Key]:
+        entries = [entry for number in range(DUE_PARTITIONS) for entry in self._overdue_of(number, now, limit)]
+        return [key for _, key in sorted(entries, key=_by_time)[:limit]]
+
+    def _overdue_of(self, number: int, now: datetime, limit: int) -> Iterator[tuple[int, Key]]:
+        items = self._query(
+            limit,
+            IndexName="due",
+            KeyConditionExpression="due_pk = :pk AND due_at <= :now",
+            ExpressionAttributeValues={
+                ":pk": {"S": due_partition(number)},
+                ":now": {"N": str(keys.milliseconds(now))},
+            },
+        )
+        return ((int(item["due_at"]["N"]), read_key(item)) for item in items)
+
+    def due(self, key: Key) -> Run | Worker | Launch | None:
+        found = self._read(key)
+        return found if isinstance(found, Run | Worker | Launch) else None
+
+    def runs_of(self, pool_id: str, limit: int, cursor: str | None = None) -> RunPage:
+        before = listing.read_cursor(cursor) if cursor else listing.BEHIND_ALL
+        items = self._query(
+            limit + 1,
+            IndexName="listing",
+            ScanIndexForward=False,
+            KeyConditionExpression="listing_pk = :pk AND listing_at < :before",
+            ExpressionAttributeValues={":pk": {"S": listing.partition(pool_id)}, ":before": {"S": before}},
+        )
+        entries = [item["listing_at"]["S"] for item in items]
+        runs = self.runs(listing.run_of(at) for at in entries[:limit])
+        shown = tuple(run for at in entries[:limit] if (run := runs.get(listing.run_of(at))))
+        return RunPage(shown, listing.cursor(entries[limit - 1]) if len(entries) > limit else None)
+
+
+def _by_time(entry: tuple[int, Key]) -> tuple[int, bytes, bytes]:
+    at, key = entry
+    return at, key.pk.encode(), key.sk.encode()

@@ -1,0 +1,56 @@
+"""The API as one application: what it needs, its routes, its own description."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response, content_types
+
+from longshore import __version__
+from longshore.api.pools import add_pool_routes
+from longshore.api.problems import answer_problems
+from longshore.api.runs import add_run_routes
+from longshore.dispatcher.deployment import Deployment
+from longshore.domain.api import About
+from longshore.domain.dead_letters import DeadLetterBox, DeadLetters
+from longshore.ports import Ports
+
+DEAD_LETTERS_SHOWN = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """What the API answers with."""
+
+    ports: Ports
+    deployment: Deployment
+    dead_letters: DeadLetterBox
+
+    def application(self) -> LambdaFunctionUrlResolver:
+        """A resolver of Function URL events. Who may call is decided before it, by IAM."""
+        app = LambdaFunctionUrlResolver(enable_validation=True)
+        answer_problems(app, self.ports)
+        add_pool_routes(app, self.ports, self.deployment)
+        add_run_routes(app, self.ports, self.deployment)
+        self._add_own_routes(app)
+        return app
+
+    def _add_own_routes(self, app: LambdaFunctionUrlResolver) -> None:
+        @app.get("/about", summary="What answers here")
+        def about() -> About:  # pyright: ignore[reportUnusedFunction]
+            return About(
+                version=__version__, namespace=self.deployment.namespace, ssm_prefix=self.deployment.ssm_prefix
+            )
+
+        @app.get("/dead-letters", summary="Input that nothing came of, and why")
+        def dead_letters() -> DeadLetters:  # pyright: ignore[reportUnusedFunction]
+            return self.dead_letters.list(DEAD_LETTERS_SHOWN)
+
+        @app.get("/openapi.json", include_in_schema=False)
+        def openapi() -> Response[str]:  # pyright: ignore[reportUnusedFunction]
+            return Response(status_code=200, content_type=content_types.APPLICATION_JSON, body=describe(app))
+
+
+def describe(app: LambdaFunctionUrlResolver) -> str:
+    """The OpenAPI document."""
+    options: dict[str, Any] = {"title": "Longshore", "version": __version__}
+    return app.get_openapi_json_schema(**options)

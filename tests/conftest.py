@@ -1,0 +1,36 @@
+"""Fixtures every suite may use: the local cloud, started once for the session when the first test asks for it.
+
+A missing tool is an error, never a skip: a green run means that these tests ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from longshore_local.cloud import LocalCloud
+from longshore_local.settings import Settings, load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LOGS = REPOSITORY / "build" / "local-cloud"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the local cloud, so that `-m "not local"` leaves all of them out."""
+    for item in items:
+        if {"cloud", "services"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.local)
+
+
+@pytest.fixture(scope="session")
+def local_settings() -> Settings:
+    """The paths of this checkout and its tools."""
+    return load_settings(source=REPOSITORY)
+
+
+@pytest.fixture(scope="session")
+def cloud(local_settings: Settings) -> Iterator[LocalCloud]:
+    """The deployed system on this machine; its logs are kept under `build/local-cloud`."""
+    with LocalCloud(settings=local_settings, logs=LOGS) as running:
+        yield running

@@ -1,0 +1,136 @@
+"""One attempt in hand: its folder, its log and its phase, from the assignment to the last upload."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from longshore.domain.messages import Assign, Grants, LogDigest, Outcome
+from longshore.domain.states import Reason
+
+from longshore_worker.environment import phase_environment
+from longshore_worker.errors import PreparationFailed
+from longshore_worker.executor import Execution, Order
+from longshore_worker.folders import remove_folder
+from longshore_worker.host import Host
+from longshore_worker.phase import Phase
+from longshore_worker.phase_log import LogTerms, PhaseLog
+from longshore_worker.timeouts import Limits
+from longshore_worker.uploads import Store
+from longshore_worker.worker import PoolSettings
+from longshore_worker.workspace import fetch, unpack
+
+log = logging.getLogger("longshore.attempt")
+
+
+class Attempt:
+    """Prepared once, run at most once, removed in the end."""
+
+    def __init__(
+        self, assign: Assign, worker_id: str, host: Host, store: Store, pool: Callable[[], PoolSettings]
+    ) -> None:
+        self.assign = assign
+        self.key = (assign.run, assign.attempt)
+        self._worker_id = worker_id
+        self._host = host
+        self._store = store
+        self._pool = pool
+        self._folder = host.folder.attempt(assign.run, assign.attempt, worker_id.rpartition(".")[2])
+        self._grants = assign.grants
+        self.on_refused: Callable[[], None] = lambda: None
+        self.on_failing: Callable[[float | None], None] = lambda since: None
+        self.log: PhaseLog | None = None
+        self.phase: Phase | None = None
+
+    async def prepare(self) -> None:
+        """Make the folder and bring the workspace into it. Raises PreparationFailed."""
+        try:
+            self._host.state.hold(self._worker_id, *self.key, self._folder.root)
+            self._folder.make()
+            if self.assign.workspace:
+                archive = self._folder.root / "workspace.tar.gz"
+                await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
+                await asyncio.to_thread(unpack, archive, self._folder.workspace, self._host.bounds)
+                archive.unlink()
+            if user := self._host.settings.run_user:
+                await asyncio.to_thread(self._folder.give_to, user)
+        except OSError as error:
+            raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
+
+    async def run(self) -> Outcome:
+        """Run the phase, from `go` to the end of its last process."""
+        host, assign = self._host, self.assign
+        limits = self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds)
+        terms = LogTerms(
+            run=assign.run,
+            attempt=assign.attempt,
+            phase=assign.phase,
+            cap_bytes=self._pool().log_cap_bytes,
+            spool=self._folder.spool,
+        )
+        self.log = PhaseLog(
+            terms,
+            self._grants,
+            self._store,
+            mask=host.make_mask(),
+            random=host.random,
+            clock=host.clock,
+            on_refused=self.on_refused,
+            on_failing=self.on_failing,
+        )
+        self.phase = Phase(
+            host.executor,
+            self.log,
+            limits,
+            clock=host.clock,
+            grace_seconds=lambda: self._pool().stop_grace_seconds,
+            oom_kills=host.oom_kills,
+            on_started=self._note_processes,
+        )
+        return await self.phase.run(self._order())
+
+    async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
+        """Ship what is left of the log, and its end marker."""
+        if self.log is None:
+            return LogDigest(complete=False)
+        return await self.log.finish(outcome, patience_seconds)
+
+    async def remove(self) -> None:
+        """Remove the folder."""
+        try:
+            await asyncio.to_thread(remove_folder, self._folder.root)
+        except OSError as error:
+            log.warning("a work folder stays", extra={"run": self.assign.run, "error": str(error)})
+
+    def use(self, grants: Grants) -> None:
+        """Upload with these from now on."""
+        self._grants = grants
+        if self.log:
+            self.log.use(grants)
+
+    def extend(self, log_seconds: float, run_seconds: float) -> None:
+        """The running phase has new timeouts; the launcher's own stay the upper bound."""
+        if self.phase:
+            self.phase.extend(self._limits(log_seconds, run_seconds))
+
+    def _limits(self, log_seconds: float, run_seconds: float) -> Limits:
+        launcher = self._host.settings
+        return Limits(log_seconds, run_seconds, self.assign.warning_seconds).at_most(
+            launcher.launcher_log_timeout and launcher.launcher_log_timeout.total_seconds(),
+            launcher.launcher_run_timeout and launcher.launcher_run_timeout.total_seconds(),
+        )
+
+    def _order(self) -> Order:
+        settings = self._host.settings
+        return Order(
+            command=self.assign.command,
+            environment=phase_environment(
+                self.assign, self._folder, settings.run_user, path=settings.path, lang=settings.lang
+            ),
+            folder=self._folder.workspace,
+            user=settings.run_user,
+        )
+
+    def _note_processes(self, execution: Execution) -> None:
+        self._host.state.name_processes(self._worker_id, execution.pids)
+        if self.log:
+            self.log.begin()

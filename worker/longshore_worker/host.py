@@ -1,0 +1,41 @@
+"""What all workers of one agent process share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+
+import httpx
+
+from longshore_worker.executor import Executor
+from longshore_worker.folders import StateFolder
+from longshore_worker.leftovers import StateFile
+from longshore_worker.lines import Mask, NoMask
+from longshore_worker.memory_events import count_oom_kills
+from longshore_worker.settings import Settings
+from longshore_worker.workspace import Bounds
+
+
+@dataclass(kw_only=True)
+class Host:
+    """The process and the machine around the workers. `clock` is monotonic."""
+
+    settings: Settings
+    folder: StateFolder
+    state: StateFile
+    executor: Executor
+    clock: Callable[[], float]
+    random: Random
+    bounds: Bounds = field(default_factory=Bounds)
+    make_mask: Callable[[], Mask] = NoMask
+    oom_kills: Callable[[], int | None] = count_oom_kills
+
+    @cached_property
+    def http(self) -> httpx.AsyncClient:
+        """One client for all, made when first needed: its trust store is most of an idle worker's memory."""
+        return httpx.AsyncClient(follow_redirects=False)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if "http" in vars(self):
+            await self.http.aclose()

@@ -1,0 +1,31 @@
+"""The agent's own log: one JSON object a line on standard error. Grants, tokens and keys never come near it."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"ts", "level", "msg", …}` with whatever `extra` brings (`worker`, `run`, `error`, …)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"ts": stamp, "level": record.levelname.lower(), "msg": record.getMessage()}
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def set_up_logging(*, debug: bool) -> None:
+    """Send everything to standard error; other libraries only from warnings on, because httpx would log grants."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("longshore").setLevel(logging.DEBUG if debug else logging.INFO)
