@@ -78,7 +78,7 @@ clean: ## remove what is built (.venv, .tools and .local stay)
 
 .tools/%/.installed: tools/%.txt .tools/python
 	@echo "==> $* into .tools/$*"
-	@$(UV_313) venv --quiet --clear .tools/$*
+	@$(UV_313) venv --quiet --allow-existing .tools/$*
 	@"$(UV)" pip sync --quiet --python .tools/$*/bin/python tools/$*.txt
 	@touch $@
 

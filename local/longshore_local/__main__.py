@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LocalCloudError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing is left", file=sys.stderr)
+        return 130
 
 
 def _up(name: str, as_json: bool) -> int:

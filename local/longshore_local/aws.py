@@ -46,8 +46,9 @@ class RootClients:
     def order_fault(self, ecs_endpoint_url: str, fault: Mapping[str, Any]) -> None:
         """Let the next RunTask go wrong; see `ecs_faults` for the kinds."""
         body = json.dumps(fault).encode()
-        request = AWSRequest(method="POST", url=f"{ecs_endpoint_url}/_longshore/faults", data=body)
+        url = f"{ecs_endpoint_url}/_longshore/faults"
+        request = AWSRequest(method="POST", url=url, data=body)
         SigV4Auth(Credentials(ROOT_ACCESS_KEY, ROOT_SECRET_KEY), "ecs", REGION).add_auth(request)
-        sent = urllib.request.Request(request.url, data=body, headers=dict(request.headers.items()))
+        sent = urllib.request.Request(url, data=body, headers=dict(request.headers.items()))
         with urllib.request.urlopen(sent, timeout=10):
             pass

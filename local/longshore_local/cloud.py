@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ import boto3
 
 from longshore_local.agent import AgentCommand, AgentProcess, start_agent
 from longshore_local.aws import RootClients
-from longshore_local.deployment import Deployment, Options, bring_up, read_deployment, take_down
+from longshore_local.deployment import Deployment, Options, Plan, bring_up, read_deployment, take_down
 from longshore_local.errors import AlreadyUp, LocalCloudError, NotUp
-from longshore_local.progress import Progress, Tell, tell_nobody
+from longshore_local.lifeline import Lifeline
+from longshore_local.progress import Tell, tell_nobody
 from longshore_local.settings import Settings, load_settings
 
 DEFAULT_NAME = "default"
@@ -53,8 +53,15 @@ def up(
     if found.state == "broken":
         down(name, settings=paths)
     folder = paths.clouds / _checked(name)
-    deployment = bring_up(name, paths, folder / "logs", options or Options(), Progress(tell))
-    deployment.write(_record(paths, name))
+    lifeline = Lifeline()
+    plan = Plan(name=name, settings=paths, logs=folder / "logs", options=options or Options(), tell=tell)
+    try:
+        deployment = bring_up(plan, lifeline)
+        deployment.write(_record(paths, name))
+    except BaseException:
+        _remove(paths, name)
+        raise
+    lifeline.release(len(deployment.processes))
     return deployment
 
 
@@ -65,10 +72,7 @@ def down(name: str = DEFAULT_NAME, *, settings: Settings | None = None) -> None:
     if found.deployment is None:
         raise NotUp(f"no local cloud named {name!r} in {paths.clouds}")
     take_down(found.deployment)
-    shutil.rmtree(paths.clouds / name)
-    # Other clouds may lie there still.
-    if not any(paths.clouds.iterdir()):
-        paths.clouds.rmdir()
+    _remove(paths, name)
 
 
 def status(name: str = DEFAULT_NAME, *, settings: Settings | None = None) -> CloudStatus:
@@ -87,6 +91,13 @@ def _checked(name: str) -> str:
     if not NAME_PATTERN.fullmatch(name):
         raise LocalCloudError(f"{name!r} is no name of a local cloud: lower-case letters, digits and hyphens, please")
     return name
+
+
+def _remove(settings: Settings, name: str) -> None:
+    shutil.rmtree(settings.clouds / name, ignore_errors=True)
+    # Other clouds may lie there still.
+    if settings.clouds.is_dir() and not any(settings.clouds.iterdir()):
+        settings.clouds.rmdir()
 
 
 def _record(settings: Settings, name: str) -> Path:
@@ -114,26 +125,13 @@ class LocalCloud:
         self._logs = logs
         self._tell = tell
         self._agents: list[AgentProcess] = []
-        self._lifeline: int | None = None
+        self._lifeline = Lifeline()
         self._deployment: Deployment | None = None
 
     def __enter__(self) -> Self:
         """Bring it up; raises LocalCloudError."""
-        lifeline, self._lifeline = os.pipe()
-        own_logs = self._logs or self._settings.clouds / f".{self._name}-{os.getpid()}"
-        options = Options(
-            namespace=self._options.namespace,
-            start_delay_seconds=self._options.start_delay_seconds,
-            parameters=self._options.parameters,
-            lifeline=lifeline,
-        )
-        try:
-            self._deployment = bring_up(self._name, self._settings, own_logs, options, Progress(self._tell))
-        except BaseException:
-            os.close(self._lifeline)
-            raise
-        finally:
-            os.close(lifeline)
+        plan = Plan(name=self._name, settings=self._settings, logs=self._logs, options=self._options, tell=self._tell)
+        self._deployment = bring_up(plan, self._lifeline)
         self._clients = RootClients(self._deployment.endpoint_url)
         return self
 
@@ -144,10 +142,7 @@ class LocalCloud:
         for agent in self._agents:
             agent.close()
         take_down(self.deployment)
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-        if self._logs is None:
-            shutil.rmtree(self.deployment.logs, ignore_errors=True)
+        self._lifeline.close()
 
     @property
     def deployment(self) -> Deployment:

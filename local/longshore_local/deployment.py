@@ -13,9 +13,10 @@ from typing import Any
 
 from longshore_local.aws import RootClients
 from longshore_local.build import build
+from longshore_local.lifeline import Lifeline
 from longshore_local.ministack import Ministack
 from longshore_local.processes import ProcessIdentity, stop_all
-from longshore_local.progress import Progress
+from longshore_local.progress import Progress, Tell
 from longshore_local.services import ServicePlan, start_services
 from longshore_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 from longshore_local.stack import (
@@ -36,14 +37,13 @@ NAMESPACE = "longshore"
 class Options:
     """How a local cloud is brought up.
 
-    `start_delay_seconds` stands for the time Fargate takes to start a task. `lifeline` is the read end of a pipe:
-    when its write end closes, the cloud's processes stop by themselves.
+    `start_delay_seconds` stands for the time Fargate takes to start a task; `parameters` are further ones of the
+    template.
     """
 
     namespace: str = NAMESPACE
     start_delay_seconds: float = 0.3
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
-    lifeline: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,55 +98,68 @@ def read_deployment(file: Path) -> Deployment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Request:
+class Plan:
+    """A local cloud to bring up: `logs` is where its logs are kept, None for only as long as it runs.
+
+    `tell` hears of each step.
+    """
+
+    name: str
+    settings: Settings
+    logs: Path | None
     options: Options
-    progress: Progress
+    tell: Tell
 
 
-def bring_up(name: str, settings: Settings, logs: Path, options: Options, progress: Progress) -> Deployment:
-    """Start the processes, build and deploy; whatever stops this midway, Ctrl-C too, leaves nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix=f"longshore-{name}-"))
+def bring_up(plan: Plan, lifeline: Lifeline) -> Deployment:
+    """Start the processes, build and deploy; whatever stops this midway, Ctrl-C too, leaves nothing behind.
+
+    The processes stop with the lifeline, unless the caller releases them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"longshore-{plan.name}-"))
     # Tasks' phases may run under another user: they may pass through, and see nothing on the way.
     folder.chmod(0o711)
-    plan = ServicePlan(
-        folder=folder, logs=logs, start_delay_seconds=options.start_delay_seconds, lifeline=options.lifeline
+    service_plan = ServicePlan(
+        folder=folder,
+        logs=plan.logs or folder / "logs",
+        lifeline=lifeline,
+        start_delay_seconds=plan.options.start_delay_seconds,
     )
     started: list[ProcessIdentity] = []
     try:
-        return _bring_up(name, settings, plan, _Request(options=options, progress=progress), started)
+        return _bring_up(plan, service_plan, started)
     except BaseException:
+        lifeline.close()
         stop_all(started[::-1])
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _bring_up(
-    name: str, settings: Settings, plan: ServicePlan, request: _Request, started: list[ProcessIdentity]
-) -> Deployment:
-    options, progress = request.options, request.progress
+def _bring_up(plan: Plan, service_plan: ServicePlan, started: list[ProcessIdentity]) -> Deployment:
+    settings, options, progress = plan.settings, plan.options, Progress(plan.tell)
     # Asked for first: a missing tool is told before anything is started.
     _ = settings.sam
     with progress.step("start services"):
-        services = start_services(settings, plan, started.append)
+        services = start_services(settings, service_plan, started.append)
     with progress.step("build"):
         template = build(settings)
     ministack = services.ministack
     clients = RootClients(ministack.endpoint_url)
     with progress.step("deploy"):
         parameters = {"Namespace": options.namespace, "EcsEndpoint": services.ecs_endpoint_url}
-        sam_folder = plan.folder / "sam"
+        sam_folder = service_plan.folder / "sam"
         sam_folder.mkdir()
         stack_request = StackRequest(
             template=template,
             name=STACK_NAME,
             parameters={**parameters, **NETWORK, **options.parameters},
-            log=plan.logs / "sam-deploy.log",
+            log=service_plan.logs / "sam-deploy.log",
             folder=sam_folder,
         )
         stack = deploy(settings, clients, stack_request)
         ca_pem = finish(clients, stack, ministack, options.namespace)
     return Deployment(
-        name=name,
+        name=plan.name,
         namespace=options.namespace,
         stack_name=stack.name,
         region=REGION,
@@ -160,8 +173,8 @@ def _bring_up(
         outputs=stack.outputs,
         functions=stack.functions,
         processes=services.processes,
-        folder=str(plan.folder),
-        logs=str(plan.logs),
+        folder=str(service_plan.folder),
+        logs=str(service_plan.logs),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=progress.seconds,
     )

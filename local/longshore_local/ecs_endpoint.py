@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import shutil
 import signal
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from longshore_local.aws import RootClients
 from longshore_local.ecs_board import Surroundings, TaskBoard
@@ -28,26 +30,30 @@ from longshore_local.ecs_events import TaskEvents
 from longshore_local.ecs_faults import Faults
 from longshore_local.ecs_operations import Operations
 from longshore_local.ecs_secrets import Secrets
+from longshore_local.lifeline import wait_for_end
+from longshore_local.ports import answers
 from longshore_local.settings import LOOPBACK
 
 log = logging.getLogger(__name__)
 
 FAULTS_PATH = "/_longshore/faults"
+CLEAN_UP_SECONDS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
-    """What the endpoint's process is told. `lifeline` is a pipe whose end means: stop."""
+    """What the endpoint's process is told. When the lifeline ends, it stops and removes `folder`."""
 
     port: int
     endpoint_url: str
     secret: str
     agent: str
+    folder: str
     tasks: str
     logs: str
     path: str
     start_delay_seconds: float
-    lifeline: int | None = None
+    lifeline: int
 
     def write(self, file: Path) -> None:
         """Write it where only this user reads it: it holds the secret."""
@@ -160,18 +166,28 @@ def serve(config: EndpointConfig) -> None:
         threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, shut_down)
-    if config.lifeline is not None:
-        threading.Thread(target=_stop_with, args=(config.lifeline,), daemon=True).start()
+    orphaned = threading.Event()
+
+    def watch() -> None:
+        if wait_for_end(config.lifeline):
+            orphaned.set()
+            server.shutdown()
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         server.serve_forever(poll_interval=0.1)
     finally:
         server.close()
+    if orphaned.is_set():
+        _clean_up(config)
 
 
-def _stop_with(lifeline: int) -> None:
-    os.set_inheritable(lifeline, False)
-    os.read(lifeline, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+def _clean_up(config: EndpointConfig) -> None:
+    # ministack hangs on the same lifeline; while it runs it still writes.
+    deadline = time.monotonic() + CLEAN_UP_SECONDS
+    while answers(urlsplit(config.endpoint_url).port or 0) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    shutil.rmtree(config.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from longshore_local.errors import StartFailed
 from longshore_local.ports import answers, free_ports
-from longshore_local.processes import Command, ProcessIdentity, start
+from longshore_local.processes import Command, ProcessIdentity, Started, start
 from longshore_local.settings import LOOPBACK, Settings, child_environment
 
 START_SECONDS = 30
@@ -39,28 +39,40 @@ class Ministack:
             return str(answer.read().decode())
 
 
-def start_ministack(settings: Settings, folder: Path, log: Path, lifeline: int | None = None) -> Ministack:
-    """Start ministack on free ports with its state under `folder`, and wait until HTTP and MQTT are served.
+@dataclass(frozen=True, kw_only=True)
+class MinistackPlan:
+    """Where ministack keeps its state and log, and what it watches."""
+
+    folder: Path
+    log: Path
+    lifeline: int
+
+
+def start_ministack(settings: Settings, plan: MinistackPlan, started: Started) -> Ministack:
+    """Start ministack on free ports, and wait until HTTP and MQTT are served.
 
     Raises StartFailed with the end of its log when it does not come up.
     """
     gateway_port, mqtt_port = free_ports(2)
     secret = secrets.token_urlsafe(24)
-    folder.mkdir(parents=True, exist_ok=True)
-    environ = {**child_environment(), **_environment(folder, gateway_port, mqtt_port), "LONGSHORE_LOCAL_SECRET": secret}
-    if lifeline is not None:
-        environ["LONGSHORE_LOCAL_LIFELINE"] = str(lifeline)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    environ = {
+        **child_environment(),
+        **_environment(plan.folder, gateway_port, mqtt_port),
+        "LONGSHORE_LOCAL_SECRET": secret,
+        "LONGSHORE_LOCAL_LIFELINE": str(plan.lifeline),
+    }
     command = Command(
         name="ministack",
         # -P: this folder has a module named ministack, which must not hide the real one.
         argv=[settings.ministack_python, "-P", LAUNCHER],
         environ=environ,
-        log=log,
-        folder=folder,
-        lifeline=lifeline,
+        log=plan.log,
+        folder=plan.folder,
+        lifeline=plan.lifeline,
     )
-    process, identity = start(command)
-    wait_until_served(process, [gateway_port, mqtt_port], log)
+    process, identity = start(command, started)
+    wait_until_served(process, [gateway_port, mqtt_port], plan.log)
     return Ministack(identity=identity, gateway_port=gateway_port, mqtt_port=mqtt_port, secret=secret)
 
 

@@ -38,11 +38,11 @@ def bind_loopback_only():
 
 
 def die_with_parent(lifeline):
-    """Stop when the write end of the pipe `lifeline` closes, which also happens when its owner is killed."""
+    """Stop when the write end of the pipe `lifeline` closes, unless a byte came through it before."""
 
     def watch():
-        os.read(lifeline, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not os.read(lifeline, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
@@ -151,18 +151,32 @@ def simulate_with_context(params):
     return iam._xml(200, "SimulatePrincipalPolicyResponse", body, ns="iam")
 
 
+def name_policy_targets():
+    """Check iot:AttachPolicy against the certificate it names, as AWS does; ministack itself checks it against `*`."""
+    from ministack.core import iam_actions
+
+    extract = iam_actions.extract_resource_arn
+
+    def extract_with_target(service, method, path, headers, body, *rest):
+        if service == "iot" and path.startswith("/target-policies/"):
+            return json.loads(body or b"{}").get("target") or "*"
+        return extract(service, method, path, headers, body, *rest)
+
+    iam_actions.extract_resource_arn = extract_with_target
+
+
 def main():
     # Out of the environment at once: functions inherit ministack's.
     secret = os.environ.pop("LONGSHORE_LOCAL_SECRET")
-    lifeline = os.environ.pop("LONGSHORE_LOCAL_LIFELINE", None)
-    if lifeline is not None:
-        os.set_inheritable(int(lifeline), False)
-        die_with_parent(int(lifeline))
+    lifeline = int(os.environ.pop("LONGSHORE_LOCAL_LIFELINE"))
+    os.set_inheritable(lifeline, False)
+    die_with_parent(lifeline)
     bind_loopback_only()
 
     from ministack import app
     from ministack.services import iam
 
+    name_policy_targets()
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_with_context
     app.app = answering_identify(app.app, secret)
     sys.argv = ["ministack"]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,20 +41,26 @@ class ProcessIdentity:
         return asdict(self)
 
 
+type Started = Callable[[ProcessIdentity], None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """How a process is started: `lifeline` is the read end of a pipe it should watch, if its owner wants that."""
+    """How a process is started. `lifeline` is the read end of a pipe that it watches, see `Lifeline`."""
 
     name: str
     argv: Sequence[str | Path]
     environ: Mapping[str, str]
     log: Path
     folder: Path
-    lifeline: int | None = None
+    lifeline: int
 
 
-def start(command: Command) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
-    """Start it in its own session, detached from the terminal, with its output appended to its log."""
+def start(command: Command, started: Started) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
+    """Start it in its own session, detached from the terminal, with its output appended to its log.
+
+    `started` hears of it at once: whatever happens next, someone knows what to stop.
+    """
     with command.log.open("ab") as log:
         process = subprocess.Popen(
             [str(part) for part in command.argv],
@@ -64,10 +70,12 @@ def start(command: Command) -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            pass_fds=() if command.lifeline is None else (command.lifeline,),
+            pass_fds=(command.lifeline,),
         )
     _children[process.pid] = process
-    return process, identify(command.name, process.pid)
+    identity = identify(command.name, process.pid)
+    started(identity)
+    return process, identity
 
 
 def identify(name: str, pid: int) -> ProcessIdentity:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from longshore_local.ecs_endpoint import EndpointConfig
-from longshore_local.ministack import Ministack, start_ministack, wait_until_served
+from longshore_local.lifeline import Lifeline
+from longshore_local.ministack import Ministack, MinistackPlan, start_ministack, wait_until_served
 from longshore_local.ports import free_ports
-from longshore_local.processes import Command, ProcessIdentity, start
+from longshore_local.processes import Command, ProcessIdentity, Started, start
 from longshore_local.settings import LOOPBACK, Settings, child_environment, python
 
 
@@ -17,14 +17,14 @@ from longshore_local.settings import LOOPBACK, Settings, child_environment, pyth
 class ServicePlan:
     """Where the services keep their state and logs, and how they behave.
 
-    `start_delay_seconds` stands for the time Fargate takes to start a task. `lifeline` is the read end of a pipe:
-    when its write end closes, both stop by themselves.
+    `start_delay_seconds` stands for the time Fargate takes to start a task. When the lifeline ends, both stop by
+    themselves and `folder` is removed.
     """
 
     folder: Path
     logs: Path
+    lifeline: Lifeline
     start_delay_seconds: float = 0.3
-    lifeline: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +36,18 @@ class Services:
     processes: tuple[ProcessIdentity, ...]
 
 
-def start_services(
-    settings: Settings, plan: ServicePlan, started: Callable[[ProcessIdentity], None] = lambda _: None
-) -> Services:
-    """Start both and wait until they serve; `started` hears of each process at once, should a later one fail.
+def start_services(settings: Settings, plan: ServicePlan, started: Started) -> Services:
+    """Start both and wait until they serve; `started` hears of each at once.
 
     Raises ToolMissing before anything is started, and StartFailed.
     """
     agent, _ = settings.agent, settings.ministack_python
     plan.logs.mkdir(parents=True, exist_ok=True)
-    ministack = start_ministack(settings, plan.folder / "ministack", plan.logs / "ministack.log", plan.lifeline)
-    started(ministack.identity)
-    port, endpoint = _start_ecs_endpoint(agent, ministack, plan)
-    started(endpoint)
+    ministack_plan = MinistackPlan(
+        folder=plan.folder / "ministack", log=plan.logs / "ministack.log", lifeline=plan.lifeline.read_end
+    )
+    ministack = start_ministack(settings, ministack_plan, started)
+    port, endpoint = _start_ecs_endpoint(agent, ministack, plan, started)
     return Services(
         ministack=ministack,
         ecs_endpoint_url=f"http://{LOOPBACK}:{port}",
@@ -56,7 +55,9 @@ def start_services(
     )
 
 
-def _start_ecs_endpoint(agent: Path, ministack: Ministack, plan: ServicePlan) -> tuple[int, ProcessIdentity]:
+def _start_ecs_endpoint(
+    agent: Path, ministack: Ministack, plan: ServicePlan, started: Started
+) -> tuple[int, ProcessIdentity]:
     (port,) = free_ports(1)
     tasks, task_logs = plan.folder / "tasks", plan.logs / "tasks"
     tasks.mkdir(mode=0o755)
@@ -67,11 +68,12 @@ def _start_ecs_endpoint(agent: Path, ministack: Ministack, plan: ServicePlan) ->
         endpoint_url=ministack.endpoint_url,
         secret=ministack.secret,
         agent=str(agent),
+        folder=str(plan.folder),
         tasks=str(tasks),
         logs=str(task_logs),
         path=environ.get("PATH", "/usr/bin:/bin"),
         start_delay_seconds=plan.start_delay_seconds,
-        lifeline=plan.lifeline,
+        lifeline=plan.lifeline.read_end,
     )
     file = plan.folder / "ecs-endpoint.json"
     config.write(file)
@@ -82,8 +84,8 @@ def _start_ecs_endpoint(agent: Path, ministack: Ministack, plan: ServicePlan) ->
         environ=environ,
         log=log,
         folder=plan.folder,
-        lifeline=plan.lifeline,
+        lifeline=plan.lifeline.read_end,
     )
-    process, identity = start(command)
+    process, identity = start(command, started)
     wait_until_served(process, [port], log)
     return port, identity

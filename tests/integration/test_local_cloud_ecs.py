@@ -21,7 +21,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 from longshore_local.aws import RootClients
-from longshore_local.processes import stop_all
+from longshore_local.lifeline import Lifeline
+from longshore_local.processes import ProcessIdentity, stop_all
 from longshore_local.services import ServicePlan, start_services
 from longshore_local.settings import REGION, Settings
 
@@ -133,12 +134,15 @@ def services(local_settings: Settings) -> Iterator[Fleet]:
     agent.write_text(AGENT)
     agent.chmod(0o755)
     settings = replace(local_settings, agent_program=agent)
-    started = start_services(settings, ServicePlan(folder=folder, logs=folder / "logs", start_delay_seconds=0.1))
+    plan = ServicePlan(folder=folder, logs=folder / "logs", lifeline=Lifeline(), start_delay_seconds=0.1)
+    processes: list[ProcessIdentity] = []
     try:
+        started = start_services(settings, plan, processes.append)
         identities = tuple(one.pid for one in started.processes)
         yield prepare(RootClients(started.ministack.endpoint_url), started.ecs_endpoint_url, folder, identities)
     finally:
-        stop_all(started.processes)
+        stop_all(processes[::-1])
+        plan.lifeline.close()
         shutil.rmtree(folder)
 
 

@@ -115,8 +115,8 @@ class Attempt:
     def _limits(self, log_seconds: float, run_seconds: float) -> Limits:
         launcher = self._host.settings
         return Limits(log_seconds, run_seconds, self.assign.warning_seconds).at_most(
-            launcher.launcher_log_timeout and launcher.launcher_log_timeout.total_seconds(),
-            launcher.launcher_run_timeout and launcher.launcher_run_timeout.total_seconds(),
+            launcher.launcher_log_timeout.total_seconds() if launcher.launcher_log_timeout else None,
+            launcher.launcher_run_timeout.total_seconds() if launcher.launcher_run_timeout else None,
         )
 
     def _order(self) -> Order:

@@ -3,6 +3,10 @@
 awscrt calls back on a thread of its own; everything is handed to the event loop before it is looked at.
 """
 
+# awscrt brings no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownLambdaType=false
+
 import asyncio
 import logging
 from collections.abc import Callable, Sequence

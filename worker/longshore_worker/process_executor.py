@@ -115,7 +115,7 @@ class ProcessExecutor:
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(Path(warden.__file__))],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=write_end,
                 env={"PATH": os.defpath},
                 cwd="/",

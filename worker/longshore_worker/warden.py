@@ -121,12 +121,27 @@ def _become(order: dict[str, Any], control: socket.socket, parent: int, tell: in
         os.dup2(nothing, 0)
         os.dup2(1, 2)
         control.detach()
-        os.execvpe(order["command"][0], order["command"], order["environment"])
+        _exec(order["command"], order["environment"])
     except OSError as error:
         os.write(tell, json.dumps([error.errno, str(error.filename or order["command"][0])]).encode())
     except (ValueError, TypeError):
         os.write(tell, json.dumps([errno.EINVAL, order["command"][0]]).encode())
     os._exit(127)
+
+
+def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
+    """execvp(3) with the command's own PATH. os.execvpe imports on its way, which the new uid may not be able to."""
+    name = command[0]
+    folders = [""] if "/" in name else environment.get("PATH", os.defpath).split(":")
+    failure = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    for folder in folders:
+        try:
+            os.execve(os.path.join(folder, name), command, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _attend(command: int, control: socket.socket, ended: int) -> dict[str, Any]:

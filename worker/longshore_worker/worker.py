@@ -491,7 +491,7 @@ class Worker:
 
     def _flush(self, now: float) -> list[Action]:
         if self._left:
-            return []
+            return self._taken()
         self._judge_preparation(now)
         self._judge_grants(now)
         self._judge_lease(now)
@@ -503,6 +503,9 @@ class Worker:
             self._actions += map(Publish, self._outbox.due(now))
         if self._leave_by is not None and now >= self._leave_by:
             self._leave()
+        return self._taken()
+
+    def _taken(self) -> list[Action]:
         actions, self._actions = self._actions, []
         return actions
 

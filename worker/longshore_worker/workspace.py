@@ -107,11 +107,12 @@ class _Gate:
         elif member.islnk():
             target = self._inside(member.linkname, member.name)
             self._refuse_links_on_the_way(target / "x", member.name)
-            return member.replace(name=str(name), linkname=str(target), mode=None, uid=None, gid=None, deep=False)
+            return member.replace(name=str(name), linkname=str(target), deep=False)
         elif not (member.isreg() or member.isdir()):
             raise _WorkspaceRefused(f"{member.name!r} is neither a file, a folder nor a link")
         mode = 0o755 if member.isdir() else (member.mode & 0o755) | 0o600
-        return member.replace(name=str(name), mode=mode, uid=None, gid=None, uname=None, gname=None, deep=False)
+        owner, group = os.geteuid(), os.getegid()
+        return member.replace(name=str(name), mode=mode, uid=owner, gid=group, uname="", gname="", deep=False)
 
     def _count(self, member: tarfile.TarInfo) -> None:
         self._members += 1

@@ -160,6 +160,20 @@ class Queue(Protocol):
         """Queue a run request (JSON), as any requester would. Raises Unavailable."""
         ...
 
+    def dead_letters(self, limit: int) -> list["DeadLetter"]:
+        """What lies in the dead-letter queue now, oldest first, left where it is. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A message of the dead-letter queue as it lies there; `attributes` are its string attributes."""
+
+    id: str
+    sent_at: datetime
+    body: str
+    attributes: dict[str, str]
+
 
 @dataclass(frozen=True)
 class Started:

@@ -41,7 +41,8 @@ class Clients:
         self._ecs_endpoint = ecs_endpoint
 
     def _client(self, service: str, endpoint_url: str | None, config: Config) -> Any:
-        create: Callable[..., Any] = self._session.client  # pyright: ignore[reportUnknownMemberType]
+        # The stubs' overloads name every service of AWS, most of them unknown here.
+        create: Callable[..., Any] = getattr(self._session, "client")  # noqa: B009
         return create(service, endpoint_url=endpoint_url, config=config)
 
     @cached_property

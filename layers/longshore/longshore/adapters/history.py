@@ -16,7 +16,7 @@ _STATES = {
     RunState.CANCELED: "C",
     RunState.SKIPPED: "K",
 }
-_ACTORS = {"dispatcher": "d", "worker": "w", "reaper": "r", "ecs": "e", "registration": "g"}
+_ACTORS = {"dispatcher": "d", "worker": "w", "reaper": "r", "registration": "g", "goodbye": "b", "ecs": "e"}
 _STATE_OF = {letter: state for state, letter in _STATES.items()}
 _ACTOR_OF = {letter: actor for actor, letter in _ACTORS.items()}
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"

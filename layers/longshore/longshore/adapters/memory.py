@@ -17,7 +17,6 @@ from longshore.domain.worker import Agent, Marker, Worker
 from longshore.errors import Busy, Lost, Unavailable
 from longshore.ports import Create, Delete, Record, Replace, Require, RunPage, Write
 
-
 REMEMBERED = 64
 """How many commits an index can be behind."""
 

@@ -24,7 +24,7 @@ MAX_CHUNK_BYTES = 16 << 20
 """What one chunk may weigh: twice what an agent ever packs into one."""
 
 MAX_MARKER_BYTES = 64 << 10
-_ONCE = {"if-none-match": "*"}
+_ONCE = {"If-None-Match": "*"}
 _ALREADY_THERE = 412
 
 

@@ -1,7 +1,8 @@
 """`Ports.log` in a function: each event is one line, which is structured log and metrics (EMF) at once."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
@@ -21,7 +22,7 @@ class Telemetry:
     """
 
     def __init__(self, service: str, logger: Logger | None = None) -> None:
-        self.logger = logger or Logger(service=service)
+        self.logger = logger or Logger(service=service, location=None)
         self._service = service
 
     def __call__(self, event: str, fields: dict[str, Field]) -> None:
@@ -38,8 +39,9 @@ class Telemetry:
             unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
             if unit and not isinstance(found, str):
                 metrics.add_metric(name, unit, found)
-        serialize: Callable[[], Mapping[str, object]] = metrics.serialize_metric_set  # pyright: ignore[reportUnknownMemberType]
-        return serialize()
+        found = cast("Mapping[str, object]", metrics.serialize_metric_set())  # pyright: ignore[reportUnknownMemberType]
+        # Each metric comes as a list of one value; alone it reads better and counts the same.
+        return {name: cast("list[object]", value)[0] if isinstance(value, list) else value for name, value in found.items()}
 
     @contextmanager
     def invocation(self, context: object) -> Generator[None]:

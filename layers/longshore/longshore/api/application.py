@@ -9,9 +9,9 @@ from longshore import __version__
 from longshore.api.pools import add_pool_routes
 from longshore.api.problems import answer_problems
 from longshore.api.runs import add_run_routes
+from longshore.dispatcher.dead_letters import show_dead_letter
 from longshore.dispatcher.deployment import Deployment
-from longshore.domain.api import About
-from longshore.domain.dead_letters import DeadLetterBox, DeadLetters
+from longshore.domain.api import About, DeadLetterList
 from longshore.ports import Ports
 
 DEAD_LETTERS_SHOWN = 100
@@ -23,7 +23,6 @@ class Api:
 
     ports: Ports
     deployment: Deployment
-    dead_letters: DeadLetterBox
 
     def application(self) -> LambdaFunctionUrlResolver:
         """A resolver of Function URL events. Who may call is decided before it, by IAM."""
@@ -42,8 +41,9 @@ class Api:
             )
 
         @app.get("/dead-letters", summary="Input that nothing came of, and why")
-        def dead_letters() -> DeadLetters:  # pyright: ignore[reportUnusedFunction]
-            return self.dead_letters.list(DEAD_LETTERS_SHOWN)
+        def dead_letters() -> DeadLetterList:  # pyright: ignore[reportUnusedFunction]
+            letters = self.ports.queue.dead_letters(DEAD_LETTERS_SHOWN)
+            return DeadLetterList(dead_letters=[show_dead_letter(letter) for letter in letters])
 
         @app.get("/openapi.json", include_in_schema=False)
         def openapi() -> Response[str]:  # pyright: ignore[reportUnusedFunction]

@@ -1,12 +1,14 @@
 """Telling a worker of its attempt: always after the write, and safe to repeat, because the agent knows what it has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from longshore.domain.messages import Assign, Go, Refused
+from longshore.domain.messages import Assign, Go, Kill, Refused
 from longshore.domain.pool import Pool
 from longshore.domain.run import Run, Spec
-from longshore.domain.states import RunState
+from longshore.domain.states import Reason, RunState
+from longshore.errors import LongshoreError
 from longshore.ports import Ports
 
 
@@ -47,6 +49,19 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
     ports.log("assigned", {"run": run.id, "attempt": run.attempt, "worker": run.worker, "wait_ms": _waited_ms(run)})
 
 
+def announce_all(ports: Ports, pool: Pool, assignments: Sequence[Assignment]) -> None:
+    """Announce each, even if one fails. Raises Unavailable then, at the end: the sweep repeats what was not sent."""
+    failed: LongshoreError | None = None
+    for assignment in assignments:
+        try:
+            announce(ports, pool, assignment)
+        except LongshoreError as error:
+            ports.log("not_announced", {"run": assignment.run.id, "note": str(error)[:120]})
+            failed = error
+    if failed:
+        raise failed
+
+
 PHASE = "perform"
 """The one phase of a run; further phases and confirmation between them come with the stacks' tools."""
 
@@ -57,11 +72,13 @@ def _waited_ms(run: Run) -> int:
 
 
 def repeat(ports: Ports, pool: Pool, run: Run) -> None:
-    """Say again where a held run stands: the assignment while it prepares, `go` once it has begun."""
+    """Say again where a held run stands: the assignment while it prepares, `go` or its kill once it has begun."""
     if run.state is RunState.PREPARING:
         found = ports.store.run_and_spec(run.id)
         if found and found[0].attempt == run.attempt and found[0].state is RunState.PREPARING:
             announce(ports, pool, Assignment(run=found[0], spec=found[1]))
+    elif run.ending:
+        send_kill(ports, run, run.ending.reason)
     elif run.state is RunState.RUNNING:
         send_go(ports, pool, run)
 
@@ -71,6 +88,13 @@ def send_go(ports: Ports, pool: Pool, run: Run) -> None:
     if run.worker:
         message = Go(session=run.session, run=run.id, attempt=run.attempt)
         ports.messenger.send(run.pool_id, run.worker, message, expires=pool.settings.accept_timeout)
+
+
+def send_kill(ports: Ports, run: Run, reason: Reason) -> None:
+    """Tell the worker that holds the run to end it at once."""
+    if run.worker:
+        message = Kill(session=run.session, run=run.id, attempt=run.attempt, reason=reason)
+        ports.messenger.send(run.pool_id, run.worker, message)
 
 
 def send_refused(ports: Ports, pool_id: str, worker: str, session: str, run_id: str, attempt: int) -> None:

@@ -9,12 +9,14 @@ import hashlib
 import json
 import tempfile
 import zlib
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import IO
 
 from longshore.domain.messages import LogDigest, LogEnd, Outcome
 from longshore.domain.run import Run, touched
+from longshore.domain.states import RunState
 from longshore.errors import Lost, Unavailable
 from longshore.ports import Ports, Replace
 
@@ -28,8 +30,10 @@ def assemble(ports: Ports, run: Run) -> None:
 
     Safe to repeat; when the bucket does not answer, the run stays due and the sweep tries again.
     """
+    end = "STOPPED" if run.state is RunState.STOPPED else "FAILED"
+    outcome = Outcome(end=end, reason=run.reason, exit_code=run.exit_code, note=run.note)
     try:
-        digest = _write(ports, run)
+        digest = close_log(ports, run, outcome)
     except Unavailable as error:
         ports.log("log_not_assembled", {"run": run.id, "note": str(error)[:120]})
         return
@@ -40,15 +44,23 @@ def assemble(ports: Ports, run: Run) -> None:
         ports.log("event_ignored", {"run": run.id, "note": "changed while its log was assembled"})
 
 
-def _write(ports: Ports, run: Run) -> LogDigest | None:
+def assemble_lost_attempt(ports: Ports, run: Run, outcome: Outcome) -> None:
+    """Write the final log of an attempt that another follows. Tried once: no deadline stands for it."""
+    try:
+        close_log(ports, run, outcome)
+    except Unavailable as error:
+        ports.log("log_not_assembled", {"run": run.id, "attempt": run.attempt, "note": str(error)[:120]})
+
+
+def close_log(ports: Ports, run: Run, outcome: Outcome) -> LogDigest | None:
+    """The digest of the attempt's final log, which is written of its chunks if it is not there. Raises Unavailable."""
     end = ports.blobs.log_end(run.pool_id, run.id, run.attempt)
     if end:
         return end.digest
     with tempfile.TemporaryFile() as joined:
         left_out = _join(ports, run, joined)
-        joined.write(gzip.compress(_last_line(run, left_out, run.ended_at or ports.clock())))
+        joined.write(gzip.compress(_last_line(outcome, left_out, run.ended_at or ports.clock())))
         digest = _digest(joined)
-        outcome = Outcome(end="FAILED", reason=run.reason, exit_code=run.exit_code, note=run.note)
         marker = LogEnd(run=run.id, attempt=run.attempt, digest=digest, outcome=outcome)
         joined.seek(0)
         if ports.blobs.write_log(run.pool_id, run.id, run.attempt, joined, marker):
@@ -63,12 +75,19 @@ def _join(ports: Ports, run: Run, joined: IO[bytes]) -> int:
     left_out = 0
     for chunk in ports.blobs.chunks(run.pool_id, run.id, run.attempt):
         start = joined.tell()
-        body = ports.blobs.read(chunk.key) if start + chunk.size <= MOST_BYTES else None
-        if body is None or not _copy(body, joined):
+        if start + chunk.size > MOST_BYTES or not _append(ports, chunk.key, joined):
             joined.seek(start)
             joined.truncate()
             left_out += 1
     return left_out
+
+
+def _append(ports: Ports, key: str, joined: IO[bytes]) -> bool:
+    body = ports.blobs.read(key)
+    if body is None:
+        return False
+    with closing(body):
+        return _copy(body, joined)
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> bool:
@@ -99,8 +118,8 @@ def _digest(joined: IO[bytes]) -> LogDigest:
     return LogDigest(lines=lines, bytes=size, sha256=sha256.hexdigest(), complete=False)
 
 
-def _last_line(run: Run, left_out: int, at: datetime) -> bytes:
-    why = f"{run.reason}: {run.note}" if run.note else f"{run.reason}"
+def _last_line(outcome: Outcome, left_out: int, at: datetime) -> bytes:
+    why = f"{outcome.reason}: {outcome.note}" if outcome.note else f"{outcome.reason}"
     missing = f"; {left_out} chunks could not be read" if left_out else ""
     message = f"this log is incomplete, its worker did not close it ({why}){missing}"
     line = {"ts": at.isoformat(timespec="milliseconds"), "phase": "perform", "stream": "agent", "msg": message}

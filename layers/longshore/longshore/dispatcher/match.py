@@ -6,7 +6,7 @@ unfiltered, come second: of two handlers that write opposite sides, at least one
 
 from collections.abc import Sequence
 
-from longshore.dispatcher.announce import Assignment, announce
+from longshore.dispatcher.announce import Assignment, announce_all
 from longshore.dispatcher.launch import launch_tasks
 from longshore.dispatcher.pool_cache import Pools
 from longshore.domain import deadlines
@@ -20,8 +20,11 @@ from longshore.ports import MAX_CLAIMS, Delete, Ports, Replace, Write
 
 IDLE_PAGE = 50
 """So many idle workers are read, and one is drawn at random: enough that dispatchers side by side rarely meet."""
-ROUNDS = 40
-"""Rounds without an end are contention; the message then comes again and goes on."""
+ROUNDS = 12
+"""So many rounds in a row that won nothing are contention; the message then comes again and goes on."""
+
+type Claim = tuple[Assignment, list[Write]]
+"""A run as it will stand, and the writes that make it so."""
 
 
 def match(ports: Ports, pools: Pools, pool_id: str) -> None:
@@ -33,8 +36,8 @@ def match(ports: Ports, pools: Pools, pool_id: str) -> None:
     pool = pools.get(pool_id)
     if not pool:
         return
-    contended = False
-    for _ in range(ROUNDS):
+    lost = 0
+    while lost < ROUNDS:
         tickets = ports.store.tickets(pool_id, MAX_CLAIMS)
         if not tickets:
             return
@@ -42,41 +45,33 @@ def match(ports: Ports, pools: Pools, pool_id: str) -> None:
         if not markers:
             launch_tasks(ports, pool)
             return
-        contended = not _claim_all(ports, pool, pair(tickets, markers, ports.random(32), contended=contended))
+        won = _claim_all(ports, pool, pair(tickets, markers, ports.random(32), contended=lost > 0))
+        lost = 0 if won else lost + 1
     raise Busy(f"pool {pool_id}: others kept winning")
 
 
 def _claim_all(ports: Ports, pool: Pool, pairs: Sequence[Pair]) -> bool:
-    """Claim the pairs in one transaction, smaller ones after a lost race; whether nothing was lost."""
+    """Claim the pairs in one transaction, each by itself after a lost race; whether any was won."""
     plans = [plan for p in pairs if (plan := _plan(ports, pool, p))]
+    won = _claim(ports, plans)
+    if not won and len(plans) > 1:
+        won = [plan for one in plans for plan in _claim(ports, [one])]
+    announce_all(ports, pool, [assignment for assignment, _ in won])
+    return bool(won)
+
+
+def _claim(ports: Ports, plans: list[Claim]) -> list[Claim]:
+    """The claims that were made: all of these, or none."""
     if not plans:
-        return False
+        return []
     try:
         ports.store.commit(*(write for _, writes in plans for write in writes))
     except (Lost, Busy):
-        if len(plans) <= 1:
-            return False
-        half = len(plans) // 2
-        done = [_claim_plans(ports, pool, part) for part in (plans[:half], plans[half:])]
-        return all(done)
-    for assignment, _ in plans:
-        announce(ports, pool, assignment)
-    return True
+        return []
+    return plans
 
 
-def _claim_plans(ports: Ports, pool: Pool, plans: Sequence[tuple[Assignment, list[Write]]]) -> bool:
-    won = True
-    for assignment, writes in plans:
-        try:
-            ports.store.commit(*writes)
-        except (Lost, Busy):
-            won = False
-        else:
-            announce(ports, pool, assignment)
-    return won
-
-
-def _plan(ports: Ports, pool: Pool, p: Pair) -> tuple[Assignment, list[Write]] | None:
+def _plan(ports: Ports, pool: Pool, p: Pair) -> Claim | None:
     found = ports.store.run_and_spec(p.ticket.run_id)
     if not found or found[0].state is not RunState.READY:
         return None

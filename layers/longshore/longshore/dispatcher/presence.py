@@ -9,7 +9,9 @@ from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.release import Release, held_run, marker_gone, release
 from longshore.dispatcher.sender import Sender
 from longshore.dispatcher.settle import Loss
+from longshore.domain.keys import Key
 from longshore.domain.messages import Who
+from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import Worker, WorkerState, asked
 from longshore.domain.worker import disconnected as without_connection
@@ -48,32 +50,43 @@ def disconnected(ports: Ports, pools: Pools, sender: Sender) -> None:
 
 def ask(ports: Ports, worker: Worker, wait: timedelta) -> None:
     """Send `who`, and ring when the answer is due; both may be lost, the sweep does the same."""
+    send_who(ports, worker)
+    ring(ports, worker.pool_id, worker.key, wait)
+
+
+def send_who(ports: Ports, worker: Worker) -> None:
+    """Ask a worker to register again, if the broker lets us."""
     try:
         ports.messenger.send(worker.pool_id, worker.id, Who())
-        ports.queue.wake(Wake(pool_id=worker.pool_id, key=worker.key), min(wait + timedelta(seconds=1), LONGEST_WAKE))
     except Unavailable as error:
-        ports.log("wake_not_sent", {"worker": worker.id, "note": str(error)[:120]})
+        ports.log("who_not_sent", {"worker": worker.id, "note": str(error)[:120]})
 
 
-def put_aside(ports: Ports, pools: Pools, worker: Worker, loss: Loss) -> None:
-    """Take a run from a worker that did not answer, and keep the worker out until it registers again."""
-    settings = sender_settings(pools, worker)
-    if not settings:
+def ring(ports: Ports, pool_id: str, key: Key, wait: timedelta) -> None:
+    """Have an item looked at when its deadline has passed, sooner than the sweep would."""
+    try:
+        ports.queue.wake(Wake(pool_id=pool_id, key=key), min(wait + timedelta(seconds=1), LONGEST_WAKE))
+    except Unavailable as error:
+        ports.log("wake_not_sent", {"pk": key.pk, "sk": key.sk, "note": str(error)[:120]})
+
+
+def put_aside(ports: Ports, pools: Pools, worker: Worker, run: Run, loss: Loss) -> None:
+    """Take a run that has not begun from its worker, and keep the worker out until it registers again.
+
+    `worker` and `run` are as they were judged: if either has changed since, nothing is done.
+    """
+    pool = pools.get(worker.pool_id)
+    if not pool:
         return
-    due_at = ports.clock() + settings
+    wait = pool.settings.accept_timeout
+    due_at = ports.clock() + wait
     how = Release(
         loss=loss,
         after=lambda found: asked(found, loss.note, due_at),
-        still=lambda found, _: found.version == worker.version,
+        still=lambda found, held: found.version == worker.version and held == run,
     )
-    release(ports, pools, worker.pool_id, worker.id, how)
-    ask(ports, worker, settings)
+    if release(ports, pools, worker.pool_id, worker.id, how):
+        ask(ports, worker, wait)
 
 
-def sender_settings(pools: Pools, worker: Worker) -> timedelta | None:
-    """How long a worker has to answer `who`."""
-    pool = pools.get(worker.pool_id)
-    return pool.settings.accept_timeout if pool else None
-
-
-NOT_ANSWERED = Loss(reason=Reason.WORKER_LOST, by="sweep", note="the offer was not answered", counts_as_loss=False)
+NOT_ANSWERED = Loss(reason=Reason.WORKER_LOST, by="sweep", note="the offer was not answered", losses=0, offers=1)

@@ -1,12 +1,13 @@
 """Taking a worker out of service, with whatever run it holds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from longshore.dispatcher.assemble import assemble
+from longshore.dispatcher.assemble import assemble, assemble_lost_attempt
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.settle import Loss, settle
+from longshore.domain.messages import Outcome
 from longshore.domain.pool import PoolSettings
 from longshore.domain.run import Run
 from longshore.domain.states import RunState
@@ -47,24 +48,30 @@ def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Relea
         if not how.still(worker, run):
             return None
         writes, after = _plan(ports, pool.settings, worker, run, how)
+        writes += how.beside()
+        if not writes:
+            return None
         try:
-            ports.store.commit(*writes, *how.beside())
+            ports.store.commit(*writes)
         except Lost:
             continue
         note = {"worker": worker_id, "was": worker.state, "run": run.id if run else None, "note": how.loss.note[:120]}
         ports.log("worker_released", note)
-        if after:
-            follow_up(ports, pools, after)
+        if run and after:
+            _follow_up(ports, pools, run, after, how.loss)
         return after
     raise Busy(f"worker {worker_id}: others kept writing")
 
 
-def follow_up(ports: Ports, pools: Pools, run: Run) -> None:
+def _follow_up(ports: Ports, pools: Pools, before: Run, after: Run, loss: Loss) -> None:
     """What a run that was taken from its worker needs next: another worker, or its log put together."""
-    if run.state is RunState.READY:
-        match(ports, pools, run.pool_id)
-    elif run.is_final and run.due_at:
-        assemble(ports, run)
+    if after.state is RunState.READY:
+        if before.state is RunState.RUNNING:
+            outcome = Outcome(end="FAILED", reason=loss.reason, note=loss.note[:200])
+            assemble_lost_attempt(ports, before, outcome)
+        match(ports, pools, after.pool_id)
+    elif after.is_final and after.due_at:
+        assemble(ports, after)
 
 
 def held_run(ports: Ports, worker: Worker) -> Run | None:
@@ -84,6 +91,8 @@ def _plan(
     writes: list[Write] = [Replace(after)] if after != worker else []
     if worker.marker:
         writes.append(marker_gone(worker))
+    if writes and after.state is WorkerState.GONE and (agent := ports.store.agent(worker.pool_id, worker.id)):
+        writes.append(Replace(replace(agent, version=agent.version + 1, expires_at=after.expires_at)))
     if not run:
         return writes, None
     settled = settle(ports, run, settings, how.loss, ports.clock())

@@ -10,19 +10,20 @@ from datetime import datetime
 from longshore.domain import deadlines
 from longshore.domain.messages import LogEnd
 from longshore.domain.pool import PoolSettings, ticket_for
-from longshore.domain.run import Run, failed, finished, released
+from longshore.domain.run import Run, ended_as_decided, failed, finished, released
 from longshore.domain.states import Reason, RunState
 from longshore.ports import Create, Ports, Replace, Write
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Why a run is taken from its worker."""
+    """Why a run is taken from its worker, and what that adds to its counts of lost workers and unanswered offers."""
 
     reason: Reason
     by: str
     note: str
-    counts_as_loss: bool = True
+    losses: int = 1
+    offers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +47,24 @@ def settle(ports: Ports, run: Run, settings: PoolSettings, loss: Loss, now: date
 
 
 def _after_loss(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> Run:
-    losses = 1 if loss.counts_as_loss else 0
-    offers = 1 - losses
     if run.state is RunState.PREPARING:
-        if run.losses + losses >= settings.losses:
-            return _unlogged(
-                failed(run, Reason.WORKER_LOST, now, loss.by, f"{settings.losses} workers were lost: {loss.note}"), now
-            )
-        if run.offers + offers >= settings.offers:
-            note = f"{settings.offers} offers were not answered"
-            return _unlogged(failed(run, Reason.NO_WORKER_ANSWERED, now, loss.by, note), now)
-        return released(run, now, loss.by, loss.note, losses=losses, offers=offers)
-    reason = run.ending.reason if run.ending else loss.reason
-    if run.retryable and not run.ending and run.losses + losses < settings.losses:
-        return released(run, now, loss.by, loss.note, losses=losses)
-    return _unlogged(failed(run, reason, now, loss.by, loss.note), now)
+        return _after_offer(run, settings, loss, now)
+    if run.ending:
+        return _unlogged(ended_as_decided(run, now, loss.by, loss.note), now)
+    if run.retryable and run.losses + 1 < settings.losses:
+        return released(run, now, loss.by, loss.note, losses=1)
+    return _unlogged(failed(run, loss.reason, now, loss.by, loss.note), now)
+
+
+def _after_offer(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> Run:
+    """It had not begun: offered again, unless that has been tried often enough."""
+    if loss.losses and run.losses + loss.losses >= settings.losses:
+        note = f"{settings.losses} workers were lost: {loss.note}"
+        return _unlogged(failed(run, Reason.WORKER_LOST, now, loss.by, note), now)
+    if loss.offers and run.offers + loss.offers >= settings.offers:
+        note = f"{settings.offers} offers led to nothing: {loss.note}"
+        return _unlogged(failed(run, Reason.NO_WORKER_ANSWERED, now, loss.by, note), now)
+    return released(run, now, loss.by, loss.note, losses=loss.losses, offers=loss.offers)
 
 
 def _unlogged(run: Run, now: datetime) -> Run:

@@ -276,3 +276,24 @@ class Upload(Value):
     key: str
     url: str
     max_bytes: int
+
+
+# Dead letters.
+
+
+class DeadLetterView(Value):
+    """Input that nothing came of, and why. Of its body only a short form is shown, without an environment's values."""
+
+    id: str
+    at: datetime
+    source: str
+    reason: str
+    request_id: str | None = None
+    pool: str | None = None
+    body: str
+
+
+class DeadLetterList(Value):
+    """What lies in the dead-letter queue, oldest first."""
+
+    dead_letters: list[DeadLetterView]

@@ -12,6 +12,12 @@ RETENTION = timedelta(days=60)
 GONE_RETENTION = timedelta(days=1)
 """How long a worker that went, or a launch that is over, still shows."""
 SWEEP = timedelta(minutes=1)
+LEAVE = timedelta(minutes=5)
+"""How long a worker that leaves may take to say goodbye, or its task to stop (ECS kills it after two minutes)."""
+START_FAILURE_LIMIT = timedelta(minutes=15)
+"""A task that no worker has joined for by then never will: it is stopped, which frees its place."""
+LOOKED_FOR = timedelta(hours=1)
+"""How long a worker that stopped answering is asked at each sweep whether it is back."""
 
 
 def effective(spec: Spec, settings: PoolSettings, worker: Worker) -> Timeouts:

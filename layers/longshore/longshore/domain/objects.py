@@ -32,3 +32,10 @@ def log_end_key(pool_id: str, run_id: str, attempt: int) -> str:
 def workspace_key(pool_id: str, name: str) -> str:
     """A packed workspace that a request brings along; `name` is fresh for every upload."""
     return f"inputs/{pool_id}/{name}/workspace.tar.gz"
+
+
+INPUT_ENVIRONMENT = ".longshore-environment.json"
+"""A workspace's member that holds an environment too large for a message: a JSON object of strings.
+
+The worker adds it to the command's environment and takes the file out of the workspace.
+"""

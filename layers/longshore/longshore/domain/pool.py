@@ -187,3 +187,16 @@ class Launch:
     def starting(self) -> int:
         """Tasks on their way that no worker has joined for yet."""
         return max(0, self.count - len({*self.joined, *self.stopped}))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it can still run: the answer is known, and every task in it has stopped."""
+        return self.answered and len(self.stopped) >= self.count
+
+
+def followed(launch: Launch, due_at: datetime | None, expires_at: datetime) -> Launch:
+    """The launch after a change: looked at again at `due_at`, or kept until `expires_at` once it is over."""
+    version = launch.version + 1
+    if launch.is_over:
+        return replace(launch, version=version, due_at=None, expires_at=expires_at)
+    return replace(launch, version=version, due_at=due_at)

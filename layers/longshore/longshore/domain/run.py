@@ -219,6 +219,13 @@ def failed(run: Run, reason: Reason, at: datetime, by: str, note: str = "") -> R
     return _ended(run, RunState.FAILED, reason, at, by, note=note)
 
 
+def ended_as_decided(run: Run, at: datetime, by: str, note: str) -> Run:
+    """Ended as its `ending` says, now that its process can act no more."""
+    if not run.ending:
+        raise ValueError(f"run {run.id}: no end has been decided")
+    return _ended(run, run.ending.state, run.ending.reason, at, by, note=note)
+
+
 def canceled(run: Run, at: datetime, by: str) -> Run:
     """Ended by a user before it had begun."""
     return _ended(run, RunState.CANCELED, Reason.BY_USER, at, by)

@@ -25,7 +25,10 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
-    """State of a worker; under 1 KB, and carried whole by its marker, so that a claim needs no read of it."""
+    """State of a worker; under 1 KB, and carried whole by its marker, so that a claim needs no read of it.
+
+    `left`: this session said goodbye or its process is known to be no more, so that a late message of it means nothing.
+    """
 
     id: str
     pool_id: str
@@ -47,6 +50,7 @@ class Worker:
     seen_at: datetime
     disconnected_at: datetime | None = None
     note: str | None = None
+    left: bool = False
     due_at: datetime | None = None
     expires_at: datetime | None = None
 
@@ -119,6 +123,7 @@ def freed(worker: Worker, random: str, at: datetime, *, done: int = 0) -> tuple[
         seen_at=at,
         disconnected_at=None,
         note=None,
+        left=False,
         due_at=None,
     )
     return idle, Marker(random=random, worker=idle)
@@ -144,14 +149,14 @@ def asked(worker: Worker, note: str, due_at: datetime) -> Worker:
     return _without_run(worker, WorkerState.ASKED, note, due_at)
 
 
-def leaving(worker: Worker, note: str, *, done: int = 0) -> Worker:
-    """Takes no more runs."""
-    return replace(_without_run(worker, WorkerState.LEAVING, note, None), runs_done=worker.runs_done + done)
+def leaving(worker: Worker, note: str, due_at: datetime, *, done: int = 0) -> Worker:
+    """Takes no more runs; counts as gone at `due_at` if nothing was heard of its end by then."""
+    return replace(_without_run(worker, WorkerState.LEAVING, note, due_at), runs_done=worker.runs_done + done)
 
 
-def gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
-    """No more; kept for a while so that people see why it went."""
-    return replace(_without_run(worker, WorkerState.GONE, note, None), expires_at=expires_at)
+def gone(worker: Worker, note: str, expires_at: datetime, *, left: bool = False) -> Worker:
+    """No more; kept for a while so that people see why it went. Unless it `left`, it may come back by registering."""
+    return replace(_without_run(worker, WorkerState.GONE, note, None), expires_at=expires_at, left=left)
 
 
 def disconnected(worker: Worker, at: datetime, due_at: datetime) -> Worker:

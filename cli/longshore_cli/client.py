@@ -1,0 +1,150 @@
+"""The API as the commands call it: models in, models out, errors as `CliError`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
+from longshore.domain import api
+from longshore.domain.requests import RunRequest
+from pydantic import BaseModel, ValidationError
+
+from longshore_cli.errors import ApiRefused, CliError, Unknown, Unreachable
+
+if TYPE_CHECKING:
+    from longshore.domain.states import RunState
+
+TRIES = 4
+_AGAIN = frozenset({429, 502, 503, 504})
+_FORBIDDEN = (
+    "the API refused your AWS identity (403): it needs what the stack's output RequesterPolicyArn grants, and a clock "
+    "that is right"
+)
+
+
+class ApiClient:
+    """A deployment's API. `http` signs and knows the URL; `plain` fetches and puts what is presigned."""
+
+    def __init__(self, http: httpx.Client, plain: httpx.Client) -> None:
+        self._http = http
+        self.plain = plain
+
+    def about(self) -> api.About:
+        """What answers."""
+        return self._get(api.About, "about")
+
+    def pools(self) -> api.PoolList:
+        """All pools."""
+        return self._get(api.PoolList, "pools")
+
+    def pool(self, name: str) -> api.PoolView:
+        """A pool by name or id."""
+        return self._get(api.PoolView, "pools", name)
+
+    def create_pool(self, request: api.CreatePool) -> api.CreatedPool:
+        """Create a pool. Never repeated by itself: each try would certify the key once more."""
+        return self._post(api.CreatedPool, "pools", request, tries=1)
+
+    def workers(self, pool: str) -> api.WorkerList:
+        """A pool's workers."""
+        return self._get(api.WorkerList, "pools", pool, "workers")
+
+    def runs(self, pool: str, state: "RunState | None", limit: int, cursor: str | None) -> api.RunList:
+        """A page of a pool's runs, newest first."""
+        return self._get(api.RunList, "pools", pool, "runs", state=state, limit=limit, cursor=cursor)
+
+    def start_run(self, request: RunRequest) -> api.AcceptedRun:
+        """Request a run; the same request id again is the same run."""
+        return self._post(api.AcceptedRun, "runs", request)
+
+    def run(self, run: str) -> api.RunView:
+        """A run."""
+        return self._get(api.RunView, "runs", run)
+
+    def why(self, run: str) -> api.Explanation:
+        """Why a run is where it is."""
+        return self._get(api.Explanation, "runs", run, "why")
+
+    def log(self, run: str, after: str | None = None, *, watch: bool = False, attempt: int | None = None) -> api.LogView:
+        """What lies of a run's log."""
+        return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None, attempt=attempt)
+
+    def prepare_upload(self, request: api.PrepareUpload) -> api.Upload:
+        """Where to put a workspace."""
+        return self._post(api.Upload, "inputs", request)
+
+    def dead_letters(self) -> api.DeadLetterList:
+        """What lies in the dead-letter queue."""
+        return self._get(api.DeadLetterList, "dead-letters")
+
+    def _get[T: BaseModel](self, model: type[T], *path: str, **query: object) -> T:
+        pairs = [f"{name}={quote(_text(value), safe='')}" for name, value in query.items() if value is not None]
+        return _read(model, self._call("GET", _join(path) + (f"?{'&'.join(pairs)}" if pairs else ""), None, TRIES))
+
+    def _post[T: BaseModel](self, model: type[T], path: str, body: BaseModel, tries: int = TRIES) -> T:
+        content = body.model_dump_json(by_alias=True, exclude_none=True).encode()
+        return _read(model, self._call("POST", path, content, tries))
+
+    def _call(self, method: str, path: str, content: bytes | None, tries: int) -> httpx.Response:
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        pause = 0.3
+        for left in reversed(range(tries)):
+            with readable(self._http.base_url.host):
+                response = self._http.request(method, path, content=content, headers=headers)
+            if response.status_code not in _AGAIN or not left:
+                break
+            time.sleep(pause)
+            pause *= 3
+        _check(response)
+        return response
+
+
+@contextmanager
+def readable(host: str) -> Iterator[None]:
+    """Turns what the network does into one line."""
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise Unreachable(f"{host} did not answer in time") from None
+    except httpx.HTTPError as error:
+        raise Unreachable(f"cannot reach {host}: {error or type(error).__name__}") from None
+
+
+def _join(path: tuple[str, ...]) -> str:
+    return "/".join(quote(part, safe="") for part in path)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check(response: httpx.Response) -> None:
+    if response.is_success:
+        return
+    problem = _problem(response)
+    status = response.status_code
+    if problem and status == 404:
+        raise Unknown(problem.error, status)
+    if problem:
+        raise ApiRefused(problem.error, status)
+    if status == 403:
+        raise ApiRefused(_FORBIDDEN, status)
+    raise ApiRefused(f"the API answered {status} {response.reason_phrase}", status)
+
+
+def _problem(response: httpx.Response) -> api.Problem | None:
+    try:
+        return api.Problem.model_validate_json(response.content)
+    except ValidationError:
+        return None
+
+
+def _read[T: BaseModel](model: type[T], response: httpx.Response) -> T:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise CliError(f"the API's answer is not understood ({place}: {wrong['msg']}); is this command too old?") from None

@@ -1,0 +1,41 @@
+"""What ends a command: one line for a person, and an exit code for a program.
+
+CliError
+├── Usage         the command line itself cannot work              2
+├── ApiRefused    the API answered with an error                   1
+│   └── Unknown   what was named does not exist                    1
+├── Unreachable   no network, no credentials, no such deployment   1
+└── LogLost       a log cannot be read                             1
+"""
+
+
+class CliError(Exception):
+    """Base of all errors that end a command; its text is the line that is shown."""
+
+    exit_code = 1
+
+
+class Usage(CliError):
+    """The command line cannot work as it was written."""
+
+    exit_code = 2
+
+
+class ApiRefused(CliError):
+    """The API answered with an error; `status` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unknown(ApiRefused):
+    """The API does not know what was named."""
+
+
+class Unreachable(CliError):
+    """The deployment cannot be found, reached or signed for."""
+
+
+class LogLost(CliError):
+    """A log's object cannot be read."""

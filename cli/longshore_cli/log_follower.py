@@ -1,0 +1,111 @@
+"""A run's log as a sequence of lines, from what lies in the bucket now or as it grows."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from longshore.domain.api import LogPiece, LogView
+
+from longshore_cli.client import ApiClient
+from longshore_cli.errors import LogLost
+from longshore_cli.log_reader import LogLine, read_piece
+
+POLL_SECONDS = 1.0
+WATCH_SECONDS = 20.0
+"""How often the worker is asked to ship its log every second; each asking holds for longer than this."""
+
+
+@dataclass
+class LogFollower:
+    """Reads one run's log; `note` is told what readers should know beside the lines themselves."""
+
+    api: ApiClient
+    run: str
+    note: Callable[[str], None]
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _attempt: int = 0
+    _printed: int = 0
+    _gap: bool = False
+    _next: dict[str, int] = field(default_factory=dict[str, int])
+    _watched_at: float | None = None
+
+    def now(self) -> Iterator[LogLine]:
+        """What there is of the log at this moment."""
+        cursor = None
+        while True:
+            view = self.api.log(self.run, cursor)
+            yield from self._lines(view)
+            if view.ended or not view.chunks:
+                self._tell_end(view)
+                return
+            cursor = view.cursor
+
+    def follow(self, waiting: Callable[[LogView], None] = lambda view: None) -> Iterator[LogLine]:
+        """The log until it ends; `waiting` is called with each view that brought nothing new."""
+        cursor = None
+        while True:
+            view = self.api.log(self.run, cursor, watch=self._watch())
+            yield from self._lines(view)
+            cursor = view.cursor
+            if view.ended:
+                self._tell_end(view)
+                return
+            if not view.chunks:
+                waiting(view)
+                self.sleep(POLL_SECONDS)
+
+    def _watch(self) -> bool:
+        now = self.clock()
+        if self._watched_at is not None and now - self._watched_at < WATCH_SECONDS:
+            return False
+        self._watched_at = now
+        return True
+
+    def _lines(self, view: LogView) -> Iterator[LogLine]:
+        if view.attempt != self._attempt:
+            if self._printed:
+                self.note(f"attempt {self._attempt} is over; attempt {view.attempt} begins")
+            self._attempt, self._printed, self._gap = view.attempt, 0, False
+            self._next.clear()
+        if view.final and not self._printed:
+            yield from self._read(view.final)
+            return
+        for chunk in view.chunks:
+            self._look_for_gap(chunk)
+            try:
+                yield from self._read(chunk)
+            except LogLost as lost:
+                self.note(str(lost))
+                self._gap = True
+        if view.ended and view.final and self._printed < (view.lines or 0):
+            yield from self._rest(view.final)
+
+    def _read(self, piece: LogPiece) -> Iterator[LogLine]:
+        for line in read_piece(self.api.plain, piece):
+            self._printed += 1
+            yield line
+
+    def _look_for_gap(self, chunk: LogPiece) -> None:
+        name = chunk.key.rpartition("/")[2].partition(".")[0]
+        phase, _, number = name.rpartition("-")
+        if not number.isdecimal():
+            return
+        if phase in self._next and int(number) > self._next[phase]:
+            self._gap = True
+        self._next[phase] = int(number) + 1
+
+    def _rest(self, final: LogPiece) -> Iterator[LogLine]:
+        """The lines that the final log has and the chunks had not."""
+        if self._gap:
+            self.note(f"some lines are missing above; `longshore run logs {self.run}` shows the whole log")
+            return
+        seen = self._printed
+        for number, line in enumerate(read_piece(self.api.plain, final)):
+            if number >= seen:
+                self._printed += 1
+                yield line
+
+    def _tell_end(self, view: LogView) -> None:
+        if view.ended and view.note:
+            self.note(f"the log is incomplete: {view.note}" if view.complete is False else view.note)

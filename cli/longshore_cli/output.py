@@ -1,0 +1,88 @@
+"""Showing things: tables and colour on a terminal, plain columns elsewhere, JSON when it was asked for."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from longshore_cli.styles import STYLES
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where a command's results go. Results are on stdout; whatever is said beside them is on stderr."""
+
+    json: bool = False
+
+    def show_json(self, model: "BaseModel") -> None:
+        """A model as JSON."""
+        print(model.model_dump_json(indent=2, by_alias=True))
+
+    def show_mapping(self, values: Mapping[str, object]) -> None:
+        """A few values as JSON."""
+        print(json.dumps(values, indent=2, default=str))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Rows under their columns; between programs, separated by tabs."""
+        texts = [[tell(cell) for cell in row] for row in rows]
+        if not sys.stdout.isatty():
+            for row in [list(columns), *texts]:
+                print("\t".join(row))
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, box=box.SIMPLE, header_style="bold")
+        for row in texts:
+            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        _console().print(table)
+
+    def fields(self, values: Sequence[tuple[str, object]]) -> None:
+        """Names and values, one a line; what is None is left out."""
+        shown = [(name, tell(value)) for name, value in values if value is not None]
+        width = max((len(name) for name, _ in shown), default=0)
+        for name, value in shown:
+            self.line(f"{name:<{width}}  ", value)
+
+    def line(self, name: str, value: str) -> None:
+        """A name, dimmed on a terminal, and its value."""
+        if not sys.stdout.isatty():
+            print(f"{name}{value}".rstrip())
+            return
+        from rich.text import Text
+
+        _console().print(Text.assemble((name, "dim"), (value, STYLES.get(value, ""))), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a result as it is."""
+        print(text)
+
+    def note(self, text: str) -> None:
+        """Say something beside the result."""
+        if sys.stderr.isatty():
+            text = f"\x1b[2m{text}\x1b[0m"
+        print(text, file=sys.stderr)
+
+
+def tell(value: object) -> str:
+    """A value for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)

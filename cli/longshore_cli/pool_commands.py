@@ -1,0 +1,131 @@
+"""`longshore pool`: create, list and show pools."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longshore_cli.pool_options import with_settings
+from longshore_cli.session import Session, command
+
+if TYPE_CHECKING:
+    from longshore.domain.api import CreatedPool, PoolView
+
+    from longshore_cli.output import Output
+
+app = typer.Typer(help="Pools of workers.", no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    """The kinds of pools, as typer offers them."""
+
+    PRIVATE = "private"
+    FARGATE = "fargate"
+
+
+@command(app, "create")
+@with_settings
+def create(
+    session: Session,
+    settings: dict[str, str | int],
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    kind: Annotated[Kind, typer.Option(help="Workers connect by themselves, or Longshore starts them.")] = Kind.PRIVATE,
+    csr: Annotated[Path | None, typer.Option(help="Certificate request (PEM) of a private pool's key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The pool's private key (PEM); made if it does not exist.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Write the token here (mode 0600), not to stdout.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
+) -> None:
+    """Create a pool; prints its token, which is shown this once."""
+    from longshore.domain.pool import PoolKind
+
+    from longshore_cli.errors import Usage
+    from longshore_cli.pool_creating import NewPool, create_fargate_pool, create_private_pool
+
+    if token_file and token_file.exists():
+        raise Usage(f"--token-file: {token_file} exists already")
+    new = NewPool(
+        name=name,
+        kind=PoolKind(kind.value),
+        csr=csr,
+        key=key,
+        settings=settings,
+        image=image,
+        cpu=cpu,
+        memory=memory,
+    )
+    make = create_fargate_pool if kind is Kind.FARGATE else create_private_pool
+    created = make(session.connection, new, session.output)
+    _show_created(session.output, created, token_file)
+
+
+def _show_created(output: "Output", created: "CreatedPool", token_file: Path | None) -> None:
+    from longshore_sealing.keys import write_secret
+
+    from longshore_cli.errors import CliError
+
+    written = None
+    if token_file:
+        try:
+            write_secret(token_file, created.token.encode())
+        except OSError as error:
+            output.note(f"the token is:\n{created.token}")
+            raise CliError(f"--token-file: cannot write {token_file}: {error.strerror}") from None
+        written = created.model_copy(update={"token": ""})
+    if output.json:
+        output.show_json(written or created)
+        return
+    output.note(f"created {created.pool.kind} pool {created.pool.name} ({created.pool.id})")
+    if token_file:
+        output.note(f"wrote its token to {token_file}")
+    elif created.token_parameter:
+        output.note(f"its token and key lie in {created.token_parameter} and {created.key_parameter}")
+    else:
+        output.note("its token, which is not shown again:")
+        output.say(created.token)
+
+
+@command(app, "list")
+def list_pools(session: Session) -> None:
+    """List all pools and what they are doing."""
+    found = session.api.pools()
+    if session.output.json:
+        session.output.show_json(found)
+        return
+    columns = ("NAME", "KIND", "IDLE", "BUSY", "STARTING", "QUEUED", "ID")
+    rows = [
+        (one.name, one.kind, one.counts.idle, one.counts.busy, one.counts.starting, one.counts.queued, one.id)
+        for one in found.pools
+    ]
+    session.output.table(columns, rows)
+
+
+@command(app, "show")
+def show(session: Session, pool: Annotated[str, typer.Argument(help="A pool's name or id.")]) -> None:
+    """Show a pool and its settings."""
+    found = session.api.pool(pool)
+    if session.output.json:
+        session.output.show_json(found)
+    else:
+        session.output.fields(_fields(found))
+
+
+def _fields(pool: "PoolView") -> list[tuple[str, object]]:
+    counts = pool.counts
+    workers = f"{counts.idle} idle, {counts.busy} busy, {counts.absent} not answering, {counts.starting} starting"
+    return [
+        ("pool", pool.name),
+        ("id", pool.id),
+        ("kind", pool.kind),
+        ("workers", workers),
+        ("queued", counts.queued),
+        ("reserved", f"{pool.workers_reserved} of {pool.settings['max_workers']}" if pool.task_definition else None),
+        ("ECS said", pool.launch_note),
+        ("created", pool.created_at),
+        ("certificate", pool.certificate_id),
+        ("certificate until", pool.certificate_expires_at),
+        ("task definition", pool.task_definition),
+        *((name.replace("_", "-"), value) for name, value in pool.settings.items()),
+    ]

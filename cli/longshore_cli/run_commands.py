@@ -1,0 +1,166 @@
+"""`longshore run`: start runs, see them, read their logs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longshore_cli.session import Session, command
+
+if TYPE_CHECKING:
+    from longshore.domain.api import RunList
+
+app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(help="A run's id, or with --pool its request's id.")]
+OfPool = Annotated[str | None, typer.Option("--pool", help="The pool whose request's id leads to the run.")]
+
+
+class Type(StrEnum):
+    """What a run is for, as typer offers it."""
+
+    TRACKED = "tracked"
+    DESTROY = "destroy"
+    TASK = "task"
+    PROPOSED = "proposed"
+    DRIFT = "drift"
+
+
+class State(StrEnum):
+    """The states of a run, as typer offers them."""
+
+    QUEUED = "QUEUED"
+    READY = "READY"
+    PREPARING = "PREPARING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    CANCELED = "CANCELED"
+    SKIPPED = "SKIPPED"
+
+
+@command(app, "start")
+def start(
+    session: Session,
+    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")],
+    pool: Annotated[str, typer.Option(help="The pool's name or id.")],
+    image: Annotated[str | None, typer.Option(help="Image to run the command in, where the worker can.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="A folder that the command runs in, as a copy of it.")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; may be repeated.")] = None,
+    logs_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")] = None,
+    run_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when it takes longer.")] = None,
+    run_type: Annotated[Type, typer.Option("--type", help="What it is for; decides its class in the queue.")] = Type.TASK,
+    stack: Annotated[str | None, typer.Option(help="The stack that it belongs to.")] = None,
+    request_id: Annotated[str | None, typer.Option("--id", help="The request's id; the same id is the same run.")] = None,
+    retryable: Annotated[bool, typer.Option("--retryable", help="Start it again if its worker is lost.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print its log; exit as it exits.")] = False,
+) -> None:
+    """Start a run; prints its id, or with --follow its log."""
+    from longshore_cli.run_starting import Wanted, read_environment, start_run
+
+    wanted = Wanted(
+        pool=pool,
+        command=words,
+        environment=read_environment(env or []),
+        id=request_id,
+        image=image,
+        folder=folder,
+        logs_timeout=logs_timeout,
+        run_timeout=run_timeout,
+        type=run_type.value,
+        stack=stack,
+        retryable=retryable,
+    )
+    accepted = start_run(session.api, wanted)
+    if follow:
+        _follow_started(session, accepted)
+    elif session.output.json:
+        session.output.show_json(accepted)
+    else:
+        session.output.say(accepted.run)
+
+
+def _follow_started(session: Session, accepted: "AcceptedRun") -> None:
+    from longshore_cli.exit_codes import exit_code_of
+    from longshore_cli.run_following import RunFollower
+
+    session.output.note(f"run {accepted.run}")
+    follower = RunFollower(session.api, session.output)
+    follower.appear(accepted)
+    ended = follower.finish(accepted.run)
+    code = exit_code_of(ended.state, ended.reason, ended.exit_code)
+    reason = f" ({ended.reason})" if ended.reason else ""
+    session.output.note(f"run {ended.id} is {ended.state}{reason}" + (f": {ended.note}" if ended.note else ""))
+    raise typer.Exit(code)
+
+
+@command(app, "list")
+def list_runs(
+    session: Session,
+    pool: Annotated[str, typer.Option(help="The pool's name or id.")],
+    state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="The most runs to show.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the list before ended.")] = None,
+) -> None:
+    """List a pool's runs, newest first."""
+    from longshore.domain.states import RunState
+
+    found = session.api.runs(pool, RunState(state.value) if state else None, limit, cursor)
+    if session.output.json:
+        session.output.show_json(found)
+        return
+    _list(session, found)
+
+
+def _list(session: Session, found: "RunList") -> None:
+    rows = [
+        (one.id, one.state, one.reason, one.exit_code, one.type, one.stack, one.attempt, one.accepted_at, one.ended_at)
+        for one in found.runs
+    ]
+    columns = ("RUN", "STATE", "REASON", "EXIT", "TYPE", "STACK", "ATTEMPT", "ACCEPTED", "ENDED")
+    session.output.table(columns, rows)
+    if found.cursor:
+        session.output.note(f"more: --cursor {found.cursor}")
+
+
+@command(app, "show")
+def show(session: Session, run: Run, pool: OfPool = None) -> None:
+    """Show a run: its state and history, and where its log lies."""
+    from longshore_cli.run_showing import find_run, show_run
+
+    show_run(session.output, find_run(session.api, run, pool))
+
+
+@command(app, "why")
+def why(session: Session, run: Run, pool: OfPool = None) -> None:
+    """Say in one line why a run is where it is."""
+    from longshore_cli.run_showing import run_id_of
+
+    found = session.api.why(run_id_of(session.api, run, pool))
+    if session.output.json:
+        session.output.show_json(found)
+    else:
+        session.output.say(f"{found.state}: {found.why}")
+
+
+@command(app, "logs")
+def logs(
+    session: Session,
+    run: Run,
+    pool: OfPool = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the log ends.")] = False,
+) -> None:
+    """Print a run's log; with --json, each line as it lies in the log."""
+    from longshore_cli.log_follower import LogFollower
+    from longshore_cli.run_following import RunFollower, print_lines
+    from longshore_cli.run_showing import run_id_of
+
+    run_id = run_id_of(session.api, run, pool)
+    if follow:
+        RunFollower(session.api, session.output).print_log(run_id)
+        return
+    print_lines(LogFollower(session.api, run_id, session.output.note).now(), session.output)

@@ -1,0 +1,80 @@
+"""Staying with a run until it has ended: its states, why it waits, its log, its end."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from longshore.domain.api import AcceptedRun, LogView, RunView
+from longshore.domain.states import FINAL, RunState
+
+from longshore_cli.client import ApiClient
+from longshore_cli.errors import CliError, Unknown
+from longshore_cli.log_follower import LogFollower
+from longshore_cli.log_reader import LogLine
+from longshore_cli.output import Output
+
+APPEARS_SECONDS = 60.0
+"""How long a request may be on its way; one that is still nowhere is looked for among the dead letters."""
+WHY_SECONDS = 5.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class RunFollower:
+    """Follows one run, says on stderr what changes, and prints its log."""
+
+    api: ApiClient
+    output: Output
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _state: RunState | None = None
+    _why: str = ""
+    _asked_at: float = 0.0
+
+    def appear(self, accepted: AcceptedRun) -> None:
+        """Wait until a request has become a run. Raises CliError when it was refused or got lost on its way."""
+        until = self.clock() + APPEARS_SECONDS
+        while True:
+            try:
+                self.api.run(accepted.run)
+                return
+            except Unknown:
+                if self.clock() >= until:
+                    raise CliError(self._lost(accepted)) from None
+            self.sleep(_POLL_SECONDS)
+
+    def _lost(self, accepted: AcceptedRun) -> str:
+        for letter in self.api.dead_letters().dead_letters:
+            if letter.request_id == accepted.request_id:
+                return f"request {accepted.request_id} was refused: {letter.reason}"
+        return f"request {accepted.request_id} has not become a run yet; `longshore run why {accepted.run}` later on"
+
+    def finish(self, run: str) -> RunView:
+        """Print the log as it grows; the run as it ended."""
+        log = LogFollower(self.api, run, self.output.note, sleep=self.sleep, clock=self.clock)
+        print_lines(log.follow(self._waiting), self.output)
+        while (view := self.api.run(run)).state not in FINAL:
+            self.sleep(_POLL_SECONDS)
+        return view
+
+    def _waiting(self, view: LogView) -> None:
+        now = self.clock()
+        if view.state is not self._state:
+            self._state, self._asked_at, self._why = view.state, now, ""
+            if view.state not in FINAL:
+                self.output.note(f"run {view.run} is {view.state}")
+        elif view.state in (RunState.QUEUED, RunState.READY) and now - self._asked_at >= WHY_SECONDS:
+            self._asked_at = now
+            why = self.api.why(view.run).why
+            if why != self._why:
+                self.output.note(why)
+                self._why = why
+
+
+def print_lines(lines: Iterator[LogLine], output: Output) -> None:
+    """Print a log; the worker's own lines are dimmed on a terminal. As JSON, each line as it lies in the log."""
+    dim = sys.stdout.isatty()
+    for line in lines:
+        text = line.raw if output.json else f"\x1b[2m{line.text}\x1b[0m" if line.agent and dim else line.text
+        print(text, flush=True)

@@ -1,0 +1,67 @@
+"""Showing a run."""
+
+from longshore.domain import ids
+from longshore.domain.api import ChangeView, LogPlace, RunView
+from longshore.domain.durations import format_duration
+
+from longshore_cli.client import ApiClient
+from longshore_cli.output import Output, tell
+
+
+def run_id_of(api: ApiClient, name: str, pool: str | None) -> str:
+    """A run's id: what was named, or what its request's id in a pool leads to."""
+    return ids.run_id(api.pool(pool).id, name) if pool else name
+
+
+def find_run(api: ApiClient, name: str, pool: str | None) -> RunView:
+    """A run by its id, or by its request's id in a pool. Raises Unknown."""
+    return api.run(run_id_of(api, name, pool))
+
+
+def show_run(output: Output, run: RunView) -> None:
+    """Print a run."""
+    if output.json:
+        output.show_json(run)
+        return
+    output.fields(_fields(run))
+    for change in run.history:
+        output.line("  ", _change(change))
+
+
+def _fields(run: RunView) -> list[tuple[str, object]]:
+    ending = f"{run.ending.reason} by {run.ending.by}, until {tell(run.ending.deadline)}" if run.ending else None
+    return [
+        ("run", run.id),
+        ("state", run.state),
+        ("reason", run.reason),
+        ("exit code", run.exit_code),
+        ("note", run.note),
+        ("ending", ending),
+        ("request", run.request_id),
+        ("pool", run.pool),
+        ("type", run.type),
+        ("stack", run.stack),
+        ("command", " ".join(run.command)),
+        ("environment", " ".join(run.environment) or None),
+        ("image", run.image),
+        ("workspace", run.workspace),
+        ("worker", run.worker),
+        ("attempt", run.attempt),
+        ("log timeout", format_duration(run.log_timeout) if run.log_timeout else None),
+        ("run timeout", format_duration(run.run_timeout) if run.run_timeout else None),
+        ("accepted", run.accepted_at),
+        ("began", run.begun_at),
+        ("last output", run.output_at),
+        ("uploads", "failing" if run.upload_failing else None),
+        ("ended", run.ended_at),
+        ("log", _place(run.log)),
+        ("log lines", run.digest.lines if run.digest else None),
+    ]
+
+
+def _place(place: LogPlace | None) -> str | None:
+    return f"s3://{place.bucket}/{place.key}" if place else None
+
+
+def _change(change: ChangeView) -> str:
+    return f"{tell(change.at)}  {change.state}  by {change.by}" + (f": {change.note}" if change.note else "")

@@ -1,0 +1,94 @@
+"""From the words of `run start` to a request on its way."""
+
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from longshore.domain import ids
+from longshore.domain.api import AcceptedRun
+from longshore.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, refusal
+from pydantic import ValidationError
+
+from longshore_cli.errors import Usage
+from longshore_cli.workspace import pack, upload
+
+if TYPE_CHECKING:
+    from longshore_cli.client import ApiClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A run as it was asked for on the command line."""
+
+    pool: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    id: str | None
+    image: str | None
+    folder: Path | None
+    logs_timeout: str | None
+    run_timeout: str | None
+    type: str
+    stack: str | None
+    retryable: bool
+
+
+def read_environment(pairs: Sequence[str]) -> dict[str, str]:
+    """`K=V` words as a mapping. Raises Usage, which names the variable and never its value."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise Usage("--env: write it as NAME=VALUE")
+        if name in found:
+            raise Usage(f"--env: {name} is there twice")
+        found[name] = value
+    return found
+
+
+def start_run(api: "ApiClient", wanted: Wanted) -> AcceptedRun:
+    """Check the request, put its folder (and an environment over 64 KiB) into the bucket, and send it."""
+    request = _request(wanted)
+    if _size(request.command) > MAX_INLINE_BYTES:
+        raise Usage(f"the command has over {MAX_INLINE_BYTES} bytes; put it into a file and send that with --dir")
+    large = _size([*wanted.environment, *wanted.environment.values()]) + _size(request.command) > MAX_INLINE_BYTES
+    if wanted.folder or large:
+        with tempfile.TemporaryFile() as file:
+            workspace = _send_inputs(api, wanted, wanted.environment if large else {}, file)
+        inline = {} if large else dict(wanted.environment)
+        request = request.model_copy(update={"workspace": workspace, "environment": inline})
+    return api.start_run(request)
+
+
+def _send_inputs(api: "ApiClient", wanted: Wanted, environment: Mapping[str, str], file: IO[bytes]) -> Workspace:
+    return upload(api, wanted.pool, pack(wanted.folder, environment, file))
+
+
+def _request(wanted: Wanted) -> RunRequest:
+    now = datetime.now(UTC)
+    try:
+        return RunRequest.model_validate(
+            {
+                # Drawn here, so that a repeated call is still the same request.
+                "id": wanted.id or ids.ulid(now, secrets.token_bytes(10)),
+                "pool": wanted.pool,
+                "command": list(wanted.command),
+                "environment": dict(wanted.environment),
+                "image": wanted.image,
+                "log_timeout": wanted.logs_timeout,
+                "run_timeout": wanted.run_timeout,
+                "type": wanted.type,
+                "stack": wanted.stack,
+                "retryable": wanted.retryable,
+            }
+        )
+    except ValidationError as error:
+        raise Usage(str(refusal(error))) from None
+
+
+def _size(words: Sequence[str]) -> int:
+    return sum(len(word.encode()) for word in words)

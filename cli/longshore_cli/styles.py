@@ -1,0 +1,21 @@
+"""The colour of each state, on terminals."""
+
+STYLES = {
+    "QUEUED": "yellow",
+    "READY": "yellow",
+    "PREPARING": "cyan",
+    "RUNNING": "bold cyan",
+    "FINISHED": "green",
+    "FAILED": "bold red",
+    "STOPPED": "magenta",
+    "CANCELED": "magenta",
+    "SKIPPED": "magenta",
+    "IDLE": "green",
+    "BUSY": "bold cyan",
+    "ASKED": "yellow",
+    "LEAVING": "yellow",
+    "GONE": "dim",
+    "up": "green",
+    "down": "dim",
+    "broken": "bold red",
+}

@@ -1,0 +1,86 @@
+"""AWS for the contract suites of the cloud ports: ministack and the ECS endpoint, without the stack."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+from longshore_local.aws import RootClients
+from longshore_local.lifeline import Lifeline
+from longshore_local.processes import ProcessIdentity, stop_all
+from longshore_local.services import ServicePlan, start_services
+from longshore_local.settings import ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
+from moto import mock_aws
+
+# Stands for the agent: a task that does nothing until it is stopped.
+AGENT = """#!/bin/sh
+env > "$LONGSHORE_STATE_DIR/environment"
+while :; do sleep 0.05; done
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BareCloud:
+    """Services without a stack."""
+
+    root: RootClients
+    endpoint_url: str
+    ecs_url: str
+    mqtt_port: int
+    ca_pem: str
+    folder: Path
+
+    def client(self, service: str) -> Any:
+        """A client of a service, signed as root."""
+        return self.root.client(service)
+
+    def ecs(self) -> Any:
+        """A client of the ECS endpoint, signed as root."""
+        make: Any = self.root.session
+        return make.client("ecs", endpoint_url=self.ecs_url)
+
+
+@pytest.fixture(scope="session")
+def bare_cloud(local_settings: Settings) -> Iterator[BareCloud]:
+    """ministack with AUTH on, and the ECS endpoint."""
+    folder = Path(tempfile.mkdtemp(prefix="longshore-contract-"))
+    folder.chmod(0o711)
+    agent = folder / "agent"
+    agent.write_text(AGENT)
+    agent.chmod(0o755)
+    plan = ServicePlan(folder=folder, logs=folder / "logs", lifeline=Lifeline(), start_delay_seconds=0.1)
+    processes: list[ProcessIdentity] = []
+    try:
+        started = start_services(replace(local_settings, agent_program=agent), plan, processes.append)
+        yield BareCloud(
+            root=RootClients(started.ministack.endpoint_url),
+            endpoint_url=started.ministack.endpoint_url,
+            ecs_url=started.ecs_endpoint_url,
+            mqtt_port=started.ministack.mqtt_port,
+            ca_pem=started.ministack.certificate_authority(),
+            folder=folder,
+        )
+    finally:
+        stop_all(processes[::-1])
+        plan.lifeline.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """AWS in this process."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ROOT_ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ROOT_SECRET_KEY)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def root_credentials() -> Credentials:
+    """What signs as root."""
+    return Credentials(ROOT_ACCESS_KEY, ROOT_SECRET_KEY)

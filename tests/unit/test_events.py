@@ -1,0 +1,296 @@
+"""Every file in `events/` goes through the handler that it is named for, over a store in memory."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longshore import wiring
+from longshore.adapters.memory import MemoryStore
+from longshore.adapters.memory_blobs import MemoryBlobs
+from longshore.adapters.memory_certificates import MemoryCertificates
+from longshore.adapters.memory_messenger import MemoryMessenger
+from longshore.adapters.memory_queue import MemoryQueue
+from longshore.adapters.memory_tasks import MemoryTasks
+from longshore.domain import ids
+from longshore.domain.messages import EVENTS
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName
+from longshore.domain.run import Run
+from longshore.domain.states import Reason, RunState
+from longshore.domain.worker import Worker, WorkerState
+from longshore.ports import Create, Ports
+
+EVENTS_FOLDER = Path(__file__).resolve().parents[2] / "events"
+FILES = sorted(EVENTS_FOLDER.glob("*.json"))
+FUNCTIONS = ("dispatch_runs", "reap_overdue", "receive_task_events", "receive_worker_events", "serve_api")
+NAMESPACE = "longshore"
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+QUEUES = "https://sqs.us-east-1.amazonaws.com/123456789012"
+ENVIRONMENT = {
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "LONGSHORE_NAMESPACE": NAMESPACE,
+    "LONGSHORE_TABLE": NAMESPACE,
+    "LONGSHORE_BUCKET": "longshore-123456789012-us-east-1",
+    "LONGSHORE_REQUEST_QUEUE_URL": f"{QUEUES}/longshore-requests",
+    "LONGSHORE_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/longshore-dead-letters",
+    "LONGSHORE_ECS_CLUSTER": NAMESPACE,
+    "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/longshore-worker:1",
+    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
+    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
+}
+
+
+def event(name: str) -> dict[str, Any]:
+    """One of the files."""
+    return json.loads((EVENTS_FOLDER / f"{name}.json").read_text())
+
+
+POOL_ID: str = event("receive_worker_events.registered")["pool_id"]
+WORKER_ID: str = event("receive_worker_events.registered")["worker_id"]
+STOPPED = event("receive_task_events.stopped")["detail"]
+FARGATE_ID: str = STOPPED["group"].removeprefix("family:longshore-pool-")
+LAUNCH_ID: str = STOPPED["startedBy"]
+RUN_ID = ids.run_id(POOL_ID, "deploy-1842")
+
+
+@dataclass
+class World:
+    """The functions over ports in memory, and a clock that tests move."""
+
+    store: MemoryStore
+    messenger: MemoryMessenger
+    queue: MemoryQueue
+    now: datetime = NOW
+
+    def handle(self, name: str) -> Any:
+        """Give an event's file to the function it is named for."""
+        return importlib.import_module(name.partition(".")[0]).handler(event(name), None)
+
+    def hear(self, *events: str) -> None:
+        """Give messages of the agent to their function, one after the other."""
+        for name in events:
+            self.handle(f"receive_worker_events.{name}")
+
+    def sent(self) -> list[str]:
+        """The kinds of the messages to agents since the last look, in order."""
+        return [str(getattr(message, "kind", "")) for message in self.messenger.take()]
+
+    def run(self, run_id: str = RUN_ID) -> Run:
+        found = self.store.run(run_id)
+        assert found
+        return found
+
+    def worker(self) -> Worker:
+        found = self.store.worker(POOL_ID, WORKER_ID)
+        assert found
+        return found
+
+    def reasons(self) -> list[str]:
+        """Why the dead letters were refused."""
+        return [letter.attributes["reason"] for letter in self.queue.refused]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing but what Lambda and the template set, and functions that are not imported yet."""
+    kept = (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry)
+    for cached in kept:
+        cached.cache_clear()
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    for name in FUNCTIONS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield
+    for name in FUNCTIONS:
+        sys.modules.pop(name, None)
+    for cached in kept:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def world(environment: None, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The functions with a private pool and a Fargate pool, whose one task is on its way."""
+
+    def clock() -> datetime:
+        return made.now
+
+    made = World(MemoryStore(), MemoryMessenger(NAMESPACE), MemoryQueue(clock))
+    ports = Ports(
+        store=made.store,
+        messenger=made.messenger,
+        queue=made.queue,
+        tasks=MemoryTasks(),
+        blobs=MemoryBlobs(clock),
+        certificates=MemoryCertificates(),
+        clock=clock,
+        random=lambda size: bytes(range(size)),
+        log=lambda name, fields: None,
+    )
+    monkeypatch.setattr(wiring, "ports", lambda: ports)
+    _furnish(made.store)
+    return made
+
+
+def _furnish(store: MemoryStore) -> None:
+    private = Pool(
+        id=POOL_ID,
+        name="build",
+        kind_of=PoolKind.PRIVATE,
+        certificate_id="1",
+        certificate_arn="arn:aws:iot:us-east-1:123456789012:cert/1",
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    definition = STOPPED["taskDefinitionArn"]
+    fargate = replace(private, id=FARGATE_ID, name="cloud", kind_of=PoolKind.FARGATE, task_definition=definition)
+    for pool in (private, fargate):
+        store.commit(
+            Create(pool),
+            Create(PoolEntry(pool_id=pool.id, name=pool.name)),
+            Create(PoolName(name=pool.name, pool_id=pool.id)),
+            Create(Counters(pool_id=pool.id, workers_reserved=1 if pool is fargate else 0)),
+        )
+    launch = Launch(
+        id=LAUNCH_ID,
+        pool_id=FARGATE_ID,
+        count=1,
+        task_definition=definition,
+        created_at=NOW - timedelta(minutes=2),
+        tasks=(STOPPED["taskArn"],),
+        answered=True,
+        due_at=NOW + timedelta(minutes=3),
+    )
+    store.commit(Create(launch))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_file_is_read_by_its_handler(world: World, file: Path) -> None:
+    """Only those that are malformed on purpose are refused."""
+    world.handle(file.stem)
+    malformed = {"dispatch_runs.batch", "receive_worker_events.malformed", "receive_worker_events.empty"}
+    assert bool(world.queue.refused) is (file.stem in malformed)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_imported_with_the_template_s_environment_alone(function: str) -> None:
+    """Its ports are made as it is imported, and nothing is asked of AWS by that."""
+    assert callable(importlib.import_module(function).handler)
+
+
+def test_there_is_a_file_for_each_function_and_each_message_of_an_agent() -> None:
+    names = {file.stem for file in FILES}
+    assert {name.partition(".")[0] for name in names} == set(FUNCTIONS)
+    assert {f"receive_worker_events.{kind}" for kind in (*EVENTS, "connected", "disconnected")} <= names
+    for name in names:
+        found = event(name)
+        if "event" in found and "clientId" not in found and not name.endswith((".malformed", ".empty")):
+            assert name.partition(".")[2].startswith(found["event"])
+
+
+def test_good_requests_of_a_batch_go_through_and_each_bad_one_is_refused_with_its_field(world: World) -> None:
+    assert world.handle("dispatch_runs.batch") == {"batchItemFailures": []}
+    by_mqtt = ids.run_id(POOL_ID, "plan-77")
+    assert (world.run().state, world.run(by_mqtt).state) == (RunState.READY, RunState.READY)
+    assert (world.run(by_mqtt).retryable, world.run(by_mqtt).type) == (True, "proposed")
+    fields = [reason.partition(":")[0] for reason in world.reasons()]
+    assert sorted(fields) == ["command", "pool", "request", "run_timeout", "run_timeout", "schema"]
+    replies = {reply.message.id: reply.message.accepted for reply in world.messenger.replies}
+    assert replies == {"plan-77": True, "plan-78": False}
+
+
+def test_an_attempt_goes_from_registration_to_its_end(world: World) -> None:
+    world.hear("registered", "connected")
+    assert (world.worker().state, world.sent()) == (WorkerState.IDLE, ["welcome"])
+    assert (world.worker().log_limit, world.worker().run_limit) == (timedelta(minutes=5), timedelta(hours=1))
+    world.handle("dispatch_runs.batch")
+    assert (world.run().state, world.run().worker, world.sent()) == (RunState.PREPARING, WORKER_ID, ["assign"])
+    world.hear("preparing", "prepared")
+    assert (world.run().state, world.sent()) == (RunState.RUNNING, ["go"])
+    world.now += timedelta(seconds=60)
+    world.hear("renew")
+    assert (world.run().upload_failing, world.sent()) == (True, ["grants"])
+    world.hear("phase_finished", "goodbye")
+    ended = world.run()
+    assert (ended.state, ended.reason, ended.exit_code) == (RunState.FAILED, Reason.EXIT_CODE, 2)
+    assert ended.log
+    assert (ended.log.lines, world.worker().state) == (412, WorkerState.GONE)
+
+
+def test_a_run_handed_back_waits_for_the_next_worker(world: World) -> None:
+    world.hear("registered")
+    world.handle("dispatch_runs.batch")
+    world.hear("handed_back")
+    assert (world.run().state, world.run().attempt, world.worker().state) == (RunState.READY, 1, WorkerState.LEAVING)
+
+
+def test_a_worker_that_registers_with_the_run_it_holds_gets_its_go_again(world: World) -> None:
+    world.hear("registered")
+    world.handle("dispatch_runs.batch")
+    world.hear("prepared")
+    world.sent()
+    world.hear("registered_holding")
+    assert (world.sent(), world.run().state) == (["welcome", "go"], RunState.RUNNING)
+
+
+def test_a_lost_connection_is_only_asked_about(world: World) -> None:
+    world.hear("registered")
+    world.sent()
+    world.hear("disconnected")
+    assert (world.worker().state, world.sent(), world.store.idle(POOL_ID, 10)) == (WorkerState.ASKED, ["who"], [])
+
+
+@pytest.mark.parametrize("name", ["malformed", "empty"])
+def test_what_no_agent_says_is_a_dead_letter_and_never_comes_again(world: World, name: str) -> None:
+    world.hear(name)
+    assert len(world.reasons()) == 1
+    assert json.loads(world.queue.refused[0].body) == event(f"receive_worker_events.{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("stopped", "Essential container in task exited"),
+        ("out_of_memory", "OutOfMemoryError: Container killed due to memory usage"),
+        ("spot_interrupted", "Your Spot Task was interrupted."),
+        ("failed_to_start", "Timeout waiting for network interface provisioning to complete."),
+    ],
+)
+def test_a_stopped_task_gives_its_reservation_back_once(world: World, name: str, note: str) -> None:
+    for _ in range(2):
+        world.handle(f"receive_task_events.{name}")
+    counters, launch = world.store.counters(FARGATE_ID), world.store.launch(FARGATE_ID, LAUNCH_ID)
+    assert counters
+    assert launch
+    assert (counters.workers_reserved, launch.note, launch.starting) == (0, note, 0)
+
+
+def test_a_running_task_changes_nothing(world: World) -> None:
+    before = world.store.records()
+    world.handle("receive_task_events.running")
+    assert world.store.records() == before
+
+
+def test_a_tick_sweeps_every_pool(world: World) -> None:
+    assert world.handle("reap_overdue.tick") == {"due": 0, "failed": 0, "pools": 2}
+
+
+def test_the_api_answers_a_function_url(world: World) -> None:
+    listed = world.handle("serve_api.list_pools")
+    assert (listed["statusCode"], [pool["name"] for pool in json.loads(listed["body"])["pools"]]) == (
+        200,
+        ["build", "cloud"],
+    )
+    accepted = world.handle("serve_api.start_run")
+    assert (accepted["statusCode"], json.loads(accepted["body"])["run"]) == (202, RUN_ID)
+    refused = world.handle("serve_api.refused_run")
+    assert (refused["statusCode"], json.loads(refused["body"])["field"]) == (400, "run_timeout")
