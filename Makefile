@@ -13,15 +13,18 @@ UV        = $(shell command -v uv || echo .tools/uv/bin/uv)
 # uv with our Python, so that it neither looks for another nor fetches one.
 UV_313    = UV_PYTHON_DOWNLOADS=never UV_PYTHON="$$(cat .tools/python)" "$(UV)"
 PYTHON    = .venv/bin/python
-SAM_CLI   = PATH="$(CURDIR)/.tools/sam/bin:$$PATH" SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam
+SAM_CLI   = .tools/sam/bin/sam
 MANIFESTS = pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml)
 LAYER     = layers/longshore
-SOURCES   = template.yaml samconfig.toml tools/slim_layer.py $(shell find functions $(LAYER)/longshore -name '*.py')
+SOURCES   = template.yaml samconfig.toml tools/build.py tools/slim_layer.py $(BUILT)
+# Folders as well: theirs is the only time that changes when a file is removed.
+BUILT     = $(shell find functions $(LAYER)/longshore -name '*.py' -o -type d -not -name __pycache__)
 PYTEST_ARGS ?=
+SAM_ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check scan bench local build tools format lock clean
+.PHONY: help demo test check scan bench local build deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 help: ## what can be made
@@ -52,6 +55,9 @@ bench: .venv/.synced tools build ## the figures, printed and written to build/be
 
 build: .aws-sam/build/template.yaml ## what `sam deploy` deploys
 
+deploy: build ## to AWS, after asking (SAM_ARGS="--parameter-overrides Subnets=... SecurityGroups=...")
+	$(SAM_CLI) deploy $(SAM_ARGS)
+
 tools: .tools/ministack/.installed .tools/sam/.installed ## the programs around the project
 
 format: .venv/.synced ## format and fix what can be fixed
@@ -66,7 +72,8 @@ clean: ## remove what is built (.venv, .tools and .local stay)
 	@echo "==> uv $(UV_VERSION) into .tools/uv"
 	@python3 tools/install_uv.py .tools/uv $(UV_VERSION)
 
-# The path of a Python 3.13, found once.
+# The path of a Python 3.13, found once, and again when it is gone.
+$(if $(wildcard $(shell cat .tools/python 2>/dev/null)),,$(shell rm -f .tools/python))
 .tools/python: tools/find_python | $(UV)
 	@mkdir -p .tools
 	@UV="$(UV)" sh tools/find_python > $@
@@ -100,7 +107,4 @@ $(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml .tools/python
 
 .aws-sam/build/template.yaml: $(SOURCES) $(LAYER)/requirements.txt .tools/sam/.installed
 	@echo "==> sam build"
-	@$(SAM_CLI) build --cached > build.log 2>&1 || { cat build.log; rm -f build.log; exit 1; }
-	@rm -f build.log
-	@.tools/sam/bin/python tools/slim_layer.py .aws-sam/build
-	@touch $@
+	@.tools/sam/bin/python -m tools.build

@@ -25,7 +25,7 @@ def parse(detail: dict[str, Any], ours: str) -> TaskStopped | None:
     pool_id = family.removeprefix(f"{ours}-pool-")
     if detail.get("lastStatus") != "STOPPED" or pool_id == family or not ULID.fullmatch(pool_id):
         return None
-    containers = detail.get("containers") or [{}]
+    containers: list[dict[str, Any]] = detail.get("containers") or [{}]
     return TaskStopped(
         pool_id=pool_id,
         launch_id=detail.get("startedBy", ""),

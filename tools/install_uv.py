@@ -12,7 +12,10 @@ def install(folder: Path, version: str) -> bool:
     """Try a virtual environment first, then pip alone: Debian ships either without the other."""
     requirement = f"uv=={version}"
     attempts = (
-        [[sys.executable, "-m", "venv", "--clear", str(folder)], [str(folder / "bin/pip"), "install", "-q", requirement]],
+        [
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            [str(folder / "bin/pip"), "install", "-q", requirement],
+        ],
         [[sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), requirement]],
     )
     return any(all(succeeds(command) for command in commands) for commands in attempts) and (folder / "bin/uv").exists()

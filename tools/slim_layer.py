@@ -1,4 +1,4 @@
-"""Make a SAM build start fast: `slim_layer.py BUILD_FOLDER`. What is removed is never used; nothing else changes.
+"""Make a SAM build start fast. What is removed is never used; nothing else changes.
 
 Most of a cold start is CPU spent on reading: botocore's table of every AWS endpoint, and sources without bytecode.
 """
@@ -7,7 +7,6 @@ import compileall
 import gzip
 import json
 import shutil
-import sys
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
@@ -66,7 +65,3 @@ def compile_sources(folder: Path) -> None:
     )
     if not compiled:
         raise SystemExit(f"{folder}: not every source compiles")
-
-
-if __name__ == "__main__":
-    slim(Path(sys.argv[1]))

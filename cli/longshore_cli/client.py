@@ -1,7 +1,7 @@
 """The API as the commands call it: models in, models out, errors as `CliError`."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,7 +16,9 @@ from longshore_cli.errors import ApiRefused, CliError, Unknown, Unreachable
 if TYPE_CHECKING:
     from longshore.domain.states import RunState
 
-TRIES = 4
+PAUSES = (0.3, 1.0, 3.0)
+"""Seconds between tries."""
+TRIES = len(PAUSES) + 1
 _AGAIN = frozenset({429, 502, 503, 504})
 _FORBIDDEN = (
     "the API refused your AWS identity (403): it needs what the stack's output RequesterPolicyArn grants, and a clock "
@@ -67,9 +69,9 @@ class ApiClient:
         """Why a run is where it is."""
         return self._get(api.Explanation, "runs", run, "why")
 
-    def log(self, run: str, after: str | None = None, *, watch: bool = False, attempt: int | None = None) -> api.LogView:
-        """What lies of a run's log."""
-        return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None, attempt=attempt)
+    def log(self, run: str, after: str | None = None, *, watch: bool = False) -> api.LogView:
+        """What lies of a run's log behind a cursor; `watch` has the worker ship it every second for a while."""
+        return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None)
 
     def prepare_upload(self, request: api.PrepareUpload) -> api.Upload:
         """Where to put a workspace."""
@@ -89,20 +91,23 @@ class ApiClient:
 
     def _call(self, method: str, path: str, content: bytes | None, tries: int) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if content is not None else {}
-        pause = 0.3
-        for left in reversed(range(tries)):
-            with readable(self._http.base_url.host):
-                response = self._http.request(method, path, content=content, headers=headers)
-            if response.status_code not in _AGAIN or not left:
+        request = self._http.build_request(method, path, content=content, headers=headers)
+        response = self._send(request)
+        for pause in PAUSES[: tries - 1]:
+            if response.status_code not in _AGAIN:
                 break
             time.sleep(pause)
-            pause *= 3
+            response = self._send(request)
         _check(response)
         return response
 
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        with readable(self._http.base_url.host):
+            return self._http.send(request)
+
 
 @contextmanager
-def readable(host: str) -> Iterator[None]:
+def readable(host: str) -> Generator[None]:
     """Turns what the network does into one line."""
     try:
         yield
@@ -147,4 +152,5 @@ def _read[T: BaseModel](model: type[T], response: httpx.Response) -> T:
     except ValidationError as error:
         wrong = error.errors()[0]
         place = ".".join(map(str, wrong["loc"]))
-        raise CliError(f"the API's answer is not understood ({place}: {wrong['msg']}); is this command too old?") from None
+        text = f"the API's answer is not understood ({place}: {wrong['msg']}); is this command too old?"
+        raise CliError(text) from None

@@ -5,7 +5,8 @@ CliError
 ├── ApiRefused    the API answered with an error                   1
 │   └── Unknown   what was named does not exist                    1
 ├── Unreachable   no network, no credentials, no such deployment   1
-└── LogLost       a log cannot be read                             1
+├── LogLost       a log cannot be read                             1
+└── Interrupted   Ctrl-C                                         130
 """
 
 
@@ -39,3 +40,12 @@ class Unreachable(CliError):
 
 class LogLost(CliError):
     """A log's object cannot be read."""
+
+
+class Interrupted(CliError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; what was started goes on")

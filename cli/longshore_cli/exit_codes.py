@@ -5,7 +5,6 @@ from longshore.domain.states import Reason, RunState
 TIMED_OUT = 124
 """As timeout(1) has it."""
 ENDED_WITHOUT_CODE = 125
-INTERRUPTED = 130
 
 _TIMEOUTS = frozenset({Reason.LOG_TIMEOUT, Reason.RUN_TIMEOUT, Reason.PREPARE_TIMEOUT})
 

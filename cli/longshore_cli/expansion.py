@@ -8,7 +8,9 @@ from typing import Any
 type Command = Callable[..., None]
 
 
-def expand(function: Command, parameter: str, options: Sequence[inspect.Parameter], build: Callable[..., Any]) -> Command:
+def expand(
+    function: Command, parameter: str, options: Sequence[inspect.Parameter], build: Callable[..., Any]
+) -> Command:
     """The command with its `parameter` replaced by `options`; `build` makes the one value of theirs.
 
     Typer reads a command's parameters from its signature, so the signature is what changes.

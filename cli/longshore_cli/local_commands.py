@@ -1,24 +1,95 @@
 """`longshore local`: the whole system on this machine."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from longshore_cli.errors import CliError
 from longshore_cli.output import Output
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 app = typer.Typer(help="The whole system on this machine.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Option(help="Which local cloud; several may be up at once.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_NAME = "default"
+
+_NEXT = """
+The deployment is up, and `longshore` finds it from this folder. Next:
+
+  longshore pool create red --key red.pem --token-file red.token
+  LONGSHORE_TOKEN_FILE=red.token LONGSHORE_POOL_PRIVATE_KEY_FILE=red.pem longshore-agent --count 2 &
+  longshore run start --pool red --follow -- echo hello
+  longshore local down
+
+For AWS tools and other folders:
+"""
 
 
-def _cloud() -> "ModuleType":
+@contextmanager
+def _installed() -> Generator[None]:
     try:
-        from longshore_local import cloud
+        yield
     except ImportError as error:
-        raise CliError(f"the local cloud is not installed here ({error.name} is missing): use a checkout") from None
-    return cloud
+        raise CliError(f"the local cloud is not installed here (no {error.name}); use a checkout") from None
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    from longshore_local.errors import LocalCloudError
+
+    try:
+        yield
+    except LocalCloudError as error:
+        raise CliError(str(error)) from None
+
+
+@app.command("up")
+def up(name: Name = DEFAULT_NAME, json: Json = False) -> None:
+    """Build and deploy the system into a local cloud, and leave it running."""
+    with _installed():
+        from longshore_local.cloud import up as bring_up
+        from longshore_local.progress import tell_on_stderr
+    output = Output(json=json)
+    output.note(f"bringing up the local cloud {name!r}")
+    with _readable():
+        deployment = bring_up(name, tell=tell_on_stderr)
+    if json:
+        output.show_mapping(asdict(deployment))
+        return
+    output.note(_NEXT)
+    for variable, value in deployment.environment().items():
+        output.say(f"export {variable}={value}")
+
+
+@app.command("down")
+def down(name: Name = DEFAULT_NAME, json: Json = False) -> None:
+    """End a local cloud; nothing of it is left."""
+    with _installed():
+        from longshore_local.cloud import down as take_down
+    output = Output(json=json)
+    with _readable():
+        take_down(name)
+    if json:
+        output.show_mapping({"name": name, "state": "down"})
+    else:
+        output.note(f"the local cloud {name!r} is down")
+
+
+@app.command("status")
+def status(name: Name = DEFAULT_NAME, json: Json = False) -> None:
+    """Say whether a local cloud is up; the exit code is 0 only then."""
+    with _installed():
+        from longshore_local.cloud import status as look
+    output = Output(json=json)
+    with _readable():
+        found = look(name)
+    if json:
+        output.show_mapping(asdict(found))
+    else:
+        where = [("API", found.deployment.api_url), ("logs", found.deployment.logs)] if found.deployment else []
+        output.fields([("local cloud", name), ("state", found.state), *where])
+    if found.state != "up":
+        raise typer.Exit(1)

@@ -10,7 +10,9 @@ from longshore_cli.client import ApiClient
 from longshore_cli.errors import LogLost
 from longshore_cli.log_reader import LogLine, read_piece
 
+FIRST_POLL_SECONDS = 0.25
 POLL_SECONDS = 1.0
+"""How often the log is looked at when nothing new comes: soon at first, then at this pace."""
 WATCH_SECONDS = 20.0
 """How often the worker is asked to ship its log every second; each asking holds for longer than this."""
 
@@ -42,8 +44,8 @@ class LogFollower:
             cursor = view.cursor
 
     def follow(self, waiting: Callable[[LogView], None] = lambda view: None) -> Iterator[LogLine]:
-        """The log until it ends; `waiting` is called with each view that brought nothing new."""
-        cursor = None
+        """The log until it ends; `waiting` is called with each view on the way."""
+        cursor, pause = None, FIRST_POLL_SECONDS
         while True:
             view = self.api.log(self.run, cursor, watch=self._watch())
             yield from self._lines(view)
@@ -51,9 +53,12 @@ class LogFollower:
             if view.ended:
                 self._tell_end(view)
                 return
-            if not view.chunks:
-                waiting(view)
-                self.sleep(POLL_SECONDS)
+            waiting(view)
+            if view.chunks:
+                pause = FIRST_POLL_SECONDS
+                continue
+            self.sleep(pause)
+            pause = min(POLL_SECONDS, pause * 1.5)
 
     def _watch(self) -> bool:
         now = self.clock()

@@ -16,7 +16,9 @@ class Parameters:
     """The two parameters of one pool."""
 
     def __init__(self, target: "Target", prefix: str, pool_id: str) -> None:
-        self._ssm: Any = target.session.client("ssm", region_name=target.region, endpoint_url=target.endpoint_url)
+        # The stubs know every service, pyright not every one of their overloads.
+        session: Any = target.session
+        self._ssm: Any = session.client("ssm", region_name=target.region, endpoint_url=target.endpoint_url)
         self.token_name = f"{prefix}/pools/{pool_id}/token"
         self.key_name = f"{prefix}/pools/{pool_id}/private-key"
 

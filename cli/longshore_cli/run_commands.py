@@ -9,7 +9,7 @@ import typer
 from longshore_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from longshore.domain.api import RunList
+    from longshore.domain.api import AcceptedRun, RunList
 
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
 
@@ -51,11 +51,17 @@ def start(
         Path | None, typer.Option("--dir", help="A folder that the command runs in, as a copy of it.")
     ] = None,
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; may be repeated.")] = None,
-    logs_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")] = None,
+    logs_timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")
+    ] = None,
     run_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when it takes longer.")] = None,
-    run_type: Annotated[Type, typer.Option("--type", help="What it is for; decides its class in the queue.")] = Type.TASK,
+    run_type: Annotated[
+        Type, typer.Option("--type", help="What it is for; decides its class in the queue.")
+    ] = Type.TASK,
     stack: Annotated[str | None, typer.Option(help="The stack that it belongs to.")] = None,
-    request_id: Annotated[str | None, typer.Option("--id", help="The request's id; the same id is the same run.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--id", help="The request's id; the same id is the same run.")
+    ] = None,
     retryable: Annotated[bool, typer.Option("--retryable", help="Start it again if its worker is lost.")] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print its log; exit as it exits.")] = False,
 ) -> None:

@@ -17,7 +17,7 @@ from longshore_cli.output import Output
 APPEARS_SECONDS = 60.0
 """How long a request may be on its way; one that is still nowhere is looked for among the dead letters."""
 WHY_SECONDS = 5.0
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.25
 
 
 @dataclass
@@ -52,11 +52,15 @@ class RunFollower:
 
     def finish(self, run: str) -> RunView:
         """Print the log as it grows; the run as it ended."""
-        log = LogFollower(self.api, run, self.output.note, sleep=self.sleep, clock=self.clock)
-        print_lines(log.follow(self._waiting), self.output)
+        self.print_log(run)
         while (view := self.api.run(run)).state not in FINAL:
             self.sleep(_POLL_SECONDS)
         return view
+
+    def print_log(self, run: str) -> None:
+        """Print the log as it grows, until it ends."""
+        log = LogFollower(self.api, run, self.output.note, sleep=self.sleep, clock=self.clock)
+        print_lines(log.follow(self._waiting), self.output)
 
     def _waiting(self, view: LogView) -> None:
         now = self.clock()

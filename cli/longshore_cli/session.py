@@ -60,7 +60,9 @@ OPTIONS = (
         Annotated[
             str | None,
             typer.Option(
-                "--stack-name", envvar="LONGSHORE_STACK_NAME", help="CloudFormation stack of the deployment [longshore]."
+                "--stack-name",
+                envvar="LONGSHORE_STACK_NAME",
+                help="CloudFormation stack of the deployment [longshore].",
             ),
         ],
     ),

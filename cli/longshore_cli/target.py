@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from longshore_cli.errors import Unreachable
@@ -38,14 +38,14 @@ def find_target(where: Where, environ: Mapping[str, str]) -> Target:
             return _by_url(where, url, environ)
         if not (where.profile or where.region) and (local := _local_cloud(environ)):
             return local
-    return _by_stack(where)
+    return _by_stack(where, environ)
 
 
 def _by_url(where: Where, url: str, environ: Mapping[str, str]) -> Target:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Unreachable(f"LONGSHORE_API_URL is {url!r}; it must be the API's URL, like the stack's output ApiUrl")
-    session = _session(where)
+    session = _session(where, environ)
     region = where.region or _region_in(parts.hostname) or session.region_name
     if not region:
         raise Unreachable("no region: give --region or set AWS_REGION")
@@ -57,19 +57,19 @@ def _region_in(host: str) -> str | None:
     return labels[2] if len(labels) > 3 and labels[1] == "lambda-url" else None
 
 
-def _session(where: Where) -> "boto3.Session":
+def _session(where: Where, environ: Mapping[str, str]) -> "boto3.Session":
     import boto3
     from botocore.exceptions import BotoCoreError
 
     try:
-        return boto3.Session(profile_name=where.profile, region_name=where.region)
+        return boto3.Session(profile_name=where.profile, region_name=where.region or environ.get("AWS_REGION"))
     except BotoCoreError as error:
         raise Unreachable(str(error)) from None
 
 
-def _by_stack(where: Where) -> Target:
+def _by_stack(where: Where, environ: Mapping[str, str]) -> Target:
     name = where.stack_name or DEFAULT_STACK
-    session = _session(where)
+    session = _session(where, environ)
     if not session.region_name:
         raise Unreachable("no region: give --region or set AWS_REGION (or LONGSHORE_API_URL for the API itself)")
     outputs = _outputs(session, name)
@@ -82,7 +82,9 @@ def _outputs(session: "boto3.Session", stack: str) -> dict[str, str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        # The stubs know every service, pyright not every one of their overloads.
+        client: Any = cast(Any, session).client("cloudformation")
+        found: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:
         text = error.response.get("Error", {}).get("Message", "refused")
         if "does not exist" in text:
@@ -120,6 +122,4 @@ def _as_root(cloud: dict[str, Any]) -> Target:
         aws_secret_access_key=credentials["secret_access_key"],
         region_name=cloud["region"],
     )
-    return Target(
-        api_url=cloud["api_url"], region=cloud["region"], session=session, endpoint_url=cloud["endpoint_url"]
-    )
+    return Target(api_url=cloud["api_url"], region=cloud["region"], session=session, endpoint_url=cloud["endpoint_url"])

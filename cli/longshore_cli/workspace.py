@@ -37,12 +37,14 @@ def pack(folder: Path | None, environment: Mapping[str, str], into: IO[bytes]) -
     The same content gives the same bytes: names are sorted, owners and times left out. Nothing is left out of the
     folder. Raises Usage for what a workspace cannot hold (sockets, devices), CliError for what cannot be read.
     """
-    with gzip.GzipFile(filename="", fileobj=into, mode="wb", compresslevel=6, mtime=0) as compressed:
-        with tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            if environment:
-                _add_text(tar, INPUT_ENVIRONMENT, json.dumps(environment, sort_keys=True))
-            if folder:
-                _add_folder(tar, folder)
+    with (
+        gzip.GzipFile(filename="", fileobj=into, mode="wb", compresslevel=6, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        if environment:
+            _add_text(tar, INPUT_ENVIRONMENT, json.dumps(environment, sort_keys=True))
+        if folder:
+            _add_folder(tar, folder)
     size = into.tell()
     into.seek(0)
     digest = hashlib.file_digest(into, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]

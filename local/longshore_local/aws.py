@@ -43,6 +43,13 @@ class RootClients:
                 )
             return self._clients[service]
 
+    def close(self) -> None:
+        """Close the connections of every client made here."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
     def order_fault(self, ecs_endpoint_url: str, fault: Mapping[str, Any]) -> None:
         """Let the next RunTask go wrong; see `ecs_faults` for the kinds."""
         body = json.dumps(fault).encode()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import boto3
 
@@ -133,6 +133,7 @@ class LocalCloud:
         plan = Plan(name=self._name, settings=self._settings, logs=self._logs, options=self._options, tell=self._tell)
         self._deployment = bring_up(plan, self._lifeline)
         self._clients = RootClients(self._deployment.endpoint_url)
+        self._ecs_clients = RootClients(self._deployment.ecs_endpoint_url)
         return self
 
     def __exit__(
@@ -141,6 +142,8 @@ class LocalCloud:
         """Take it down with its agents."""
         for agent in self._agents:
             agent.close()
+        for clients in (self._clients, self._ecs_clients):
+            clients.close()
         take_down(self.deployment)
         self._lifeline.close()
 
@@ -206,7 +209,7 @@ class LocalCloud:
 
     def ecs(self) -> Any:
         """A boto3 client of this cloud's ECS, signed as root."""
-        return cast(Any, self._clients.session).client("ecs", endpoint_url=self.ecs_endpoint_url)
+        return self._ecs_clients.client("ecs")
 
     def invoke(self, logical_id: str, event: Mapping[str, Any]) -> Any:
         """Invoke a function and return what it returns; raises LocalCloudError with its own error if it fails."""

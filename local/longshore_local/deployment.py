@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,8 +145,7 @@ def _bring_up(plan: Plan, service_plan: ServicePlan, started: list[ProcessIdenti
     with progress.step("build"):
         template = build(settings)
     ministack = services.ministack
-    clients = RootClients(ministack.endpoint_url)
-    with progress.step("deploy"):
+    with progress.step("deploy"), closing(RootClients(ministack.endpoint_url)) as clients:
         parameters = {"Namespace": options.namespace, "EcsEndpoint": services.ecs_endpoint_url}
         sam_folder = service_plan.folder / "sam"
         sam_folder.mkdir()

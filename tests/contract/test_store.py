@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import boto3
 import pytest
@@ -36,7 +37,8 @@ def in_moto(request: pytest.FixtureRequest) -> Iterator[Store]:
     patch.setenv("AWS_ACCESS_KEY_ID", "test")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with mock_aws():
-        client = boto3.client("dynamodb", region_name="us-east-1")
+        session: Any = boto3.Session(region_name="us-east-1")
+        client = session.client("dynamodb")
         with own_table(client, "longshore") as table:
             yield DynamoStore(client, table)
 

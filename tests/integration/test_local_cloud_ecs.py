@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -139,7 +140,8 @@ def services(local_settings: Settings) -> Iterator[Fleet]:
     try:
         started = start_services(settings, plan, processes.append)
         identities = tuple(one.pid for one in started.processes)
-        yield prepare(RootClients(started.ministack.endpoint_url), started.ecs_endpoint_url, folder, identities)
+        with closing(RootClients(started.ministack.endpoint_url)) as root:
+            yield prepare(root, started.ecs_endpoint_url, folder, identities)
     finally:
         stop_all(processes[::-1])
         plan.lifeline.close()
@@ -297,14 +299,6 @@ def test_an_agent_that_is_killed_takes_its_container_with_it(services: Fleet) ->
     ended = services.wait(task["taskArn"], "STOPPED")
     assert (ended["stopCode"], ended["containers"][0]["exitCode"]) == ("EssentialContainerExited", 137)
     assert not [one for one in children if one.is_running()]
-
-
-def test_a_task_stopped_before_it_started_never_runs(services: Fleet, tmp_path: Path) -> None:
-    (task,) = services.run(tmp_path / "out")
-    stopped = services.stop(task["taskArn"])
-    assert stopped["stopCode"] == "UserInitiated"
-    assert "exitCode" not in stopped["containers"][0]
-    assert not (tmp_path / "out").exists()
 
 
 def test_every_change_is_told_as_an_event_with_a_rising_version(services: Fleet) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from longshore.adapters.memory import MemoryStore
 from longshore.adapters.memory_blobs import MemoryBlobs
 from longshore.adapters.memory_certificates import MemoryCertificates
@@ -47,6 +48,16 @@ class Answer:
     headers: Mapping[str, str]
 
 
+class WebBlobs(MemoryBlobs):
+    """Presigns URLs that an HTTP client takes."""
+
+    def upload_url(self, key: str, life: timedelta) -> str:
+        return f"http://bucket.test/{key}?method=PUT&life={life.total_seconds():.0f}"
+
+    def download_url(self, key: str, life: timedelta) -> str:
+        return f"http://bucket.test/{key}?method=GET&life={life.total_seconds():.0f}"
+
+
 @dataclass
 class InProcessApi:
     """The API over memory ports."""
@@ -60,7 +71,7 @@ class InProcessApi:
 
     def __post_init__(self) -> None:
         self.queue = MemoryQueue(self.clock)
-        self.blobs = MemoryBlobs(self.clock)
+        self.blobs = WebBlobs(self.clock)
         self._draws = 0
         self.ports = Ports(
             store=self.store,
@@ -88,7 +99,7 @@ class InProcessApi:
     def resolve(self, method: str, url: str, body: bytes | None) -> Answer:
         """Answer a request the way a Function URL hands it on."""
         parts = urlsplit(url)
-        found = self._application.resolve(function_url_event(method, parts.path, parts.query, body), object())
+        found = self._application.resolve(function_url_event(method, parts.path, parts.query, body), LambdaContext())
         headers = {name.lower(): value for name, value in found.get("headers", {}).items()}
         text = found["body"]
         is_json = headers.get("content-type", "").startswith("application/json")
@@ -123,8 +134,6 @@ def function_url_event(method: str, path: str, query: str, body: bytes | None) -
         "isBase64Encoded": body is not None,
     }
     if pairs:
-        from urllib.parse import unquote_plus
-
         event["queryStringParameters"] = {name: unquote_plus(value) for name, value in pairs}
     if body is not None:
         event["body"] = base64.b64encode(body).decode()

@@ -24,7 +24,7 @@ from longshore_worker.actions import (
     UseGrants,
 )
 from longshore_worker.attempt import Attempt
-from longshore_worker.errors import ExitCode, PreparationFailed
+from longshore_worker.errors import AgentError, ExitCode, PreparationFailed
 from longshore_worker.host import Host
 from longshore_worker.uploads import PresignedStore
 from longshore_worker.worker import Worker
@@ -142,7 +142,7 @@ class Agent:
             case Abandon():
                 self._abandon()
             case Begin():
-                self._start(self._run())
+                self._begin()
             case AskGrants():
                 self._ask_grants(action)
             case Leave(exit_code):
@@ -198,12 +198,22 @@ class Agent:
         if attempt:
             self._start(_remove_after(preparing, attempt))
 
-    async def _run(self) -> None:
+    def _begin(self) -> None:
         attempt = self._attempt
         if attempt is None:
-            return
+            raise AgentError("go for an attempt that was never prepared")
         log.info("the phase begins", extra=self._extra())
-        outcome = await self._outcome_of(attempt)
+        self._watch_uploads(attempt)
+        failure = None
+        try:
+            # Here and not in the task: a `kill` may come before the task first runs.
+            attempt.begin()
+        except OSError as error:
+            failure = Outcome(end="FAILED", reason=Reason.START_FAILED, note=f"the worker's disk: {error}"[:200])
+        self._start(self._run(attempt, failure))
+
+    async def _run(self, attempt: Attempt, failure: Outcome | None) -> None:
+        outcome = failure or await self._outcome_of(attempt)
         log.info("the phase has ended", extra=self._extra() | outcome.model_dump(exclude_none=True))
         self._do(self._worker.phase_ended(attempt.key, self._host.clock()))
         digest = await self._ship(attempt, outcome)
@@ -214,9 +224,7 @@ class Agent:
 
     async def _outcome_of(self, attempt: Attempt) -> Outcome:
         try:
-            running = attempt.run()
-            self._watch_uploads(attempt)
-            return await running
+            return await attempt.run()
         except Exception as error:
             # Whatever is wrong here, the run must be reported, or it would stand as RUNNING until its timeout.
             log.exception("the agent failed to run the phase", extra=self._extra())

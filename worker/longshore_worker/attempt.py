@@ -8,7 +8,7 @@ from longshore.domain.messages import Assign, Grants, LogDigest, Outcome
 from longshore.domain.states import Reason
 
 from longshore_worker.environment import phase_environment
-from longshore_worker.errors import PreparationFailed
+from longshore_worker.errors import AgentError, PreparationFailed
 from longshore_worker.executor import Execution, Order
 from longshore_worker.folders import remove_folder
 from longshore_worker.host import Host
@@ -56,8 +56,8 @@ class Attempt:
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
 
-    async def run(self) -> Outcome:
-        """Run the phase, from `go` to the end of its last process."""
+    def begin(self) -> None:
+        """`go` came: both timeouts count from here. Raises OSError."""
         host, assign = self._host, self.assign
         limits = self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds)
         terms = LogTerms(
@@ -86,6 +86,11 @@ class Attempt:
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
         )
+
+    async def run(self) -> Outcome:
+        """Run the phase to the end of its last process; after `begin`."""
+        if self.phase is None:
+            raise AgentError("a phase runs only after go")
         return await self.phase.run(self._order())
 
     async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:

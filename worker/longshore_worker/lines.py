@@ -65,8 +65,20 @@ def _split(line: str) -> list[str]:
     return [line[at : at + LONGEST_LINE] for at in range(0, len(line), LONGEST_LINE)] or [""]
 
 
-def encode_line(at: datetime, phase: str, stream: Stream, text: str) -> bytes:
-    """One NDJSON line, with its line end. `at` is the worker's clock: for readers only, nothing is decided by it."""
-    stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = {"ts": stamp, "phase": phase, "stream": stream, "msg": text}
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+class LineEncoder:
+    """NDJSON lines of one batch: same moment, phase and stream.
+
+    `at` is the worker's clock: for readers only, nothing is decided by it.
+    """
+
+    def __init__(self, at: datetime, phase: str, stream: Stream) -> None:
+        stamp = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head = json.dumps({"ts": stamp, "phase": phase, "stream": stream}, separators=(",", ":"))
+        self._head = head[:-1] + ',"msg":'
+
+    def encode(self, text: str) -> bytes:
+        """One line, with its line end."""
+        return f"{self._head}{_quote(text)}}}\n".encode("utf-8", "replace")
+
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode

@@ -13,7 +13,7 @@ from longshore.domain.objects import chunk_name
 
 from longshore_worker.chunks import LARGEST_CHUNK, ChunkPolicy, Compressor, Sum
 from longshore_worker.errors import GrantRefused, UploadError, UploadRefused
-from longshore_worker.lines import LineSplitter, Mask, Stream, encode_line
+from longshore_worker.lines import LineEncoder, LineSplitter, Mask, Stream
 from longshore_worker.spool import Chunk, Spool
 from longshore_worker.uploads import Store
 
@@ -66,6 +66,8 @@ class PhaseLog:
         self._spool = Spool(terms.spool)
         self._total = Sum()
         self._lines = 0
+        self._batch: list[bytes] = []
+        self._batch_size = 0
         self._spooled = (self._total, self._lines)
         self._complete = True
         self._open = True
@@ -138,26 +140,38 @@ class PhaseLog:
         if not lines or not self._open:
             return
         now = datetime.now(UTC)
+        encoder = LineEncoder(now, self._terms.phase, stream)
         for line in lines:
-            encoded = encode_line(now, self._terms.phase, stream, line)
-            if self._complete and stream == "output" and self._total.size + len(encoded) > self._terms.cap_bytes:
-                self._truncate(now, f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes")
+            encoded = encoder.encode(line)
+            if stream == "output" and self._complete and self._size + len(encoded) > self._terms.cap_bytes:
+                self._complete = False
+                why = f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes"
+                self._keep(LineEncoder(now, self._terms.phase, "agent").encode(why))
             if self._complete or stream == "agent":
                 self._keep(encoded)
+        self._compress()
         self._news.set()
 
-    def _truncate(self, now: datetime, why: str) -> None:
-        self._complete = False
-        self._keep(encode_line(now, self._terms.phase, "agent", why))
+    @property
+    def _size(self) -> int:
+        return self._total.size + self._batch_size
 
     def _keep(self, encoded: bytes) -> None:
-        self._compressor.add(encoded)
-        self._total = self._total.add(encoded)
+        self._batch.append(encoded)
+        self._batch_size += len(encoded)
         self._lines += 1
-        if self._compressor.size >= self._policy.limit:
+        if self._compressor.size + self._batch_size >= self._policy.limit:
             self._cut()
 
+    def _compress(self) -> None:
+        """Compress what was gathered: line by line it would cost several times as much."""
+        data = b"".join(self._batch)
+        self._batch, self._batch_size = [], 0
+        self._compressor.add(data)
+        self._total = self._total.add(data)
+
     def _cut(self) -> None:
+        self._compress()
         if not self._compressor.size:
             return
         segment = self._compressor.cut()

@@ -196,6 +196,8 @@ class Worker:
 
     def next_tick(self) -> float | None:
         """When `tick` has something to do, if nothing else happens; None means never."""
+        if self._left:
+            return None
         moments = [self._leave_by, self._end_by]
         if self._connected:
             moments.append(self._outbox.next_at())

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from longshore.errors import LongshoreError, Unavailable
+from longshore.errors import LongshoreError, Refused, Unavailable
 
 THROTTLED = frozenset(
     {
@@ -48,10 +48,15 @@ def may_pass(error: ClientError) -> bool:
 
 @contextmanager
 def translated(service: str, judge: Callable[[ClientError], LongshoreError | None] | None = None) -> Generator[None]:
-    """Raise what AWS raises inside as Unavailable of that service, or as what `judge` makes of an error answer."""
+    """Raise what AWS raises inside as Unavailable of that service, or as what `judge` makes of an error answer.
+
+    A call that no service would take, for its parameters alone, is Refused.
+    """
     try:
         yield
     except ClientError as error:
         raise (judge and judge(error)) or Unavailable(service, text_of(error)) from error
+    except ParamValidationError as error:
+        raise Refused(service, " ".join(str(error).split())[:300], "parameters of the right shape") from error
     except BotoCoreError as error:
         raise Unavailable(service, f"{type(error).__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """Agents' certificates, made by IoT: `ports.Certificates`."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 MQTT_PORT = 8883
+_CSR = re.compile(r"^-----BEGIN (NEW )?CERTIFICATE REQUEST-----", re.MULTILINE)
+_GOOD_CSR = "a certificate signing request in PEM, for RSA of 2048 bits or more or NIST P-256, P-384 or P-521"
 
 
 class AgentsParameter(Value):
@@ -44,6 +47,7 @@ class IotCertificates:
         self._ssm = ssm
 
     def issue(self, pool_id: str, csr: str) -> Certificate:
+        check_csr(csr)
         iot = self._iot()
         with translated("iot", _refused_csr):
             made = iot.create_certificate_from_csr(certificateSigningRequest=csr, setAsActive=True)
@@ -104,9 +108,13 @@ def policy_document(namespace: str, pool_id: str, certificate_arn: str) -> str:
     )
 
 
+def check_csr(csr: str) -> None:
+    """Raises Refused for what is not even PEM of a CSR; a key in its place is not repeated."""
+    if not _CSR.search(csr):
+        raise Refused("csr", f"{len(csr)} characters of something else", _GOOD_CSR)
+
+
 def _refused_csr(error: ClientError) -> Refused | None:
     if code_of(error) not in ("InvalidRequestException", "CertificateValidationException"):
         return None
-    return Refused(
-        "csr", text_of(error), "a PEM certificate signing request, RSA of 2048 bits or more, or NIST P-256/384/521"
-    )
+    return Refused("csr", text_of(error), _GOOD_CSR)

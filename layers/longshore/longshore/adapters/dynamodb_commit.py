@@ -1,4 +1,9 @@
-"""One commit to DynamoDB: its request, and what its failures mean."""
+"""One commit to DynamoDB: its request, and what its failures mean.
+
+A transaction is repeated under its token, so that the table itself knows it again. A single write has no token: if its
+answer was lost, and others changed the item before it was repeated, it is called Lost although it was made for a while.
+Whoever catches Lost reads again, and finds what became of it.
+"""
 
 import uuid
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from longshore.errors import Refused
 BEHIND_ALL = "~"
 """Sorts behind every position."""
 
-_POSITION = re.compile(r"\d{13}#[\x21-\x7e]{1,64}")
+_POSITION = re.compile(r"[0-9]{13}#[\x21-\x7e]{1,64}")
 
 
 def partition(pool_id: str) -> str:

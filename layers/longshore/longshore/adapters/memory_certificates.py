@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from longshore.errors import Refused
+from longshore.adapters.certificates import check_csr
 from longshore.ports import Certificate
-
-_BEGIN = "-----BEGIN CERTIFICATE REQUEST-----"
 
 
 class MemoryCertificates:
@@ -16,8 +14,7 @@ class MemoryCertificates:
         self._host = host
 
     def issue(self, pool_id: str, csr: str) -> Certificate:
-        if _BEGIN not in csr:
-            raise Refused("csr", repr(csr[:40]), "a PEM certificate signing request")
+        check_csr(csr)
         number = f"{len(self.issued) + 1:064x}"
         self.issued[number] = pool_id
         return Certificate(

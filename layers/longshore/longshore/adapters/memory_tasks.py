@@ -28,6 +28,7 @@ class MemoryTasks:
     call fails.
     """
 
+    namespace: str = "longshore"
     capacity: int = 1_000_000
     down: str | None = None
     error: LongshoreError | None = None
@@ -60,7 +61,8 @@ class MemoryTasks:
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         self._answer()
         revision = 1 + sum(arn.rpartition(":")[0].endswith(f"-pool-{pool_id}") for arn in self.defined)
-        arn = f"arn:aws:ecs:us-east-1:000000000000:task-definition/longshore-pool-{pool_id}:{revision}"
+        family = f"{self.namespace}-pool-{pool_id}"
+        arn = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{family}:{revision}"
         self.defined[arn] = settings
         return arn
 

@@ -41,7 +41,9 @@ class Telemetry:
                 metrics.add_metric(name, unit, found)
         found = cast("Mapping[str, object]", metrics.serialize_metric_set())  # pyright: ignore[reportUnknownMemberType]
         # Each metric comes as a list of one value; alone it reads better and counts the same.
-        return {name: cast("list[object]", value)[0] if isinstance(value, list) else value for name, value in found.items()}
+        return {
+            name: cast("list[object]", value)[0] if isinstance(value, list) else value for name, value in found.items()
+        }
 
     @contextmanager
     def invocation(self, context: object) -> Generator[None]:

@@ -50,12 +50,8 @@ def preparing(ports: Ports, sender: Sender, message: Preparing) -> None:
     if not run:
         _refuse(ports, sender, message.session, message.run, message.attempt, "preparing")
         return
-    if run.state is RunState.PREPARING and _is_news(run, sender, sender.pool.settings.accept_timeout):
+    if run.state is RunState.PREPARING and not run.answered_at:
         _touch(ports, touched(run, answered_at=sender.at))
-
-
-def _is_news(run: Run, sender: Sender, every: timedelta) -> bool:
-    return run.answered_at is None or sender.at - run.answered_at > every / 2
 
 
 def renew(ports: Ports, sender: Sender, message: Renew) -> None:

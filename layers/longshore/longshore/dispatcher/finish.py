@@ -6,24 +6,26 @@ from datetime import datetime
 from typing import Literal
 
 from longshore.dispatcher.announce import Assignment, announce, repeat
+from longshore.dispatcher.assemble import assemble
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.presence import ask, send_who
 from longshore.dispatcher.release import Release, held_run, release
 from longshore.dispatcher.sender import Sender
-from longshore.dispatcher.settle import Loss
+from longshore.dispatcher.settle import Loss, Settled, settle
 from longshore.domain import deadlines, ids
 from longshore.domain.messages import Done, Goodbye, HandedBack, PhaseFinished
-from longshore.domain.pool import PoolKind, Ticket, ticket_for
-from longshore.domain.run import Run, Spec, claimed, finished, released
+from longshore.domain.placement import CONTENDED, apart
+from longshore.domain.pool import PoolKind, Ticket
+from longshore.domain.run import Run, Spec, claimed, finished
 from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import Worker, WorkerState, freed, gone, leaving, occupied
+from longshore.domain.worker import Worker, WorkerState, asked, freed, gone, leaving, occupied
 from longshore.errors import Busy, LongshoreError, Lost
 from longshore.ports import Create, Delete, Ports, Replace, Write
 
 TRIES = 8
-NEXT_TICKETS = 4
 
-type Change = Callable[[Run, datetime], Run]
+type Change = Callable[[Run, datetime], Settled]
 type DoneEvent = Literal["phase_finished", "handed_back", "goodbye"]
 
 
@@ -39,28 +41,34 @@ class Following:
 def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFinished) -> None:
     """End the run with its worker's outcome; in the same transaction the worker takes the next ticket, or is IDLE."""
 
-    def end(run: Run, now: datetime) -> Run:
+    def end(run: Run, now: datetime) -> Settled:
         ended = finished(run, message.outcome, message.log, now, "worker")
-        return replace(ended, expires_at=now + deadlines.RETENTION)
+        ended = replace(ended, expires_at=now + deadlines.RETENTION)
+        return Settled(run=ended, writes=(Replace(ended),))
 
-    run = _let_go(ports, pools, sender, message, leaves=message.leaving, change=end)
+    run = _let_go(ports, pools, sender, message, end)
     _done(ports, sender, message, "phase_finished")
     if run:
         ports.log("run_ended", {"run": run.id, "state": run.state, "reason": run.reason, "attempt": run.attempt})
 
 
 def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack) -> None:
-    """Offer the run again: its worker gave it back before it began."""
+    """Offer the run again: its worker gave it back before it began.
 
-    def back(run: Run, now: datetime) -> Run:
-        if run.state is not RunState.PREPARING:
-            # It says that it never began, but it had its `go`: its word is not enough to run it twice.
-            return replace(run)
-        return released(run, now, "worker", message.note or "handed back")
-
-    _let_go(ports, pools, sender, message, leaves=message.leaving, change=back)
-    _done(ports, sender, message, "handed_back")
+    A run that had its `go` is not offered again, unless it is retryable: its worker says that nothing began, and that
+    is enough to end it, but not to run it twice. A worker that stays and hands back is one more offer that led to
+    nothing, so that the two cannot go on for ever.
+    """
+    loss = Loss(
+        reason=Reason.INTERRUPTED,
+        by="worker",
+        note=message.note or "handed back",
+        losses=0,
+        offers=0 if message.leaving else 1,
+    )
+    _let_go(ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now))
     match(ports, pools, sender.pool.id)
+    _done(ports, sender, message, "handed_back")
 
 
 def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> None:
@@ -69,77 +77,74 @@ def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> Non
     note = message.note or "said goodbye"
     how = Release(
         loss=Loss(reason=Reason.WORKER_LOST, by="goodbye", note="its worker said goodbye"),
-        after=lambda found: gone(found, note, expires_at),
-        still=lambda found, _: found.session == message.session and found.state is not WorkerState.GONE,
+        after=lambda found: gone(found, note, expires_at, left=True),
+        still=lambda found, _: found.session == message.session and not found.left,
     )
     release(ports, pools, sender.pool.id, sender.worker_id, how)
+    match(ports, pools, sender.pool.id)
     ports.messenger.send(sender.pool.id, sender.worker_id, Done(session=message.session, event="goodbye"))
 
 
 def _let_go(
-    ports: Ports,
-    pools: Pools,
-    sender: Sender,
-    message: PhaseFinished | HandedBack,
-    *,
-    leaves: bool,
-    change: Change,
+    ports: Ports, pools: Pools, sender: Sender, message: PhaseFinished | HandedBack, change: Change
 ) -> Run | None:
-    for _ in range(TRIES):
+    """The run as it then stands; None if it was not this worker's to let go of."""
+    for tries in range(TRIES):
         worker = ports.store.worker(sender.pool.id, sender.worker_id)
         run = held_run(ports, worker) if worker else None
-        if not worker or not run or not run.held_by(sender.worker_id, message.session, message.attempt):
-            _stale(ports, pools, sender, worker, message)
-            return None
-        if run.id != message.run:
+        if not worker or not run or not _is_about(message, run, worker):
             _stale(ports, pools, sender, worker, message)
             return None
         now = ports.clock()
-        ended = change(run, now)
-        if ended == run:
-            return None
-        stays = not leaves and not _used_up(sender, worker)
-        following = _next(ports, sender, worker) if stays else None
-        writes, free = _writes(ports, worker, ended, following, stays=stays, now=now)
+        settled = change(run, now)
+        done = 1 if settled.run.is_final else 0
+        leaves = message.leaving or _used_up(sender, worker, done)
+        following = None if leaves or worker.disconnected_at else _next(ports, sender, worker, contended=tries > 0)
+        after, writes = _after(ports, sender, worker, following, leaves=leaves, done=done)
         try:
-            ports.store.commit(*writes)
+            ports.store.commit(*settled.writes, *writes)
         except Lost:
             continue
-        _after(ports, pools, sender, free, following)
-        return ended
+        _follow_up(ports, pools, sender, after, following)
+        if settled.run.is_final and settled.run.due_at:
+            assemble(ports, settled.run)
+        return settled.run
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 
 
-def _writes(
-    ports: Ports,
-    worker: Worker,
-    ended: Run,
-    following: Following | None,
-    *,
-    stays: bool,
-    now: datetime,
-) -> tuple[list[Write], Worker]:
-    writes: list[Write] = [Replace(ended)]
-    if ended.state is RunState.READY:
-        writes.append(Create(ticket_for(ended)))
+def _is_about(message: PhaseFinished | HandedBack, run: Run, worker: Worker) -> bool:
+    return run.id == message.run and run.held_by(worker.id, message.session, message.attempt)
+
+
+def _after(
+    ports: Ports, sender: Sender, worker: Worker, following: Following | None, *, leaves: bool, done: int
+) -> tuple[Worker, list[Write]]:
+    """The worker once it has let go of its run, and the writes that make it so."""
+    now = ports.clock()
     if following:
-        next_worker = replace(
-            occupied(worker, following.run.id, following.run.attempt, now), runs_done=worker.runs_done + 1
-        )
-        return [*writes, Delete(following.ticket), Replace(following.run), Replace(next_worker)], next_worker
-    if stays:
-        idle, marker = freed(worker, ids.ulid(now, ports.random(10))[10:], now, done=1)
-        return [*writes, Replace(idle), Create(marker)], idle
-    left = leaving(worker, "finished its last run", done=1)
-    return [*writes, Replace(left)], left
+        busy = occupied(worker, following.run.id, following.run.attempt, now)
+        busy = replace(busy, runs_done=worker.runs_done + done)
+        return busy, [Delete(following.ticket), Replace(following.run), Replace(busy)]
+    if leaves:
+        left = leaving(worker, "takes no more runs", now + deadlines.LEAVE, done=done)
+        return left, [Replace(left)]
+    if worker.disconnected_at:
+        # It may be gone for good: it gets its marker when it answers.
+        silent = asked(worker, "lost its connection", now + sender.pool.settings.accept_timeout)
+        silent = replace(silent, runs_done=worker.runs_done + done)
+        return silent, [Replace(silent)]
+    idle, marker = freed(worker, ids.ulid(now, ports.random(10))[10:], now, done=done)
+    return idle, [Replace(idle), Create(marker)]
 
 
-def _after(ports: Ports, pools: Pools, sender: Sender, worker: Worker, following: Following | None) -> None:
+def _follow_up(ports: Ports, pools: Pools, sender: Sender, worker: Worker, following: Following | None) -> None:
     if following:
         announce(ports, sender.pool, Assignment(run=following.run, spec=following.spec))
     elif worker.state is WorkerState.IDLE:
         match(ports, pools, sender.pool.id)
-    elif worker.task_arn or worker.launch:
+    elif worker.state is WorkerState.ASKED:
+        ask(ports, worker, sender.pool.settings.accept_timeout)
+    elif worker.launch:
         stop_task(ports, worker)
 
 
@@ -159,18 +164,19 @@ def task_of(ports: Ports, worker: Worker) -> str | None:
     if worker.task_arn:
         return worker.task_arn
     launch = ports.store.launch(worker.pool_id, worker.launch) if worker.launch else None
-    name = worker.id.rpartition(".")[2]
+    name = ids.worker_name(worker.id)
     return next((arn for arn in launch.tasks if ids.task_id(arn) == name), None) if launch else None
 
 
-def _used_up(sender: Sender, worker: Worker) -> bool:
+def _used_up(sender: Sender, worker: Worker, done: int) -> bool:
     pool = sender.pool
-    return pool.kind_of is PoolKind.FARGATE and worker.runs_done + 1 >= pool.settings.runs_per_worker
+    return pool.kind_of is PoolKind.FARGATE and worker.runs_done + done >= pool.settings.runs_per_worker
 
 
-def _next(ports: Ports, sender: Sender, worker: Worker) -> Following | None:
+def _next(ports: Ports, sender: Sender, worker: Worker, *, contended: bool) -> Following | None:
     """The next run of the queue, claimed for this worker."""
-    for ticket in ports.store.tickets(sender.pool.id, NEXT_TICKETS):
+    tickets = ports.store.tickets(sender.pool.id, CONTENDED)
+    for ticket in apart(tickets, ports.random(32)) if contended else tickets:
         found = ports.store.run_and_spec(ticket.run_id)
         if not found or found[0].state is not RunState.READY:
             continue
@@ -193,10 +199,13 @@ def _stale(
     run = held_run(ports, worker)
     if run and run.state is RunState.PREPARING:
         repeat(ports, sender.pool, run)
-    elif worker.state is WorkerState.IDLE:
-        match(ports, pools, sender.pool.id)
-    elif worker.state is WorkerState.LEAVING:
+        return
+    match(ports, pools, sender.pool.id)
+    if worker.state is WorkerState.LEAVING:
         stop_task(ports, worker)
+    elif not run and not worker.left and worker.state is not WorkerState.IDLE:
+        # It is there after all; it comes back by registering.
+        send_who(ports, worker)
 
 
 def _done(ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, event: DoneEvent) -> None:

@@ -51,7 +51,7 @@ def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list
         except Refused as refused:
             again += _refuse(ports, record, refused)
         except LongshoreError as error:
-            again.append(_later(ports, record.id, error))
+            again.append(_later(ports, record, error))
     by_submission = {id(submission): record_id for record_id, submission in submissions.items()}
     bodies = {record.id: record for record in records}
     for outcome in submit(ports, pools, list(submissions.values())):
@@ -108,7 +108,7 @@ def _conclude(ports: Ports, record: Record, outcome: Submitted) -> list[str]:
     if isinstance(outcome.error, Refused | NotFound):
         return _refuse(ports, record, outcome.error, outcome.submission.request)
     if outcome.error:
-        return [_later(ports, record.id, outcome.error)]
+        return [_later(ports, record, outcome.error)]
     run, request = outcome.run, outcome.submission.request
     if run and request.reply_to:
         answer = Reply(id=request.id, accepted=True, run=run.id, state=run.state)
@@ -116,15 +116,13 @@ def _conclude(ports: Ports, record: Record, outcome: Submitted) -> list[str]:
     return []
 
 
-def _refuse(
-    ports: Ports, record: Record, refused: LongshoreError, request: RunRequest | None = None
-) -> list[str]:
+def _refuse(ports: Ports, record: Record, refused: LongshoreError, request: RunRequest | None = None) -> list[str]:
     """Refuse a record once: into the dead-letter queue with its reason, and to whoever waits for a reply."""
     ports.log("request_refused", {"record": record.id, "note": str(refused)[:200]})
     try:
         ports.queue.refuse(record.body, str(refused), "requests")
     except LongshoreError as error:
-        return [_later(ports, record.id, error)]
+        return [_later(ports, record, error)]
     topic, request_id = _reply_topic(record, request)
     if topic:
         answer = Reply(id=request_id, accepted=False, error=str(refused))
@@ -161,6 +159,6 @@ def _reply(ports: Ports, record: Record, topic: str, answer: Reply) -> list[str]
     return []
 
 
-def _later(ports: Ports, record_id: str, error: LongshoreError) -> str:
-    ports.log("record_comes_again", {"record": record_id, "note": f"{type(error).__name__}: {error}"[:200]})
-    return record_id
+def _later(ports: Ports, record: Record, error: LongshoreError) -> str:
+    ports.log("record_comes_again", {"record": record.id, "note": f"{type(error).__name__}: {error}"[:200]})
+    return record.id

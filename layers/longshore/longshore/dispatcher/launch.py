@@ -5,15 +5,14 @@ never written is repeated by the sweep with the same token.
 """
 
 from dataclasses import replace
-from datetime import datetime
 
 from longshore.domain import deadlines, ids
 from longshore.domain.placement import tasks_wanted
-from longshore.domain.pool import Launch, Pool
+from longshore.domain.pool import Launch, Pool, followed
 from longshore.errors import Busy, Lost, Refused, Unavailable
-from longshore.ports import Create, Ports, Replace, Require
+from longshore.ports import Create, Ports, Replace, Require, Started, Write
 
-RESERVE_TRIES = 5
+TRIES = 5
 
 
 def launch_tasks(ports: Ports, pool: Pool) -> None:
@@ -26,7 +25,7 @@ def launch_tasks(ports: Ports, pool: Pool) -> None:
 
 def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
     reserved: list[Launch] = []
-    for _ in range(RESERVE_TRIES):
+    for _ in range(TRIES):
         pool, counters = ports.store.pool(pool_id), ports.store.counters(pool_id)
         if not pool or not counters or not pool.task_definition:
             return reserved
@@ -59,74 +58,45 @@ def call(ports: Ports, pool: Pool, launch: Launch) -> None:
     try:
         started = ports.tasks.run(launch, pool)
     except Refused as error:
-        _give_back(ports, launch, launch.count, str(error))
-        return
+        started = Started(tasks=(), failures=(str(error),))
     except Unavailable as error:
         # Nobody knows whether it was made: the sweep repeats it with the same token.
         ports.log("launch_unanswered", {"pool": pool.id, "launch": launch.id, "note": str(error)[:200]})
         return
-    note = started.failures[0] if started.failures else None
-    answered = replace(
-        launch,
-        version=launch.version + 1,
-        tasks=started.tasks,
-        answered=True,
-        note=note,
-        due_at=ports.clock() + pool.settings.start_timeout,
-    )
+    _write_answer(ports, pool, launch, started)
     ports.log("tasks_started", {"pool": pool.id, "launch": launch.id, "count": len(started.tasks)})
-    if len(started.tasks) < launch.count:
-        _give_back(ports, answered, launch.count - len(started.tasks), note or "ECS started fewer tasks than asked")
-        return
-    _write(ports, answered)
+    missing = launch.count - len(started.tasks)
+    if missing > 0:
+        note = _note(started) or ""
+        ports.log("tasks_not_started", {"pool": pool.id, "launch": launch.id, "count": missing, "note": note})
 
 
-def _write(ports: Ports, launch: Launch) -> None:
-    try:
-        ports.store.commit(Replace(launch))
-    except Lost:
-        # A worker joined, or a task stopped, before the answer was written: keep what they wrote, add the ARNs.
+def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) -> None:
+    """Write down the tasks that were started, and give back the places of those that were not.
+
+    A worker may have joined, or a task stopped, before the answer was written: what they wrote is kept.
+    """
+    for _ in range(TRIES):
         current = ports.store.launch(launch.pool_id, launch.id)
-        if current and not current.answered:
-            merged = replace(
-                current,
-                version=current.version + 1,
-                tasks=launch.tasks,
-                answered=True,
-                note=launch.note,
-                due_at=launch.due_at,
-            )
-            ports.store.commit(Replace(merged))
-
-
-def _give_back(ports: Ports, launch: Launch, tasks: int, note: str) -> None:
-    for _ in range(RESERVE_TRIES):
         counters = ports.store.counters(launch.pool_id)
-        current = ports.store.launch(launch.pool_id, launch.id)
-        if not counters or not current or current.answered:
+        if not current or not counters or current.answered or current.attempt != launch.attempt:
             return
+        missing = max(0, current.count - len(started.tasks))
         now = ports.clock()
-        left = current.count - tasks
-        given_back = replace(
-            current,
-            version=current.version + 1,
-            count=left,
-            tasks=launch.tasks,
-            answered=True,
-            note=note[:200],
-            due_at=launch.due_at if left else None,
-            expires_at=None if left else _expiry(now),
+        answered = replace(
+            current, count=current.count - missing, tasks=started.tasks, answered=True, note=_note(started)
         )
+        after = followed(answered, now + pool.settings.start_timeout, now + deadlines.GONE_RETENTION)
+        writes: list[Write] = [Replace(after)]
+        if missing:
+            writes.append(Replace(counters.reserved(-missing)))
         try:
-            ports.store.commit(Replace(given_back), Replace(counters.reserved(-tasks)))
+            ports.store.commit(*writes)
         except (Lost, Busy):
             continue
-        ports.log(
-            "tasks_not_started", {"pool": launch.pool_id, "launch": launch.id, "count": tasks, "note": note[:200]}
-        )
         return
     raise Busy(f"launch {launch.id}: others kept writing")
 
 
-def _expiry(now: datetime) -> datetime:
-    return now + deadlines.GONE_RETENTION
+def _note(started: Started) -> str | None:
+    return started.failures[0][:200] if started.failures else None

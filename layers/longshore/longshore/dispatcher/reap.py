@@ -7,16 +7,15 @@ forward and counted, so that it never stops the rest.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from longshore.dispatcher.launch import call
 from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.reap_launch import follow_launch
 from longshore.dispatcher.reap_run import reap_run
 from longshore.dispatcher.reap_worker import reap_worker
-from longshore.dispatcher.task_events import account
 from longshore.domain.keys import Key
-from longshore.domain.pool import Launch, Pool
+from longshore.domain.pool import Launch
 from longshore.domain.run import Run
 from longshore.domain.worker import Worker
-from longshore.errors import Busy, LongshoreError, Lost
+from longshore.errors import Busy, Lost, Unavailable
 from longshore.ports import Ports, Replace
 
 SWEEP_LIMIT = 200
@@ -38,9 +37,10 @@ def reap(ports: Ports, pools: Pools, limit: int = SWEEP_LIMIT) -> Reaped:
     for key in keys:
         try:
             look(ports, pools, key)
-        except LongshoreError as error:
+        except Exception as error:
+            # Whatever is wrong with one item, a mistake of ours included: the others have their turn.
             failed += 1
-            ports.log("not_reaped", {"pk": key.pk, "sk": key.sk, "note": str(error)[:200]})
+            ports.log("not_reaped", {"pk": key.pk, "sk": key.sk, "note": f"{type(error).__name__}: {error}"[:200]})
             _push(ports, key)
     return Reaped(due=len(keys), failed=failed)
 
@@ -61,38 +61,17 @@ def look(ports: Ports, pools: Pools, key: Key) -> None:
         case Worker():
             reap_worker(ports, pools, pool, record)
         case Launch():
-            _follow_launch(ports, pool, record)
-
-
-def _follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
-    """A launch whose answer was never written is repeated; tasks that never came to anything are given back."""
-    if not launch.answered:
-        call(ports, pool, launch)
-        return
-    if not launch.starting:
-        _write(ports, launch, None)
-        return
-    alive = set(ports.tasks.of_launch(launch.id))
-    for arn in launch.tasks:
-        if arn not in alive:
-            _count_stopped(ports, launch, arn)
-    current = ports.store.launch(launch.pool_id, launch.id)
-    if current and current.due_at and current.due_at <= ports.clock():
-        waits = ports.clock() + pool.settings.start_timeout if current.starting else None
-        _write(ports, current, waits)
-
-
-def _count_stopped(ports: Ports, launch: Launch, arn: str) -> None:
-    writes = account(ports, launch.pool_id, launch.id, arn, "its task is gone, and no event said so")
-    if writes:
-        ports.store.commit(*writes)
+            follow_launch(ports, pool, record)
 
 
 def _push(ports: Ports, key: Key) -> None:
     """Move an item that could not be handled out of the way of the others."""
-    record = ports.store.due(key)
-    if record and record.due_at:
-        _write(ports, record, ports.clock() + PUSH)
+    try:
+        record = ports.store.due(key)
+        if record and record.due_at:
+            _write(ports, record, ports.clock() + PUSH)
+    except Unavailable as error:
+        ports.log("not_pushed", {"pk": key.pk, "sk": key.sk, "note": str(error)[:120]})
 
 
 def _write(ports: Ports, record: Run | Worker | Launch, due_at: datetime | None) -> None:

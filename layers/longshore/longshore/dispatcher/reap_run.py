@@ -5,21 +5,21 @@ The worker enforces its timeouts exactly; this is the independent second enforce
 
 from dataclasses import replace
 
-from longshore.dispatcher.announce import send_refused
+from longshore.dispatcher.announce import send_kill, send_refused
 from longshore.dispatcher.assemble import assemble
 from longshore.dispatcher.finish import task_of
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.presence import LONGEST_WAKE
+from longshore.dispatcher.presence import ask, ring
 from longshore.dispatcher.release import Release, release
-from longshore.dispatcher.settle import Loss, end_with
+from longshore.dispatcher.settle import Loss, end_with, settle
 from longshore.domain import deadlines
-from longshore.domain.messages import Kill, LogEnd
+from longshore.domain.messages import LogEnd
 from longshore.domain.pool import Pool
 from longshore.domain.run import Ending, Run, failed, touched
 from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import asked
-from longshore.errors import LongshoreError, Lost
-from longshore.ports import Ports, Replace, Wake, Write
+from longshore.domain.worker import WorkerState, asked
+from longshore.errors import LongshoreError, Lost, Unavailable
+from longshore.ports import Ports, Replace, Write
 
 
 def reap_run(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
@@ -29,117 +29,142 @@ def reap_run(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
         assemble(ports, run)
     elif run.state is RunState.PREPARING:
         if now >= deadlines.prepare_deadline(run, pool.settings):
-            _give_up_preparing(ports, pools, pool, run)
+            _give_up_preparing(ports, pool, run)
         else:
             _look_later(ports, pool, run)
     elif run.state is not RunState.RUNNING:
         ports.store.commit(Replace(touched(run, due_at=None)))
     elif run.ending:
-        _end_anyway(ports, pools, pool, run)
+        _follow_ending(ports, pools, pool, run, run.ending)
     elif now >= deadlines.run_deadline(run, pool.settings):
-        _end(ports, pools, pool, run, Reason.RUN_TIMEOUT)
+        _end(ports, pool, run, Reason.RUN_TIMEOUT)
     else:
-        _judge_silence(ports, pools, pool, run)
+        _judge_silence(ports, pool, run)
 
 
-def _judge_silence(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
+def _judge_silence(ports: Ports, pool: Pool, run: Run) -> None:
     """The log is the heartbeat: its newest chunk decides, and only a LIST that succeeded may call a run silent."""
     chunk = ports.blobs.newest_chunk(run.pool_id, run.id, run.attempt, run.chunk)
     if chunk:
         run = replace(run, chunk=chunk.key, chunk_at=chunk.at)
     if ports.clock() >= deadlines.silence_deadline(run, pool.settings):
-        _end(ports, pools, pool, run, Reason.LOG_TIMEOUT)
+        _end(ports, pool, run, Reason.LOG_TIMEOUT)
     else:
         _look_later(ports, pool, run)
 
 
 def _look_later(ports: Ports, pool: Pool, run: Run) -> None:
+    _write(ports, touched(run, due_at=deadlines.next_look(run, pool.settings, ports.clock())))
+
+
+def _write(ports: Ports, run: Run) -> bool:
+    """Whether the run was still as it was read; if not, somebody else has looked after it."""
     try:
-        ports.store.commit(Replace(touched(run, due_at=deadlines.next_look(run, pool.settings))))
+        ports.store.commit(Replace(run))
     except Lost:
         ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+        return False
+    return True
 
 
-def _end(ports: Ports, pools: Pools, pool: Pool, run: Run, reason: Reason) -> None:
+def _end(ports: Ports, pool: Pool, run: Run, reason: Reason) -> None:
     """Kill what overran or went silent. The run is `ending` until its process is surely gone."""
-    end = ports.blobs.log_end(run.pool_id, run.id, run.attempt)
+    end = _end_marker(ports, run, reason)
     if end:
-        _end_with_marker(ports, pools, run, end)
+        _end_with_marker(ports, pool, run, end)
         return
     now = ports.clock()
-    deadline = now + pool.settings.lost_after
-    ending = Ending(state=RunState.FAILED, reason=reason, by="reaper", deadline=deadline)
-    try:
-        ports.store.commit(Replace(touched(run, ending=ending, due_at=deadline)))
-    except Lost:
-        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+    ending = Ending(state=RunState.FAILED, reason=reason, by="reaper", deadline=now + pool.settings.lost_after)
+    ended = touched(run, ending=ending)
+    if not _write(ports, replace(ended, due_at=deadlines.next_look(ended, pool.settings, now))):
         return
     ports.log("run_killed", {"run": run.id, "attempt": run.attempt, "reason": reason})
-    _kill(ports, run, reason)
-    ports.queue.wake(Wake(pool_id=pool.id, key=run.key), min(pool.settings.lost_after, LONGEST_WAKE))
+    _kill(ports, ended, ending)
+    ring(ports, pool.id, run.key, pool.settings.lost_after)
 
 
-def _kill(ports: Ports, run: Run, reason: Reason) -> None:
+def _end_marker(ports: Ports, run: Run, reason: Reason) -> LogEnd | None:
+    try:
+        return ports.blobs.log_end(run.pool_id, run.id, run.attempt)
+    except Unavailable:
+        # What overran is killed without the bucket: had it ended, the kill would meet nothing.
+        if reason is Reason.RUN_TIMEOUT:
+            return None
+        raise
+
+
+def _kill(ports: Ports, run: Run, ending: Ending) -> None:
     worker = ports.store.worker(run.pool_id, run.worker or "")
     if not worker:
         return
     try:
-        message = Kill(session=run.session, run=run.id, attempt=run.attempt, reason=reason)
-        ports.messenger.send(run.pool_id, worker.id, message)
+        send_kill(ports, run, ending.reason)
         arn = task_of(ports, worker)
         if arn:
-            ports.tasks.stop(arn, f"longshore: {reason}")
+            ports.tasks.stop(arn, f"longshore: {ending.reason}")
     except LongshoreError as error:
-        # The deadline of its ending is written: the next look ends the run even so.
+        # The deadline of its ending is written: the next look does it again.
         ports.log("kill_not_sent", {"run": run.id, "note": str(error)[:120]})
 
 
-def _end_with_marker(ports: Ports, pools: Pools, run: Run, end: LogEnd) -> None:
+def _end_with_marker(ports: Ports, pool: Pool, run: Run, end: LogEnd) -> None:
     """The worker had finished and only its message was lost: the run ends with the outcome in its end marker."""
+    _end_and_ask(ports, pool, run, end_with(run, end, ports.clock()).run, "its last report never came")
+
+
+def _end_and_ask(ports: Ports, pool: Pool, run: Run, ended: Run, note: str) -> None:
+    """End the run, and ask its worker, which knows nothing of it yet, to register again. Raises Lost."""
     worker = ports.store.worker(run.pool_id, run.worker or "")
-    settled = end_with(run, end, ports.clock())
-    writes: list[Write] = list(settled.writes)
+    wait = pool.settings.accept_timeout
+    writes: list[Write] = [Replace(ended)]
     if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
-        after = asked(worker, "its last report never came", ports.clock() + (run.log_timeout or LONGEST_WAKE))
-        writes.append(Replace(after))
+        worker = asked(worker, note, ports.clock() + wait)
+        writes.append(Replace(worker))
     ports.store.commit(*writes)
+    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})
+    if worker and len(writes) > 1:
+        ask(ports, worker, wait)
 
 
-def _end_anyway(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
-    """It was told to end and had all the time that a lease, a kill and a report can take."""
-    due_at = ports.clock() + pool.settings.accept_timeout
-    reason = run.ending.reason if run.ending else Reason.KILLED
-    loss = Loss(reason=reason, by="reaper", note=f"{reason}; its worker did not answer the kill")
+def _follow_ending(ports: Ports, pools: Pools, pool: Pool, run: Run, ending: Ending) -> None:
+    """Kill it again, or end it: it has had all the time that a lease, a kill and a report can take."""
+    if ports.clock() < ending.deadline:
+        _kill(ports, run, ending)
+        _look_later(ports, pool, run)
+        return
+    wait = pool.settings.accept_timeout
+    due_at = ports.clock() + wait
+    loss = Loss(reason=ending.reason, by="reaper", note=f"{ending.reason}; its worker did not answer the kill")
     how = Release(
         loss=loss,
         after=lambda found: asked(found, "did not answer a kill", due_at),
-        still=lambda _, held: held is not None and held.version == run.version,
+        still=lambda _, held: held == run,
     )
     if not release(ports, pools, run.pool_id, run.worker or "", how):
-        current = ports.store.run(run.id)
-        if current and current.version == run.version:
-            _end_alone(ports, run, reason)
-
-
-def _end_alone(ports: Ports, run: Run, reason: Reason) -> None:
-    """Its worker's item is gone or holds something else: the run ends by itself."""
-    now = ports.clock()
-    ended = replace(
-        failed(run, reason, now, "reaper", "its worker is gone"), due_at=now, expires_at=now + deadlines.RETENTION
-    )
-    ports.store.commit(Replace(ended))
-    assemble(ports, ended)
-
-
-def _give_up_preparing(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
+        _end_alone(ports, pool, run, loss)
+        return
     worker = ports.store.worker(run.pool_id, run.worker or "")
+    if worker and worker.state is WorkerState.ASKED:
+        ask(ports, worker, wait)
+
+
+def _end_alone(ports: Ports, pool: Pool, run: Run, loss: Loss) -> None:
+    """Its worker's item is gone or holds something else: the run ends by itself, if it still stands as it was read."""
+    settled = settle(ports, run, pool.settings, loss, ports.clock())
+    try:
+        ports.store.commit(*settled.writes)
+    except Lost:
+        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+        return
+    if settled.run.due_at:
+        assemble(ports, settled.run)
+
+
+def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:
     now = ports.clock()
     ended = failed(run, Reason.PREPARE_TIMEOUT, now, "reaper", "it was not prepared in time")
     ended = replace(ended, due_at=now, expires_at=now + deadlines.RETENTION)
-    writes: list[Write] = [Replace(ended)]
-    if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
-        writes.append(Replace(asked(worker, "a preparation took too long", now + pool.settings.accept_timeout)))
-    ports.store.commit(*writes)
+    _end_and_ask(ports, pool, run, ended, "a preparation took too long")
     if run.worker and run.session:
         send_refused(ports, run.pool_id, run.worker, run.session, run.id, run.attempt)
     assemble(ports, ended)

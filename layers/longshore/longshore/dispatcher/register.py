@@ -15,7 +15,7 @@ from longshore.domain.pool import Launch
 from longshore.domain.states import Reason
 from longshore.domain.worker import Agent, Worker, WorkerState, freed, gone, reconnected
 from longshore.errors import Busy, Lost
-from longshore.ports import Create, Ports, Replace, Write
+from longshore.ports import Create, Ports, Replace, Require, Write
 
 TRIES = 8
 REAL = {WorkerState.IDLE, WorkerState.BUSY, WorkerState.LEAVING}
@@ -33,6 +33,9 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
         if worker and message.session < worker.session:
             ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "older session"})
             return
+        if worker and worker.left and message.session == worker.session:
+            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "it has left"})
+            return
         if worker and message.session > worker.session and worker.state is not WorkerState.GONE:
             _retire(ports, pools, worker)
             continue
@@ -45,8 +48,12 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
             _welcome(ports, sender, message.session)
             send_refused(ports, sender.pool.id, sender.worker_id, message.session, held.run, held.attempt)
             return
+        launch = _launch_of(ports, sender, message)
+        if launch and ids.worker_name(sender.worker_id) in launch.stopped:
+            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "its task stopped"})
+            return
         try:
-            _take_in(ports, sender, worker, message)
+            _take_in(ports, sender, worker, launch, message)
         except Lost:
             continue
         _welcome(ports, sender, message.session)
@@ -55,7 +62,7 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 
 
-def _take_in(ports: Ports, sender: Sender, before: Worker | None, message: Registered) -> None:
+def _take_in(ports: Ports, sender: Sender, before: Worker | None, launch: Launch | None, message: Registered) -> None:
     """Write the worker IDLE with its marker, and join its launch."""
     now = ports.clock()
     fresh = before or Worker(
@@ -67,8 +74,6 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, message: Regis
         created_at=now,
         seen_at=now,
     )
-    launch = _launch_of(ports, sender, message)
-    task = sender.worker_id.rpartition(".")[2]
     fresh = replace(
         fresh,
         session=message.session,
@@ -80,8 +85,8 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, message: Regis
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
     writes: list[Write] = [Replace(idle) if before else Create(idle), Create(marker)]
-    if launch and task not in launch.joined:
-        writes.append(Replace(replace(launch, version=launch.version + 1, joined=(*launch.joined, task))))
+    if launch:
+        writes.append(_joined(launch, sender.worker_id))
     agent = ports.store.agent(sender.pool.id, sender.worker_id)
     described = Agent(
         pool_id=sender.pool.id,
@@ -93,6 +98,14 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, message: Regis
     writes.append(Replace(described) if agent else Create(described))
     ports.store.commit(*writes)
     ports.log("worker_registered", {"worker": sender.worker_id, "pool": sender.pool.id})
+
+
+def _joined(launch: Launch, worker_id: str) -> Write:
+    """The worker counts as one of its launch; a task that stops meanwhile makes the whole transaction lose."""
+    task = ids.worker_name(worker_id)
+    if task in launch.joined:
+        return Require(launch)
+    return Replace(replace(launch, version=launch.version + 1, joined=(*launch.joined, task)))
 
 
 def _launch_of(ports: Ports, sender: Sender, message: Registered) -> Launch | None:
@@ -141,10 +154,10 @@ def _reconnect(ports: Ports, worker: Worker, sender: Sender) -> None:
 def _retire(ports: Ports, pools: Pools, worker: Worker) -> None:
     """A newer session of the same worker: what the older one held is lost."""
     loss = Loss(reason=Reason.WORKER_LOST, by="registration", note="its agent was started anew")
-    now = ports.clock()
+    expires_at = ports.clock() + deadlines.GONE_RETENTION
     how = Release(
         loss=loss,
-        after=lambda found: gone(found, loss.note, now),
+        after=lambda found: gone(found, loss.note, expires_at),
         still=lambda found, _: found.session == worker.session and found.state is not WorkerState.GONE,
     )
     release(ports, pools, worker.pool_id, worker.id, how)
@@ -158,7 +171,7 @@ def _bury(ports: Ports, pools: Pools, sender: Sender, remains: Remains) -> None:
     expires_at = ports.clock() + deadlines.GONE_RETENTION
     how = Release(
         loss=loss,
-        after=lambda found: gone(found, loss.note, expires_at),
+        after=lambda found: gone(found, loss.note, expires_at, left=True),
         still=lambda found, run: run is not None and (run.id, run.attempt) == (remains.run, remains.attempt),
     )
     release(ports, pools, sender.pool.id, remains.worker_id, how)

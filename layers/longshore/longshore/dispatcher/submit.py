@@ -3,8 +3,8 @@
 A batch costs one read and one transaction, and one publish for each run that found a worker.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from longshore.dispatcher.announce import Assignment, announce, repeat
 from longshore.dispatcher.match import IDLE_PAGE, match
@@ -98,81 +98,134 @@ def _draft(ports: Ports, pool: Pool, submission: Submission) -> Draft:
 def check_timeouts(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for a timeout above the pool's maximum."""
     settings = pool.settings
-    for field, wanted, most in (
+    for name, wanted, most in (
         ("log_timeout", request.log_timeout, settings.max_log_timeout),
         ("run_timeout", request.run_timeout, settings.max_run_timeout),
     ):
         if wanted and wanted > most:
-            raise Refused(field, wanted, f"pool {pool.name} allows at most {most}")
+            raise Refused(name, wanted, f"pool {pool.name} allows at most {most}")
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a batch has come: runs as they stand, whether written now or by an earlier delivery, and what failed."""
+
+    pool: Pool
+    markers: list[Marker]
+    new: dict[str, Assignment] = field(default_factory=dict[str, Assignment])
+    known: dict[str, Run] = field(default_factory=dict[str, Run])
+    errors: dict[str, LongshoreError] = field(default_factory=dict[str, LongshoreError])
+
+    def fail(self, drafts: Iterable[Draft], error: LongshoreError) -> None:
+        """These are not known to be written: their messages must come again."""
+        self.errors |= {draft.run.id: error for draft in drafts}
+
+    def run(self, run_id: str) -> Run | None:
+        """The run as it stands, if it was written or found."""
+        new = self.new.get(run_id)
+        return new.run if new else self.known.get(run_id)
 
 
 def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> list[Submitted]:
-    unique = {draft.run.id: draft for draft in drafts}
-    markers = shuffled(ports.store.idle(pool.id, IDLE_PAGE), ports.random(32))
-    written: dict[str, Run] = {}
-    errors: dict[str, LongshoreError] = {}
-    for batch in pages(list(unique.values()), MAX_CLAIMS):
-        _write(ports, pool, list(batch), markers, written, errors)
-    for run_id, run in list(written.items()):
-        try:
-            _announce(ports, pool, unique[run_id], run)
-        except LongshoreError as error:
-            errors[run_id] = error
-    if any(run.state is RunState.READY for run in written.values()):
-        try:
-            match(ports, pools, pool.id)
-        except LongshoreError as error:
-            errors |= {run_id: error for run_id, run in written.items() if run.state is RunState.READY}
+    unique: dict[str, Draft] = {}
+    for draft in drafts:
+        unique.setdefault(draft.run.id, draft)
+    progress = Progress(pool=pool, markers=[])
+    try:
+        progress.markers = shuffled(ports.store.idle(pool.id, IDLE_PAGE), ports.random(32))
+        for batch in pages(list(unique.values()), MAX_CLAIMS):
+            _write(ports, progress, list(batch))
+    except LongshoreError as error:
+        progress.fail([draft for run_id, draft in unique.items() if not progress.run(run_id)], error)
+    _announce(ports, progress)
+    _match(ports, pools, progress)
     return [
-        Submitted(submission=draft.submission, run=written.get(draft.run.id), error=errors.get(draft.run.id))
+        Submitted(
+            submission=draft.submission,
+            run=progress.run(draft.run.id),
+            error=progress.errors.get(draft.run.id),
+        )
         for draft in drafts
     ]
 
 
-def _announce(ports: Ports, pool: Pool, draft: Draft, run: Run) -> None:
-    if run.state is not RunState.PREPARING:
+def _announce(ports: Ports, progress: Progress) -> None:
+    for run_id, new in progress.new.items():
+        try:
+            if new.run.state is RunState.PREPARING:
+                announce(ports, progress.pool, new)
+        except LongshoreError as error:
+            progress.errors[run_id] = error
+    for run_id, run in progress.known.items():
+        try:
+            if run.state is RunState.PREPARING:
+                repeat(ports, progress.pool, run)
+        except LongshoreError as error:
+            progress.errors[run_id] = error
+
+
+def _match(ports: Ports, pools: Pools, progress: Progress) -> None:
+    """The tickets are written, or were by an earlier delivery: now the idle workers are read once more."""
+    waiting = [run_id for run_id in (*progress.new, *progress.known) if _is_ready(progress.run(run_id))]
+    if not waiting:
         return
-    if run.version == 2 and run.claimed_at == draft.run.accepted_at:
-        announce(ports, pool, Assignment(run=run, spec=draft.spec))
-    else:
-        repeat(ports, pool, run)
+    try:
+        match(ports, pools, progress.pool.id)
+    except LongshoreError as error:
+        progress.errors |= dict.fromkeys(waiting, error)
 
 
-def _write(
-    ports: Ports,
-    pool: Pool,
-    batch: list[Draft],
-    markers: list[Marker],
-    written: dict[str, Run],
-    errors: dict[str, LongshoreError],
-) -> None:
+def _is_ready(run: Run | None) -> bool:
+    return run is not None and run.state is RunState.READY
+
+
+def _write(ports: Ports, progress: Progress, batch: list[Draft]) -> None:
     """Write a batch in one transaction; whatever lost is taken out of it, and the rest is tried again."""
     while batch:
-        offers: dict[str, Marker] = dict(zip((draft.run.id for draft in batch), markers, strict=False))
-        runs, writes = _plan(pool, batch, offers)
+        offers: dict[str, Marker] = dict(zip((draft.run.id for draft in batch), progress.markers, strict=False))
+        new, writes = _plan(progress.pool, batch, offers)
         try:
             ports.store.commit(*writes)
         except Lost as lost:
-            markers[:] = [m for m in markers if m.key not in lost.keys and m.worker.key not in lost.keys]
-            known = [draft for draft in batch if draft.run.key in lost.keys or draft.spec.key in lost.keys]
-            for draft in known:
-                _find_duplicate(ports, draft, written, errors)
-            batch = [draft for draft in batch if draft not in known]
+            batch = _without_lost(ports, progress, batch, lost)
         except Busy as busy:
             if len(batch) == 1:
-                errors[batch[0].run.id] = busy
+                progress.fail(batch, busy)
                 return
             half = len(batch) // 2
-            _write(ports, pool, batch[:half], markers, written, errors)
+            _write(ports, progress, batch[:half])
             batch = batch[half:]
         else:
-            written |= runs
-            del markers[: len(offers)]
+            progress.new |= new
+            del progress.markers[: len(offers)]
             return
 
 
-def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[dict[str, Run], list[Write]]:
-    runs: dict[str, Run] = {}
+def _without_lost(ports: Ports, progress: Progress, batch: list[Draft], lost: Lost) -> list[Draft]:
+    """What is left of a batch without those that came before; workers that were taken meanwhile are dropped too."""
+    keys = lost.keys
+    markers = [marker for marker in progress.markers if not {marker.key, marker.worker.key} & keys]
+    known = [draft for draft in batch if {draft.run.key, draft.spec.key} & keys]
+    if not known and len(markers) == len(progress.markers):
+        raise Busy(f"a batch of pool {progress.pool.id} lost to {lost}")
+    progress.markers = markers
+    for draft in known:
+        _find_duplicate(ports, progress, draft)
+    return [draft for draft in batch if draft not in known]
+
+
+def _find_duplicate(ports: Ports, progress: Progress, draft: Draft) -> None:
+    """A request that came before: its run is the answer, and whatever its first delivery left undone is done."""
+    run = ports.store.run(draft.run.id)
+    if run:
+        progress.known[run.id] = run
+        ports.log("request_repeated", {"run": run.id, "state": run.state})
+    else:
+        progress.fail([draft], Busy(f"run {draft.run.id} is being written"))
+
+
+def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[dict[str, Assignment], list[Write]]:
+    new: dict[str, Assignment] = {}
     writes: list[Write] = []
     for draft in batch:
         run = draft.run
@@ -185,18 +238,8 @@ def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[di
         else:
             writes.append(Create(ticket_for(run)))
         writes += [Create(run), Create(draft.spec)]
-        runs[run.id] = run
-    return runs, writes
-
-
-def _find_duplicate(ports: Ports, draft: Draft, written: dict[str, Run], errors: dict[str, LongshoreError]) -> None:
-    """A request that came before: its run is the answer, and whatever its first delivery left undone is done."""
-    run = ports.store.run(draft.run.id)
-    if run:
-        written[run.id] = run
-        ports.log("request_repeated", {"run": run.id, "state": run.state})
-    else:
-        errors[draft.run.id] = Busy(f"run {draft.run.id} is being written")
+        new[run.id] = Assignment(run=run, spec=draft.spec)
+    return new, writes
 
 
 __all__ = ["Submission", "Submitted", "check_timeouts", "submit"]

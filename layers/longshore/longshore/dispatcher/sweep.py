@@ -7,10 +7,10 @@ from longshore.dispatcher.announce import repeat
 from longshore.dispatcher.finish import stop_task
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.presence import NOT_ANSWERED, put_aside
+from longshore.dispatcher.presence import NOT_ANSWERED, put_aside, send_who
+from longshore.dispatcher.reap_launch import gone_at, reconcile
 from longshore.dispatcher.release import marker_gone
 from longshore.domain import deadlines
-from longshore.domain.messages import Who
 from longshore.domain.pool import Pool, PoolEntry, PoolKind
 from longshore.domain.run import Run, touched
 from longshore.domain.worker import Worker, WorkerState, leaving
@@ -49,14 +49,29 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
         return
     workers = ports.store.workers(pool_id)
     _offers(ports, pools, pool, workers)
+    now = ports.clock()
     for worker in workers:
-        if worker.state is WorkerState.ASKED:
-            ports.messenger.send(pool_id, worker.id, Who())
+        if is_missed(worker, now):
+            send_who(ports, worker)
         elif worker.state is WorkerState.LEAVING:
             stop_task(ports, worker)
     match(ports, pools, pool_id)
     if pool.kind_of is PoolKind.FARGATE:
         _scale_in(ports, pool, ports.store.workers(pool_id))
+        reconcile(ports, pool, workers)
+
+
+def is_missed(worker: Worker, now: datetime) -> bool:
+    """Whether a worker may be there without the table knowing: it is asked `who`, and comes back by registering."""
+    match worker.state:
+        case WorkerState.ASKED:
+            return True
+        case WorkerState.BUSY:
+            return worker.disconnected_at is not None
+        case WorkerState.GONE:
+            return not worker.left and now < gone_at(worker) + deadlines.LOOKED_FOR
+        case _:
+            return False
 
 
 def _offers(ports: Ports, pools: Pools, pool: Pool, workers: Sequence[Worker]) -> None:
@@ -69,7 +84,7 @@ def _offers(ports: Ports, pools: Pools, pool: Pool, workers: Sequence[Worker]) -
         if not deadlines.unanswered(run, pool.settings, now) or run.worker != worker.id or run.answered_at:
             continue
         if run.resent_at:
-            put_aside(ports, pools, worker, NOT_ANSWERED)
+            put_aside(ports, pools, worker, run, NOT_ANSWERED)
         else:
             _offer_again(ports, pool, run, now)
 
@@ -90,7 +105,7 @@ def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
         idle = worker.state is WorkerState.IDLE and worker.idle_since and worker.launch
         if not idle or now - (worker.idle_since or now) < pool.settings.idle_timeout:
             continue
-        left = leaving(worker, "idle for too long")
+        left = leaving(worker, "idle for too long", now + deadlines.LEAVE)
         try:
             ports.store.commit(Replace(left), marker_gone(worker))
         except Lost:

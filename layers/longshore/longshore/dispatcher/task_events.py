@@ -8,8 +8,9 @@ from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.release import TRIES, Release, release
 from longshore.dispatcher.settle import Loss
 from longshore.domain import deadlines, ids
+from longshore.domain.pool import followed
 from longshore.domain.states import Reason
-from longshore.domain.worker import Worker, WorkerState, gone
+from longshore.domain.worker import Worker, gone
 from longshore.errors import Busy, Lost
 from longshore.ports import Ports, Replace, Write
 
@@ -49,7 +50,7 @@ def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
 
 
 def _gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
-    return worker if worker.state is WorkerState.GONE else gone(worker, note, expires_at)
+    return worker if worker.left else gone(worker, note, expires_at, left=True)
 
 
 def _account_alone(ports: Ports, event: TaskStopped, note: str) -> None:
@@ -76,16 +77,13 @@ def account(ports: Ports, pool_id: str, launch_id: str, task_arn: str, note: str
     counters = ports.store.counters(pool_id)
     if not counters:
         return ()
-    stopped = (*launch.stopped, task)
-    over = len(stopped) >= launch.count
-    after = replace(
+    now = ports.clock()
+    counted = replace(
         launch,
-        version=launch.version + 1,
-        stopped=stopped,
+        stopped=(*launch.stopped, task),
         note=launch.note if task in launch.joined else note[:200],
-        due_at=None if over else launch.due_at,
-        expires_at=ports.clock() + deadlines.GONE_RETENTION if over else None,
     )
+    after = followed(counted, launch.due_at, now + deadlines.GONE_RETENTION)
     return (Replace(after), Replace(counters.reserved(-1)))
 
 

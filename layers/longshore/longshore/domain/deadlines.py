@@ -56,10 +56,10 @@ def silence_deadline(run: Run, settings: PoolSettings) -> datetime:
     return max(heard, default=run.accepted_at) + (run.log_timeout or settings.log_timeout) + settings.backstop_slack
 
 
-def next_look(run: Run, settings: PoolSettings) -> datetime:
-    """When a held run must be looked at next."""
+def next_look(run: Run, settings: PoolSettings, now: datetime) -> datetime:
+    """When a held run must be looked at next; one that is ending at every sweep, because a kill may be lost."""
     if run.ending:
-        return run.ending.deadline
+        return min(run.ending.deadline, now + SWEEP)
     if run.state is RunState.PREPARING:
         return prepare_deadline(run, settings)
     return min(run_deadline(run, settings), silence_deadline(run, settings))

@@ -40,6 +40,11 @@ def pool_of(worker: str) -> str | None:
     return parts[1] if len(parts) == 3 and ULID.fullmatch(parts[1]) and WORKER_NAME.fullmatch(parts[2]) else None
 
 
+def worker_name(worker: str) -> str:
+    """The last part of a worker id: what tells it from the others of its pool; of a Fargate worker, its task's id."""
+    return worker.rpartition(".")[2]
+
+
 def task_id(task_arn: str) -> str:
     """The last part of an ECS task ARN: the name of the worker that runs in it."""
     return task_arn.rpartition("/")[2]

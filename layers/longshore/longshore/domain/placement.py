@@ -24,12 +24,15 @@ def shuffled[T](items: Sequence[T], randomness: bytes) -> list[T]:
     return [items[i] for _, i in sorted(keyed)]
 
 
+def apart(tickets: Sequence[Ticket], randomness: bytes) -> list[Ticket]:
+    """The tickets with the first few of the best class in another order, so that racers part."""
+    front = [ticket for ticket in tickets[:CONTENDED] if ticket.rank == tickets[0].rank]
+    return [*shuffled(front, randomness), *tickets[len(front) :]]
+
+
 def pair(tickets: Sequence[Ticket], markers: Sequence[Marker], randomness: bytes, *, contended: bool) -> list[Pair]:
     """Pair the oldest tickets of the best class with idle workers; idle workers are drawn at random."""
-    order = list(tickets)
-    if contended and len(order) > len(markers):
-        front = [t for t in order[:CONTENDED] if t.rank == order[0].rank]
-        order = shuffled(front, randomness) + order[len(front) :]
+    order = apart(tickets, randomness) if contended and len(tickets) > len(markers) else tickets
     return [
         Pair(ticket=ticket, marker=marker) for ticket, marker in zip(order, shuffled(markers, randomness), strict=False)
     ]

@@ -1,0 +1,94 @@
+"""The `longshore` command: its parts, and how it ends."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from longshore_cli import (
+    dead_letter_commands,
+    local_commands,
+    pool_commands,
+    run_commands,
+    worker_commands,
+)
+from longshore_cli.errors import CliError, Interrupted
+
+if TYPE_CHECKING:
+    from longshore_cli.session import Connection, Where
+
+
+class Commands(TyperGroup):
+    """Lets Ctrl-C out as an error of ours; typer would call it "Aborted" and exit with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
+# Errors are one line; typer's own traceback pages are for its authors.
+app = typer.Typer(
+    help="Runs on pools of workers in your own AWS account.",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(pool_commands.app, name="pool")
+app.add_typer(worker_commands.app, name="worker")
+app.add_typer(run_commands.app, name="run")
+app.add_typer(dead_letter_commands.app, name="dead-letters")
+app.add_typer(local_commands.app, name="local")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from longshore import __version__
+
+        print(f"longshore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def longshore(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Runs on pools of workers in your own AWS account."""
+
+
+def run(arguments: Sequence[str], connect: "Callable[[Where], Connection] | None" = None) -> int:
+    """Run one command line and return its exit code. `connect` replaces how a deployment is found and reached."""
+    try:
+        result = cast(object, app(list(arguments), prog_name="longshore", standalone_mode=True, obj=connect))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except CliError as error:
+        print(f"longshore: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone; without this, Python complains once more at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        print(f"longshore: this is a bug ({type(error).__name__}: {error})", file=sys.stderr)
+        if os.environ.get("LONGSHORE_DEBUG"):
+            raise
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `longshore` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Tasks that came to nothing: launches whose answer was never written, and tasks without a worker."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from longshore.dispatcher.launch import call
+from longshore.dispatcher.task_events import account
+from longshore.domain import deadlines, ids
+from longshore.domain.pool import Launch, Pool, followed
+from longshore.domain.worker import Worker, WorkerState
+from longshore.errors import Lost
+from longshore.ports import Ports, Replace
+
+NO_EVENT = "its task is gone, and no event said so"
+
+
+def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
+    """A due launch: its call is repeated while its answer is unknown, then its tasks are followed until all joined."""
+    if not launch.answered:
+        call(ports, pool, launch)
+        return
+    if launch.starting:
+        _follow_starting(ports, launch)
+    current = ports.store.launch(launch.pool_id, launch.id)
+    now = ports.clock()
+    if current and current.due_at and current.due_at <= now:
+        due_at = now + pool.settings.start_timeout if current.starting else None
+        ports.store.commit(Replace(followed(current, due_at, now + deadlines.GONE_RETENTION)))
+
+
+def _follow_starting(ports: Ports, launch: Launch) -> None:
+    alive = set(ports.tasks.of_launch(launch.id))
+    late = ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT
+    for arn in launch.tasks:
+        if ids.task_id(arn) in (*launch.joined, *launch.stopped):
+            continue
+        if arn not in alive:
+            _count_stopped(ports, launch, arn)
+        elif late:
+            ports.tasks.stop(arn, "longshore: no worker came of it")
+
+
+def reconcile(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
+    """Free the places of tasks whose worker is gone, although no event said that they have stopped.
+
+    Such a task is stopped first; only one that ECS no longer lists, long after, counts as stopped.
+    """
+    by_task = {ids.worker_name(worker.id): worker for worker in workers}
+    for launch in ports.store.launches(pool.id):
+        for arn in launch.tasks:
+            task = ids.task_id(arn)
+            if task in launch.joined and task not in launch.stopped:
+                _reconcile_task(ports, launch, arn, by_task.get(task))
+
+
+def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | None) -> None:
+    if worker and worker.state is not WorkerState.GONE:
+        return
+    absent = ports.clock() - gone_at(worker) if worker else deadlines.LEAVE
+    if absent < deadlines.SWEEP:
+        return
+    if absent < deadlines.LEAVE or arn in ports.tasks.of_launch(launch.id):
+        ports.tasks.stop(arn, "longshore: its worker is gone")
+    else:
+        _count_stopped(ports, launch, arn)
+
+
+def gone_at(worker: Worker) -> datetime:
+    """Since when a GONE worker is gone."""
+    return worker.expires_at - deadlines.GONE_RETENTION if worker.expires_at else worker.seen_at
+
+
+def _count_stopped(ports: Ports, launch: Launch, arn: str) -> None:
+    writes = account(ports, launch.pool_id, launch.id, arn, NO_EVENT)
+    if not writes:
+        return
+    try:
+        ports.store.commit(*writes)
+    except Lost:
+        ports.log("event_ignored", {"launch": launch.id, "note": "changed meanwhile"})

@@ -1,0 +1,249 @@
+"""What every executor promises: scrubbed, own session, merged output, and nothing left when it says so."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from longshore_worker.errors import StartFailed
+from longshore_worker.executor import Ended, Execution, Executor, Order
+from longshore_worker.process_executor import ProcessExecutor
+from longshore_worker.processes import Mark, marked
+from longshore_worker.settings import RunUser
+
+ESCAPE = "setsid sh -c 'sleep 300 & setsid sleep 300 & sleep 300' & echo started; exec sleep 300"
+NOBODY = RunUser(name="nobody", uid=65534, gid=65534)
+
+
+@pytest.fixture(params=[ProcessExecutor])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    make: Callable[[], Executor] = request.param
+    return make()
+
+
+@pytest.fixture
+def run_name(request: pytest.FixtureRequest) -> str:
+    return f"contract-{os.getpid()}-{time.monotonic_ns()}"
+
+
+def order(folder: Path, run: str, *command: str, user: RunUser | None = None, **environment: str) -> Order:
+    plain = {"PATH": os.defpath, "LONGSHORE_RUN": run, "LONGSHORE_ATTEMPT": "1"}
+    return Order(command=command, environment=plain | environment, folder=folder, user=user)
+
+
+@asynccontextmanager
+async def started(executor: Executor, what: Order) -> AsyncIterator[Execution]:
+    execution = await executor.start(what)
+    try:
+        yield execution
+    finally:
+        execution.kill()
+
+
+async def read_all(execution: Execution) -> bytes:
+    parts: list[bytes] = []
+    while part := await execution.read():
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def read_until(execution: Execution, text: bytes) -> None:
+    seen = b""
+    while text not in seen:
+        part = await execution.read()
+        assert part, f"the output ended with {seen!r}"
+        seen += part
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await scenario()
+
+    asyncio.run(bounded())
+
+
+def test_output_is_merged_in_order_and_the_exit_code_is_told(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        what = order(tmp_path, run_name, "sh", "-c", "echo one; echo two >&2; echo three; pwd; exit 7")
+        async with started(executor, what) as execution:
+            output, ended = await asyncio.gather(read_all(execution), execution.wait())
+        assert output.decode().split() == ["one", "two", "three", str(tmp_path)]
+        assert ended == Ended(exit_code=7)
+
+    run(scenario)
+
+
+def test_the_command_sees_nothing_but_its_own_environment(
+    executor: Executor, tmp_path: Path, run_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGSHORE_TOKEN", "secret")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/secret")
+
+    async def scenario() -> None:
+        async with started(executor, order(tmp_path, run_name, "env", GIVEN="x y")) as execution:
+            output, _ = await asyncio.gather(read_all(execution), execution.wait())
+        expected = {f"PATH={os.defpath}", f"LONGSHORE_RUN={run_name}", "LONGSHORE_ATTEMPT=1", "GIVEN=x y"}
+        assert set(output.decode().splitlines()) == expected
+
+    run(scenario)
+
+
+def test_standard_input_is_empty_and_no_descriptor_leaks(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        what = order(tmp_path, run_name, "sh", "-c", "cat; ls /proc/self/fd | tr '\\n' ' '")
+        async with started(executor, what) as execution:
+            output, ended = await asyncio.gather(read_all(execution), execution.wait())
+        # Three of its own, and the folder that ls reads.
+        assert output.decode().split() == ["0", "1", "2", "3"]
+        assert ended.exit_code == 0
+
+    run(scenario)
+
+
+def test_signals_are_as_a_program_expects_them(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        what = order(tmp_path, run_name, "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+        async with started(executor, what) as execution:
+            output, _ = await asyncio.gather(read_all(execution), execution.wait())
+        assert [int(line.split()[1], 16) for line in output.decode().splitlines()] == [0, 0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["no-such-command-here"], 127), (["./none"], 127), (["/etc/passwd"], 126), (["/"], 126)]
+)
+def test_a_command_that_cannot_start_says_so_with_a_shells_code(
+    executor: Executor, tmp_path: Path, run_name: str, command: list[str], code: int
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(StartFailed) as failed:
+            await executor.start(order(tmp_path, run_name, *command))
+        assert failed.value.exit_code == code
+        assert command[0] in failed.value.note
+
+    run(scenario)
+
+
+def test_stop_reaches_the_whole_tree_and_lets_it_end_well(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+        async with started(executor, order(tmp_path, run_name, "sh", "-c", script)) as execution:
+            await read_until(execution, b"ready")
+            execution.stop()
+            output, ended = await asyncio.gather(read_all(execution), execution.wait())
+        assert output == b"bye\n"
+        assert ended == Ended(exit_code=0)
+
+    run(scenario)
+
+
+def test_kill_leaves_nothing_not_even_what_escaped_by_setsid(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        async with started(executor, order(tmp_path, run_name, "sh", "-c", ESCAPE)) as execution:
+            await read_until(execution, b"started")
+            await asyncio.sleep(0.2)
+            assert len(marked(Mark(run_name, 1))) >= 4
+            execution.kill()
+            ended = await execution.wait()
+            assert marked(Mark(run_name, 1)) == []
+        assert ended == Ended(signal=signal.SIGKILL)
+
+    run(scenario)
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it(
+    executor: Executor, tmp_path: Path, run_name: str
+) -> None:
+    async def scenario() -> None:
+        script = "setsid sleep 300 & (sleep 0.2; echo late) & echo early; exit 4"
+        async with started(executor, order(tmp_path, run_name, "sh", "-c", script)) as execution:
+            output, ended = await asyncio.gather(read_all(execution), execution.wait())
+        assert output == b"early\nlate\n"
+        assert ended == Ended(exit_code=4)
+        assert marked(Mark(run_name, 1)) == []
+
+    run(scenario)
+
+
+def test_a_signal_is_told(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        async with started(executor, order(tmp_path, run_name, "sh", "-c", "kill -SEGV $$")) as execution:
+            assert await execution.wait() == Ended(signal=signal.SIGSEGV)
+
+    run(scenario)
+
+
+def test_much_output_is_not_lost_when_it_is_read_slowly(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        script = "import sys; sys.stdout.write('x' * 3_000_000)"
+        async with started(executor, order(tmp_path, run_name, sys.executable, "-c", script)) as execution:
+            size = 0
+            while part := await execution.read():
+                size += len(part)
+                await asyncio.sleep(0.001)
+            assert size == 3_000_000
+            assert await execution.wait() == Ended(exit_code=0)
+
+    run(scenario)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the user")
+def test_the_command_has_its_own_user_and_no_groups_of_the_agents(executor: Executor, run_name: str) -> None:
+    async def scenario() -> None:
+        what = order(Path("/"), run_name, "sh", "-c", "id -u; id -g; id -G; kill -9 $PPID || echo kept", user=NOBODY)
+        async with started(executor, what) as execution:
+            output, _ = await asyncio.gather(read_all(execution), execution.wait())
+        assert output.decode().split()[:3] == ["65534", "65534", "65534"]
+        assert output.decode().split()[-1] == "kept"
+
+    run(scenario)
+
+
+def test_when_the_agent_dies_everything_dies(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    """The agent is a process of its own here, and is killed."""
+    script = f"""
+import asyncio, pathlib
+from longshore_worker.executor import Order
+from {type(executor).__module__} import {type(executor).__name__}
+async def main():
+    environment = {{"PATH": {os.defpath!r}, "LONGSHORE_RUN": {run_name!r}, "LONGSHORE_ATTEMPT": "1"}}
+    command = ["sh", "-c", {ESCAPE!r}]
+    execution = await {type(executor).__name__}().start(
+        Order(command=command, environment=environment, folder=pathlib.Path("/")))
+    print((await execution.read()).decode(), flush=True)
+    await asyncio.sleep(300)
+asyncio.run(main())
+"""
+
+    async def scenario() -> None:
+        agent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+        assert agent.stdout is not None
+        assert b"started" in await agent.stdout.readline()
+        await asyncio.sleep(0.2)
+        assert len(marked(Mark(run_name, 1))) >= 4
+        agent.kill()
+        await agent.wait()
+        while marked(Mark(run_name, 1)):
+            await asyncio.sleep(0.02)
+
+    run(scenario)
+
+
+def test_when_the_warden_dies_the_rest_is_found_by_its_mark(tmp_path: Path, run_name: str) -> None:
+    async def scenario() -> None:
+        async with started(ProcessExecutor(), order(tmp_path, run_name, "sh", "-c", ESCAPE)) as execution:
+            await read_until(execution, b"started")
+            await asyncio.sleep(0.2)
+            psutil.Process(execution.pids[0]).kill()
+            assert await execution.wait() == Ended()
+            assert marked(Mark(run_name, 1)) == []
+
+    run(scenario)

@@ -1,0 +1,189 @@
+"""What every queue promises: in memory, in moto, and in the local cloud's SQS."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from longshore.adapters.memory_queue import MemoryQueue
+from longshore.adapters.sqs import MAX_BODY_BYTES, SqsQueue
+from longshore.domain import keys
+from longshore.domain.wakes import Wake, read_wake
+from longshore.errors import Refused, Unavailable
+from longshore.ports import Queue
+
+from tests.contract.aws import dead_client, moto_client, refusing_client
+from tests.contract.conftest import BareCloud
+from tests.records import NOW, POOL, a_run
+
+WAKE = Wake(POOL, keys.run(a_run().id))
+NOT_YET = timedelta(0)
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """A queue and the bodies that it has delivered, and hidden, since it was asked last."""
+
+    queue: Queue
+    receive: Callable[[], list[str]]
+
+
+def in_memory(_request: pytest.FixtureRequest) -> Iterator[Inbox]:
+    queue = MemoryQueue(lambda: NOW)
+    yield Inbox(queue, queue.take)
+
+
+def in_sqs(client: Any) -> Inbox:
+    name = f"contract-{uuid4().hex}"
+    requests = client.create_queue(QueueName=name)["QueueUrl"]
+    letters = client.create_queue(QueueName=f"{name}-dead-letters")["QueueUrl"]
+
+    def receive() -> list[str]:
+        answer = client.receive_message(QueueUrl=requests, MaxNumberOfMessages=10)
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+    return Inbox(SqsQueue(lambda: client, requests, letters), receive)
+
+
+def in_moto(request: pytest.FixtureRequest) -> Iterator[Inbox]:
+    request.getfixturevalue("moto")
+    yield in_sqs(moto_client("sqs"))
+
+
+def in_local_cloud(request: pytest.FixtureRequest) -> Iterator[Inbox]:
+    cloud: BareCloud = request.getfixturevalue("bare_cloud")
+    yield in_sqs(cloud.client("sqs"))
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(in_memory, id="memory"),
+        pytest.param(in_moto, id="moto"),
+        pytest.param(in_local_cloud, id="local", marks=pytest.mark.local),
+    ]
+)
+def inbox(request: pytest.FixtureRequest) -> Iterator[Inbox]:
+    yield from request.param(request)
+
+
+@pytest.mark.parametrize("wake", [WAKE, Wake(POOL)])
+def test_a_wake_up_reads_back_as_it_was_rung(inbox: Inbox, wake: Wake) -> None:
+    inbox.queue.wake(wake, NOT_YET)
+    [body] = inbox.receive()
+    assert read_wake(body) == wake
+
+
+def test_a_delayed_wake_up_is_not_there_at_once(inbox: Inbox) -> None:
+    inbox.queue.wake(WAKE, timedelta(minutes=5))
+    assert inbox.receive() == []
+
+
+def test_a_delay_beyond_what_queues_can_is_cut_to_it(inbox: Inbox) -> None:
+    inbox.queue.wake(WAKE, timedelta(hours=3))
+    assert inbox.receive() == []
+
+
+def test_a_request_arrives_as_it_was_sent(inbox: Inbox) -> None:
+    inbox.queue.send('{"pool": "team-a", "command": ["echo", "ä"]}')
+    assert inbox.receive() == ['{"pool": "team-a", "command": ["echo", "ä"]}']
+
+
+def test_a_refused_body_lies_with_its_reason_and_source_among_the_dead_letters(inbox: Inbox) -> None:
+    inbox.queue.refuse("{not JSON", "request: found '{not JSON'; a JSON object", "requests")
+    [letter] = inbox.queue.dead_letters(10)
+    assert letter.body == "{not JSON"
+    assert letter.attributes == {"reason": "request: found '{not JSON'; a JSON object", "source": "requests"}
+    assert letter.sent_at.tzinfo
+    assert inbox.receive() == []
+
+
+def test_listing_dead_letters_leaves_them_where_they_are(inbox: Inbox) -> None:
+    for number in range(23):
+        inbox.queue.refuse(f"body {number}", "no good", "requests")
+    first, second = inbox.queue.dead_letters(100), inbox.queue.dead_letters(100)
+    assert {letter.body for letter in first} == {f"body {number}" for number in range(23)}
+    assert len(first) == 23
+    assert [letter.id for letter in second] == [letter.id for letter in first]
+    assert [letter.sent_at for letter in first] == sorted(letter.sent_at for letter in first)
+
+
+def test_no_more_dead_letters_are_read_than_asked_for(inbox: Inbox) -> None:
+    assert inbox.queue.dead_letters(5) == []
+    for number in range(7):
+        inbox.queue.refuse(f"body {number}", "no good", "requests")
+    assert len(inbox.queue.dead_letters(5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ("", "(empty)"),
+        ("a\0b\x1bc\ud800d\ufffe", "a?b?c?d?"),
+        ("\t\r\n ä 😀", "\t\r\n ä 😀"),
+        ("ä" * 300_000, "ä" * (MAX_BODY_BYTES // 2)),
+    ],
+)
+def test_a_body_that_no_queue_takes_is_kept_as_far_as_it_can_be(inbox: Inbox, body: str, kept: str) -> None:
+    inbox.queue.refuse(body, "\0" * 5000, "")
+    [letter] = inbox.queue.dead_letters(1)
+    assert letter.body == kept
+    assert letter.attributes["source"] == "unknown"
+    assert letter.attributes["reason"].startswith("?")
+
+
+def away(kind: str) -> Queue:
+    if kind == "memory":
+        memory = MemoryQueue(lambda: NOW)
+        memory.down = "the queue is away"
+        return memory
+    client = dead_client("sqs") if kind == "dead" else refusing_client("sqs", "RequestThrottled", "slow")
+    return SqsQueue(lambda: client, "http://127.0.0.1:1/1/q", "http://127.0.0.1:1/1/d")
+
+
+CALLS: Mapping[str, Callable[[Queue], object]] = {
+    "wake": lambda queue: queue.wake(WAKE, NOT_YET),
+    "send": lambda queue: queue.send("{}"),
+    "refuse": lambda queue: queue.refuse("{}", "no good", "requests"),
+    "dead_letters": lambda queue: queue.dead_letters(1),
+}
+
+
+@pytest.mark.parametrize("kind", ["memory", "dead", "throttled"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_queue_that_does_not_answer_is_unavailable(kind: str, call: str) -> None:
+    with pytest.raises(Unavailable, match="sqs"):
+        CALLS[call](away(kind))
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '"wake"', "{}", '{"kind": "run"}', "[" * 100_000])
+def test_what_is_no_wake_up_is_left_to_others(body: str) -> None:
+    assert read_wake(body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"kind": "wake"}', "pool"),
+        ('{"kind": "wake", "pool": "P", "schema": 99}', "schema"),
+        ('{"kind": "wake", "pool": "P", "pk": "run#R"}', "request"),
+        ('{"kind": "wake", "pool": 1}', "pool"),
+    ],
+)
+def test_a_malformed_wake_up_is_refused_and_names_the_field(body: str, field: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read_wake(body)
+    assert refused.value.field == field
+
+
+def test_wake_ups_in_memory_come_when_their_time_has() -> None:
+    now = [NOW]
+    queue = MemoryQueue(lambda: now[0])
+    queue.wake(Wake(POOL), timedelta(seconds=30))
+    queue.send("first")
+    assert queue.take() == ["first"]
+    assert queue.next_at == NOW + timedelta(seconds=30)
+    now[0] += timedelta(seconds=30)
+    assert [read_wake(body) for body in queue.take()] == [Wake(POOL)]
+    assert queue.next_at is None

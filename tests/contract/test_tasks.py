@@ -1,0 +1,311 @@
+"""What every task service promises: in memory, and in the local cloud's ECS (moto knows no client tokens)."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from longshore.adapters.ecs import EcsTasks, TaskPlace
+from longshore.adapters.memory_tasks import MemoryTasks
+from longshore.adapters.task_definitions import of_pool
+from longshore.domain.ids import task_id
+from longshore.domain.pool import Launch
+from longshore.errors import Busy, Refused, Unavailable
+from longshore.ports import Tasks, TaskSettings
+
+from tests.contract.aws import dead_client, refusing_client
+from tests.contract.conftest import BareCloud
+from tests.records import POOL, a_launch, a_pool
+
+NAMESPACE = "contract"
+SETTINGS = TaskSettings(token_parameter="/longshore/contract/token", key_parameter="/longshore/contract/key")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A task service and the task definition of a pool in it."""
+
+    tasks: Tasks
+    definition: str
+
+    def launch(self, count: int = 1) -> Launch:
+        return replace(a_launch(), id=uuid4().hex[:26].upper(), count=count, task_definition=self.definition)
+
+
+def in_memory(_request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    tasks = MemoryTasks(namespace=NAMESPACE)
+    yield Fleet(tasks, tasks.define(POOL, SETTINGS))
+
+
+def in_local_cloud(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    cloud: BareCloud = request.getfixturevalue("bare_cloud")
+    yield local_fleet(cloud)
+    for arn in cloud.ecs().list_tasks(cluster=NAMESPACE)["taskArns"]:
+        cloud.ecs().stop_task(cluster=NAMESPACE, task=arn)
+
+
+def local_fleet(cloud: BareCloud) -> Fleet:
+    tasks = EcsTasks(prepare(cloud), cloud.ecs)
+    return Fleet(tasks, tasks.define(POOL, SETTINGS))
+
+
+def prepare(cloud: BareCloud) -> TaskPlace:
+    """The cluster, the secrets, the execution role and the model, as the template makes them."""
+    trust = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}'
+    role = f"execution-{uuid4().hex}"
+    arn = cloud.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    policy = '{"Statement": [{"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": "*"}]}'
+    cloud.client("iam").put_role_policy(RoleName=role, PolicyName="own", PolicyDocument=policy)
+    for name in (SETTINGS.token_parameter, SETTINGS.key_parameter):
+        cloud.client("ssm").put_parameter(Name=name, Value="secret", Type="SecureString", Overwrite=True)
+    cloud.client("ecs").create_cluster(clusterName=NAMESPACE)
+    model = cloud.ecs().register_task_definition(
+        family=f"{NAMESPACE}-worker",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        executionRoleArn=arn,
+        containerDefinitions=[{"name": "worker", "image": "worker:1", "essential": True, "stopTimeout": 2}],
+    )["taskDefinition"]["taskDefinitionArn"]
+    return TaskPlace(namespace=NAMESPACE, cluster=NAMESPACE, model=model, subnets=("subnet-local",))
+
+
+LOCAL = pytest.param(in_local_cloud, id="local", marks=pytest.mark.local)
+
+
+@pytest.fixture(params=[pytest.param(in_memory, id="memory"), LOCAL])
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    yield from request.param(request)
+
+
+def until_none(found: Callable[[], list[str]]) -> None:
+    deadline = time.monotonic() + 20
+    while left := found():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_a_launch_starts_as_many_tasks_as_it_counts(fleet: Fleet) -> None:
+    launch = fleet.launch(count=3)
+    started = fleet.tasks.run(launch, a_pool())
+    assert len(set(started.tasks)) == 3
+    assert started.failures == ()
+    assert sorted(fleet.tasks.of_launch(launch.id)) == sorted(started.tasks)
+    assert all(len(task_id(arn)) == 32 for arn in started.tasks)
+
+
+def test_repeating_a_launch_starts_nothing_more(fleet: Fleet) -> None:
+    launch = fleet.launch(count=2)
+    first, second = fleet.tasks.run(launch, a_pool()), fleet.tasks.run(launch, a_pool())
+    assert sorted(second.tasks) == sorted(first.tasks)
+    assert len(fleet.tasks.of_launch(launch.id)) == 2
+
+
+def test_the_same_token_with_other_parameters_adopts_the_tasks_that_it_has_started(fleet: Fleet) -> None:
+    launch = fleet.launch(count=2)
+    first = fleet.tasks.run(launch, a_pool())
+    second = fleet.tasks.run(replace(launch, count=1), a_pool())
+    assert sorted(second.tasks) == sorted(first.tasks)
+
+
+def test_the_next_try_of_a_launch_starts_tasks_of_its_own(fleet: Fleet) -> None:
+    launch = fleet.launch()
+    first = fleet.tasks.run(launch, a_pool())
+    second = fleet.tasks.run(replace(launch, attempt=2), a_pool())
+    assert set(first.tasks).isdisjoint(second.tasks)
+    assert set(fleet.tasks.of_launch(launch.id)) == {*first.tasks, *second.tasks}
+
+
+def test_a_launch_knows_its_own_tasks_only(fleet: Fleet) -> None:
+    mine, other = fleet.launch(), fleet.launch()
+    started = fleet.tasks.run(mine, a_pool())
+    fleet.tasks.run(other, a_pool())
+    assert fleet.tasks.of_launch(mine.id) == list(started.tasks)
+    assert fleet.tasks.of_launch("01NOSUCHLAUNCH") == []
+
+
+def test_a_stopped_task_is_no_more_and_stopping_it_again_is_fine(fleet: Fleet) -> None:
+    launch = fleet.launch()
+    [arn] = fleet.tasks.run(launch, a_pool()).tasks
+    fleet.tasks.stop(arn, "no longer needed" * 50)
+    until_none(lambda: fleet.tasks.of_launch(launch.id))
+    fleet.tasks.stop(arn, "again")
+
+
+def test_a_task_that_ecs_has_forgotten_counts_as_stopped(fleet: Fleet) -> None:
+    [arn] = fleet.tasks.run(fleet.launch(), a_pool()).tasks
+    unknown = arn.rpartition("/")[0] + "/" + "f" * 32
+    fleet.tasks.stop(unknown, "gone long ago")
+
+
+def test_defining_a_pools_task_again_makes_another_revision_of_its_family(fleet: Fleet) -> None:
+    again = fleet.tasks.define(POOL, SETTINGS)
+    assert again != fleet.definition
+    assert again.rpartition(":")[0] == fleet.definition.rpartition(":")[0]
+    assert again.rpartition("/")[2].startswith(f"{NAMESPACE}-pool-{POOL}:")
+
+
+@pytest.mark.local
+def test_a_task_gets_its_launch_and_its_secrets_and_nothing_of_them_is_an_override(bare_cloud: BareCloud) -> None:
+    fleet = local_fleet(bare_cloud)
+    launch = fleet.launch()
+    [arn] = fleet.tasks.run(launch, a_pool()).tasks
+    task = bare_cloud.ecs().describe_tasks(cluster=NAMESPACE, tasks=[arn])["tasks"][0]
+    assert task["startedBy"] == launch.id
+    assert task["launchType"] == "FARGATE"
+    [override] = task["overrides"]["containerOverrides"]
+    assert override["environment"] == [{"name": "LONGSHORE_LAUNCH", "value": launch.id}]
+    definition = bare_cloud.ecs().describe_task_definition(taskDefinition=fleet.definition)["taskDefinition"]
+    assert definition["containerDefinitions"][0]["secrets"] == [
+        {"name": "LONGSHORE_TOKEN", "valueFrom": SETTINGS.token_parameter},
+        {"name": "LONGSHORE_POOL_PRIVATE_KEY", "valueFrom": SETTINGS.key_parameter},
+    ]
+    fleet.tasks.stop(arn, "enough")
+
+
+def ecs(client: Any) -> EcsTasks:
+    place = TaskPlace(namespace="longshore", cluster="longshore", model="longshore-worker", subnets=("subnet-1",))
+    return EcsTasks(place, lambda: client)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status"),
+    [
+        ("ThrottlingException", "Rate exceeded", 400),
+        ("InvalidParameterException", "Throttling: rate exceeded while describing subnets", 400),
+        ("ClientException", "Capacity is unavailable at this time. Please try again later", 400),
+        ("ServerException", "Service Unavailable. Please try again later.", 500),
+        ("InternalError", "", 503),
+    ],
+)
+def test_what_may_pass_is_unavailable(code: str, message: str, status: int) -> None:
+    tasks = ecs(refusing_client("ecs", code, message, status))
+    with pytest.raises(Unavailable, match=code):
+        tasks.run(a_launch(), a_pool())
+
+
+def test_a_service_that_does_not_answer_is_unavailable() -> None:
+    tasks = ecs(dead_client("ecs"))
+    for call in (
+        lambda: tasks.run(a_launch(), a_pool()),
+        lambda: tasks.stop("arn", "reason"),
+        lambda: tasks.of_launch("launch"),
+        lambda: tasks.define(POOL, SETTINGS),
+    ):
+        with pytest.raises(Unavailable, match="ecs"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("AccessDeniedException", "User: role is not authorized to perform: ecs:RunTask on resource: definition"),
+        ("InvalidParameterException", "Network Configuration must be provided when networkMode 'awsvpc' is specified."),
+        ("ClusterNotFoundException", "Cluster not found."),
+        ("ClientException", "TaskDefinition is inactive"),
+    ],
+)
+def test_what_will_never_start_is_refused_in_the_words_of_ecs(code: str, message: str) -> None:
+    with pytest.raises(Refused) as refused:
+        ecs(refusing_client("ecs", code, message)).run(a_launch(), a_pool())
+    assert message in str(refused.value)
+
+
+def test_a_conflict_names_the_tasks_to_adopt() -> None:
+    client = refusing_client("ecs", "ConflictException", "token in use", resourceIds=["arn:task/1", "arn:task/2"])
+    assert ecs(client).run(a_launch(), a_pool()).tasks == ("arn:task/1", "arn:task/2")
+
+
+def test_denied_permission_to_stop_a_task_is_not_taken_for_a_stopped_task() -> None:
+    client = refusing_client("ecs", "AccessDeniedException", "not authorized to perform: ecs:StopTask", 400)
+    with pytest.raises(Unavailable, match="ecs:StopTask"):
+        ecs(client).stop("arn", "reason")
+
+
+def test_tasks_that_ecs_could_not_place_are_named_one_by_one() -> None:
+    client = dead_client("ecs")
+    failures = [{"arn": "arn:x", "reason": "RESOURCE:CPU", "detail": "no room"}, {"reason": "AGENT"}]
+
+    def answer(**_: Any) -> tuple[Any, dict[str, Any]]:
+        return type("Answer", (), {"status_code": 200})(), {"tasks": [{"taskArn": "arn:t"}], "failures": failures}
+
+    client.meta.events.register("before-call.ecs.RunTask", answer)
+    started = ecs(client).run(replace(a_launch(), count=3), a_pool())
+    assert started.tasks == ("arn:t",)
+    assert started.failures == ("RESOURCE:CPU no room arn:x", "AGENT")
+
+
+def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -> None:
+    model: Any = {
+        "family": "longshore-worker",
+        "revision": 4,
+        "status": "ACTIVE",
+        "taskDefinitionArn": "arn:model",
+        "registeredBy": "somebody",
+        "compatibilities": ["FARGATE"],
+        "requiresAttributes": [{"name": "x"}],
+        "executionRoleArn": "arn:execution",
+        "taskRoleArn": "arn:task",
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "2048",
+        "memory": "4096",
+        "runtimePlatform": {"cpuArchitecture": "X86_64"},
+        "containerDefinitions": [
+            {"name": "sidecar", "image": "s"},
+            {
+                "name": "worker",
+                "image": "model",
+                "secrets": [{"name": "LONGSHORE_TOKEN", "valueFrom": "old"}, {"name": "OTHER", "valueFrom": "kept"}],
+            },
+        ],
+    }
+    made: Any = of_pool(model, "longshore-pool-P", "worker", replace(SETTINGS, image="mine", cpu=512, memory=1024))
+    sidecar, worker = made.pop("containerDefinitions")
+    assert made == {
+        "family": "longshore-pool-P",
+        "executionRoleArn": "arn:execution",
+        "taskRoleArn": "arn:task",
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "512",
+        "memory": "1024",
+        "runtimePlatform": {"cpuArchitecture": "X86_64"},
+    }
+    assert sidecar == {"name": "sidecar", "image": "s"}
+    assert worker["image"] == "mine"
+    assert {secret["name"]: secret["valueFrom"] for secret in worker["secrets"]} == {
+        "OTHER": "kept",
+        "LONGSHORE_TOKEN": SETTINGS.token_parameter,
+        "LONGSHORE_POOL_PRIVATE_KEY": SETTINGS.key_parameter,
+    }
+    assert model["containerDefinitions"][1]["image"] == "model"
+
+
+def test_a_model_without_a_worker_container_is_refused() -> None:
+    model: Any = {"family": "odd", "containerDefinitions": [{"name": "other"}]}
+    with pytest.raises(Refused, match="worker"):
+        of_pool(model, "longshore-pool-P", "worker", SETTINGS)
+
+
+def test_memory_fails_on_request_and_starts_what_fits() -> None:
+    tasks = MemoryTasks(capacity=2)
+    definition = tasks.define(POOL, SETTINGS)
+    launch = replace(a_launch(), count=3, task_definition=definition)
+    tasks.error = Busy("once")
+    with pytest.raises(Busy):
+        tasks.run(launch, a_pool())
+    assert tasks.running == []
+    tasks.error, tasks.answer_lost = Unavailable("ecs", "the answer was lost"), True
+    with pytest.raises(Unavailable):
+        tasks.run(launch, a_pool())
+    started = tasks.run(launch, a_pool())
+    assert len(started.tasks) == 2
+    assert started.failures == ("RESOURCE:CPU",)
+    assert len(tasks.running) == 2
+    tasks.end(started.tasks[0], "Essential container in task exited")
+    assert tasks.of_launch(launch.id) == [started.tasks[1]]
+    assert tasks.tasks[started.tasks[0]].stopped == "Essential container in task exited"

@@ -1,0 +1,136 @@
+"""A deployment as the stories use it: its API, its request queue, its logs; nothing behind the API's back."""
+
+import base64
+import gzip
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from longshore.domain.ids import run_id
+from longshore_local.cloud import LocalCloud
+
+FINAL = {"FINISHED", "FAILED", "STOPPED", "CANCELED", "SKIPPED"}
+QUICK = {
+    "accept_timeout": "3s",
+    "lease": "3s",
+    "stop_grace": "1s",
+    "lost_slack": "1s",
+    "backstop_slack": "3s",
+    "warning": "1s",
+}
+"""Short spans, so that a story about waiting does not wait."""
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a pool's agents are started with."""
+
+    pool_id: str
+    token: str
+    key: str
+
+
+class Deployment:
+    """The deployed system, through its front doors."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self.cloud = cloud
+        self._http = httpx.Client(timeout=60)
+        self._pools = 0
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """One signed call of the API: status and answer."""
+        url = self.cloud.api_url.rstrip("/") + path
+        data = json.dumps(body) if body is not None else ""
+        request = AWSRequest(method=method, url=url, data=data, headers={"content-type": "application/json"})
+        SigV4Auth(Credentials("test", "test"), "lambda", "us-east-1").add_auth(request)
+        answer = self._http.request(method, url, content=data, headers=dict(request.headers))
+        return answer.status_code, answer.json()
+
+    def create_pool(self, kind: str = "private", **settings: str | int) -> Credential:
+        """A new pool with quick settings."""
+        self._pools += 1
+        key = rsa.generate_private_key(65537, 2048)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pool")])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        body = {
+            "name": f"{kind}-{self._pools}-{time.time_ns()}",
+            "kind": kind,
+            "csr": csr.public_bytes(serialization.Encoding.PEM).decode(),
+            "settings": {**QUICK, **settings},
+        }
+        status, created = self.call("POST", "/pools", body)
+        assert status == 201, created
+        if kind == "fargate":
+            token = base64.b64decode(created["token"]).decode()
+            for parameter, value in ((created["token_parameter"], token), (created["key_parameter"], pem)):
+                self.cloud.client("ssm").put_parameter(Name=parameter, Value=value, Type="SecureString")
+        return Credential(created["pool"]["id"], created["token"], pem)
+
+    def send(self, pool_id: str, request_id: str, command: Sequence[str], **fields: Any) -> str:
+        """Send a request through SQS; the run that it leads to."""
+        body = {"schema": 1, "id": request_id, "pool": pool_id, "command": list(command), **fields}
+        self.send_raw(json.dumps(body))
+        return run_id(pool_id, request_id)
+
+    def send_raw(self, *bodies: str) -> None:
+        """Send whatever through SQS."""
+        queue = self.cloud.outputs["RequestQueueUrl"]
+        for start in range(0, len(bodies), 10):
+            entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies[start : start + 10])]
+            self.cloud.client("sqs").send_message_batch(QueueUrl=queue, Entries=entries)
+
+    def run(self, run: str) -> dict[str, Any] | None:
+        """The run as the API shows it."""
+        status, found = self.call("GET", f"/runs/{run}")
+        return found if status == 200 else None
+
+    def wait(self, run: str, *states: str, seconds: float = 60, reaping: bool = False) -> dict[str, Any]:
+        """Wait until the run stands in one of the states (final ones unless told)."""
+        wanted = set(states) or FINAL
+        end = time.monotonic() + seconds
+        found = self.run(run)
+        while not found or found["state"] not in wanted:
+            assert time.monotonic() < end, f"run {run} is not {wanted} but {found}"
+            if found and found["state"] in FINAL:
+                raise AssertionError(f"run {run} ended: {found}")
+            if reaping:
+                self.cloud.reap()
+            time.sleep(0.3)
+            found = self.run(run)
+        return found
+
+    def workers(self, pool_id: str) -> list[dict[str, Any]]:
+        """The pool's workers."""
+        return self.call("GET", f"/pools/{pool_id}/workers")[1]["workers"]
+
+    def wait_workers(self, pool_id: str, count: int, state: str = "IDLE", seconds: float = 60) -> list[dict[str, Any]]:
+        """Wait until so many workers stand there."""
+        end = time.monotonic() + seconds
+        while len(found := [w for w in self.workers(pool_id) if w["state"] == state]) != count:
+            assert time.monotonic() < end, f"not {count} {state}: {self.workers(pool_id)}"
+            time.sleep(0.2)
+        return found
+
+    def log(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The lines of a run's final log."""
+        s3 = self.cloud.client("s3")
+        body = s3.get_object(Bucket=found["log"]["bucket"], Key=found["log"]["key"])["Body"].read()
+        return [json.loads(line) for line in gzip.decompress(body).splitlines()]
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """What lies in the dead-letter queue, as the API lists it."""
+        return self.call("GET", "/dead-letters")[1]["letters"]

@@ -1,0 +1,26 @@
+"""The deployment that the stories share; each story makes its own pool."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from longshore_local.cloud import LocalCloud
+
+from tests.e2e.client import Deployment
+
+
+@pytest.fixture(scope="session")
+def deployment(cloud: LocalCloud) -> Deployment:
+    """The deployed system on the local cloud."""
+    return Deployment(cloud)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that commands of any user may write to; pytest's own temporary folders are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="longshore-e2e-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)

@@ -1,0 +1,388 @@
+"""A broker and a store for agents, with the test in the control plane's place: it hears all and sends what it likes."""
+
+import base64
+import gzip
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from longshore.domain import messages as m
+from longshore.domain.ids import topic_to, ulid
+from longshore.domain.objects import chunk_prefix, log_end_key, log_key
+from longshore_local.ministack import LAUNCHER
+from longshore_local.settings import Settings
+from longshore_sealing.keys import generate_key, make_csr
+from longshore_worker.connection import Crt
+
+BUCKET = "agent-lab"
+NAMESPACE = "longshore"
+ARN = "arn:aws:iot:us-east-1:000000000000"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One message of an agent."""
+
+    worker: str
+    event: str
+    message: m.FromAgent
+
+
+class Ear:
+    """Keeps every message that agents send; a thread of its own may wait for one."""
+
+    def __init__(self) -> None:
+        self._heard: list[Heard] = []
+        self._news = threading.Condition()
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """A message came."""
+        *_, worker, event = topic.split("/")
+        with self._news:
+            self._heard.append(Heard(worker, event, m.read_from_agent(event, payload)))
+            self._news.notify_all()
+
+    def wait[T: m.FromAgent](
+        self, kind: type[T], where: Callable[[T], bool] = lambda _: True, *, after: int = 0, seconds: float = 30
+    ) -> tuple[str, T]:
+        """The first message of a kind, from the `after`-th message on. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        with self._news:
+            while True:
+                for heard in self._heard[after:]:
+                    if isinstance(heard.message, kind) and where(heard.message):
+                        return heard.worker, heard.message
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"no {kind.__name__} in {[h.event for h in self._heard[after:]]}")
+                self._news.wait(left)
+
+    @property
+    def count(self) -> int:
+        """How many messages came so far."""
+        return len(self._heard)
+
+
+@dataclass
+class AgentUnderTest:
+    """An agent process and what it has been told."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    worker: str = ""
+    session: str = ""
+    registered: m.Registered | None = None
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Its own log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@dataclass
+class Lab:
+    """ministack, a pool in it, and agents."""
+
+    folder: Path
+    settings: Settings
+    ear: Ear = field(default_factory=Ear)
+    agents: list[AgentUnderTest] = field(default_factory=list[AgentUnderTest])
+
+    def __enter__(self) -> "Lab":
+        self._start_ministack()
+        self.s3, self.iot, self.data = self._client("s3"), self._client("iot"), self._client("iot-data")
+        self.s3.create_bucket(Bucket=BUCKET)
+        self.pool = ulid(datetime.now(UTC), secrets.token_bytes(10))
+        self.key = generate_key()
+        self.certificate = self._certificate("agents", self.pool_policy())
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for agent in self.agents:
+            agent.process.kill()
+            agent.process.wait()
+        if self._listener.poll() is None:
+            self._listener.kill()
+        self._listener.wait()
+        self._hearing.join(5)
+        if self._listener.stdout:
+            self._listener.stdout.close()
+        self._ministack.terminate()
+        self._ministack.wait()
+        os.close(self._lifeline)
+
+    def pool_policy(self) -> Mapping[str, Any]:
+        """What the certificate of a pool's agents may do."""
+        own, everyone = (f"{NAMESPACE}/to/{self.pool}/{who}" for who in ("${iot:ClientId}", "all"))
+        sends = f"{NAMESPACE}/from/{self.pool}/${{iot:ClientId}}/*"
+        return {
+            "Version": "2012-10-17",
+            "Statement": [
+                _allow("iot:Connect", f"{ARN}:client/{NAMESPACE}.{self.pool}.*"),
+                _allow("iot:Subscribe", f"{ARN}:topicfilter/{own}", f"{ARN}:topicfilter/{everyone}"),
+                _allow("iot:Receive", f"{ARN}:topic/{own}", f"{ARN}:topic/{everyone}"),
+                _allow("iot:Publish", f"{ARN}:topic/{sends}"),
+            ],
+        }
+
+    def token(
+        self,
+        certificate: str | None = None,
+        *,
+        first_endpoints: list[m.Endpoint] | None = None,
+        port: int | None = None,
+    ) -> str:
+        """The pool's token, as an agent gets it."""
+        token = m.PoolToken(
+            namespace=NAMESPACE,
+            pool_id=self.pool,
+            mqtt=[*(first_endpoints or []), m.Endpoint(host="localhost", port=port or self.mqtt_port)],
+            certificate=certificate or self.certificate,
+            ca=self.ca,
+        )
+        return base64.b64encode(json.dumps(token.dump()).encode()).decode()
+
+    def start(self, *arguments: str, **environment: str) -> AgentUnderTest:
+        """Start an agent."""
+        log = self.folder / f"agent-{len(self.agents)}.log"
+        plain = {
+            "PATH": os.environ["PATH"],
+            "LONGSHORE_TOKEN": self.token(),
+            "LONGSHORE_POOL_PRIVATE_KEY": self.key.decode(),
+            "LONGSHORE_STATE_DIR": str(self.folder / "state"),
+            "LONGSHORE_DEBUG": "true",
+        }
+        program = Path(sys.executable).with_name("longshore-agent")
+        with log.open("wb") as file:
+            process = subprocess.Popen([program, *arguments], env=plain | environment, stderr=file)
+        agent = AgentUnderTest(process, log)
+        self.agents.append(agent)
+        return agent
+
+    def start_welcomed(self, *arguments: str, **environment: str) -> AgentUnderTest:
+        """Start an agent and welcome it."""
+        after = self.ear.count
+        agent = self.start(*arguments, **environment)
+        agent.worker, agent.registered = self.ear.wait(m.Registered, after=after)
+        agent.session = agent.registered.session
+        self.welcome(agent)
+        return agent
+
+    def welcome(self, agent: AgentUnderTest, *, lease: float = 180, grace: float = 1, cap: int = 1 << 30) -> None:
+        """Answer `registered`."""
+        self.send(
+            agent,
+            m.Welcome(session=agent.session, lease_seconds=lease, stop_grace_seconds=grace, log_cap_bytes=cap),
+        )
+
+    def assign(self, agent: AgentUnderTest, run: str, command: list[str], **options: Any) -> None:
+        """Offer a run's first attempt."""
+        plain: dict[str, Any] = {
+            "log_timeout_seconds": 60,
+            "run_timeout_seconds": 120,
+            "prepare_timeout_seconds": 60,
+            "warning_seconds": 1,
+            "grants": self.grants(run),
+        }
+        message = m.Assign(
+            session=agent.session, run=run, attempt=1, type="task", phase="perform", command=command, **plain | options
+        )
+        self.send(agent, message)
+
+    def begin(self, agent: AgentUnderTest, run: str, command: list[str], **options: Any) -> None:
+        """Offer a run and let it begin."""
+        after = self.ear.count
+        self.assign(agent, run, command, **options)
+        self.ear.wait(m.Prepared, lambda prepared: prepared.run == run, after=after)
+        self.send(agent, m.Go(session=agent.session, run=run, attempt=1))
+
+    def finish(self, agent: AgentUnderTest, run: str, seconds: float = 30) -> m.PhaseFinished:
+        """Wait for a run's end and answer it."""
+        _, report = self.ear.wait(m.PhaseFinished, lambda report: report.run == run, seconds=seconds)
+        self.send(agent, m.Done(session=agent.session, event="phase_finished", run=run, attempt=1))
+        return report
+
+    def send(self, agent: AgentUnderTest, message: m.ToAgent) -> None:
+        """Send a message to an agent."""
+        self.data.publish(topic=topic_to(NAMESPACE, self.pool, agent.worker), qos=1, payload=message.encode())
+
+    def grants(self, run: str, life_seconds: int = 1800, port: int | None = None) -> m.Grants:
+        """Presigned permission for a run's first attempt."""
+        prefix = chunk_prefix(self.pool, run, 1)
+        s3 = self._client("s3", port) if port else self.s3
+        conditions = [["starts-with", "$key", prefix], ["content-length-range", 0, 10 << 20]]
+        post = s3.generate_presigned_post(BUCKET, prefix + "${filename}", Conditions=conditions, ExpiresIn=life_seconds)
+
+        def put(key: str) -> m.PutGrant:
+            wanted = {"Bucket": BUCKET, "Key": key, "IfNoneMatch": "*"}
+            url = s3.generate_presigned_url("put_object", Params=wanted, ExpiresIn=life_seconds)
+            return m.PutGrant(url=url, headers={"If-None-Match": "*"})
+
+        return m.Grants(
+            chunks=m.PostGrant(url=post["url"], fields=post["fields"], key_prefix=prefix, max_bytes=10 << 20),
+            log=put(log_key(self.pool, run, 1)),
+            log_end=put(log_end_key(self.pool, run, 1)),
+            expires_in_seconds=life_seconds,
+        )
+
+    def workspace(self, key: str, content: bytes) -> str:
+        """Store a packed workspace; returns a presigned GET."""
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+        return self.s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": key})
+
+    def log_of(self, run: str) -> list[tuple[str, str]]:
+        """A run's final log, as (stream, msg)."""
+        body = self.s3.get_object(Bucket=BUCKET, Key=log_key(self.pool, run, 1))["Body"].read()
+        return [(line["stream"], line["msg"]) for line in map(json.loads, gzip.decompress(body).splitlines())]
+
+    def chunks_of(self, run: str) -> list[tuple[str, str]]:
+        """A run's chunks in order, as (stream, msg)."""
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=chunk_prefix(self.pool, run, 1)).get("Contents", [])
+        bodies = [self.s3.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read() for entry in found]
+        lines = b"".join(map(gzip.decompress, bodies)).splitlines()
+        return [(line["stream"], line["msg"]) for line in map(json.loads, lines)]
+
+    def end_of(self, run: str) -> m.LogEnd:
+        """A run's end marker."""
+        body = self.s3.get_object(Bucket=BUCKET, Key=log_end_key(self.pool, run, 1))["Body"].read()
+        return m.LogEnd.model_validate_json(body)
+
+    def _client(self, service: str, port: int | None = None) -> Any:
+        config = Config(s3={"addressing_style": "path"}, signature_version="s3v4" if service == "s3" else None)
+        session: Any = boto3.Session("test", "test", region_name="us-east-1")
+        return session.client(service, endpoint_url=f"http://127.0.0.1:{port or self.http_port}", config=config)
+
+    def _certificate(self, policy: str, document: Mapping[str, Any]) -> str:
+        made = self.iot.create_certificate_from_csr(certificateSigningRequest=make_csr(self.key), setAsActive=True)
+        self.iot.create_policy(policyName=policy, policyDocument=json.dumps(document))
+        self.iot.attach_policy(policyName=policy, target=made["certificateArn"])
+        return made["certificatePem"]
+
+    def _start_ministack(self) -> None:
+        self.http_port, self.mqtt_port = _free_port(), _free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        watched, self._lifeline = os.pipe()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "AUTH": "true",
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.http_port),
+            "IOT_MTLS_PORT": str(self.mqtt_port),
+            "SFTP_ENABLED": "0",
+            "LONGSHORE_LOCAL_SECRET": secrets.token_hex(16),
+            "LONGSHORE_LOCAL_LIFELINE": str(watched),
+        }
+        with (self.folder / "ministack.log").open("wb") as log:
+            self._ministack = subprocess.Popen(
+                [self.settings.ministack_python, "-P", LAUNCHER],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                pass_fds=[watched],
+            )
+        os.close(watched)
+        self.ca = self._wait_for_ca()
+
+    def _wait_for_ca(self) -> str:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{self.url}/_ministack/iot/ca.pem", timeout=5) as answer:
+                    return answer.read().decode()
+            except OSError:
+                assert self._ministack.poll() is None, (self.folder / "ministack.log").read_text()
+                time.sleep(0.05)
+        raise TimeoutError("ministack does not answer")
+
+    def _listen(self) -> None:
+        """Hear the agents in a process of its own, so that the test's process has no threads of awscrt's."""
+        document = {"Version": "2012-10-17", "Statement": [_allow("iot:*", "*")]}
+        setting = {"token": self.token(self._certificate("ear", document)), "key": self.key.decode()}
+        self._listener = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
+        )
+        assert self._listener.stdin
+        assert self._listener.stdout
+        self._listener.stdin.write(json.dumps(setting).encode() + b"\n")
+        self._listener.stdin.close()
+        assert self._listener.stdout.readline() == b"connected\n"
+        self._hearing = threading.Thread(target=self._hear, daemon=True)
+        self._hearing.start()
+
+    def _hear(self) -> None:
+        assert self._listener.stdout
+        for line in self._listener.stdout:
+            topic, payload = json.loads(line)
+            self.ear.hear(topic, base64.b64decode(payload))
+
+
+def reachable(folder: Path) -> Path:
+    """A phase with a user of its own must get through to its work folder, which pytest's folders do not allow."""
+    for way in (folder, *folder.parents):
+        if way.stat().st_uid == os.geteuid() and not way.stat().st_mode & 0o001:
+            way.chmod(way.stat().st_mode | 0o011)
+    return folder
+
+
+def _allow(action: str, *resources: str) -> Mapping[str, Any]:
+    return {"Effect": "Allow", "Action": action, "Resource": list(resources)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listen_for_agents() -> None:
+    """The other process: writes every message of an agent to standard output."""
+    from awscrt import mqtt5  # pyright: ignore[reportMissingTypeStubs]
+    from longshore_worker.token import decode_token
+
+    setting = json.loads(sys.stdin.readline())
+    token = decode_token(setting["token"])
+    crt = Crt(token, setting["key"].encode())
+    done: Any = threading.Event()
+
+    def received(data: Any) -> None:
+        packet = data.publish_packet
+        print(json.dumps([packet.topic, base64.b64encode(packet.payload or b"").decode()]), flush=True)
+
+    client: Any = mqtt5.Client(
+        mqtt5.ClientOptions(
+            host_name=token.mqtt[0].host,
+            port=token.mqtt[0].port,
+            bootstrap=crt.bootstrap,
+            tls_ctx=crt.tls,
+            connect_options=mqtt5.ConnectPacket(client_id="ear"),
+            on_publish_callback_fn=received,
+            on_lifecycle_event_connection_success_fn=lambda _: done.set(),
+        )
+    )
+    client.start()
+    assert done.wait(15)
+    topics = mqtt5.SubscribePacket([mqtt5.Subscription(f"{NAMESPACE}/from/#", mqtt5.QoS.AT_LEAST_ONCE)])
+    client.subscribe(topics).result(10)
+    print("connected", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    listen_for_agents()

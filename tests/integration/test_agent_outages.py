@@ -1,0 +1,192 @@
+"""Agents whose broker or store cannot be reached, and what an agent costs while it waits."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+import pytest
+from longshore.domain import messages as m
+from longshore.domain.states import Reason
+from longshore_local.settings import Settings
+from longshore_worker.processes import Mark, marked
+
+from tests.integration.agent_lab import AgentUnderTest, Lab, reachable
+
+pytestmark = pytest.mark.local
+
+
+class Proxy:
+    """Passes connections on to a port until it is cut; cut, it refuses new ones and drops the old."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._pairs: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """The network is gone."""
+        for connection in (self._listener, *self._pairs):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._pairs.clear()
+
+    def mend(self) -> None:
+        """The network is back."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._target))
+            self._pairs += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def lab(local_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(reachable(tmp_path_factory.mktemp("outages")), local_settings) as running:
+        yield running
+
+
+@pytest.fixture
+def broker(lab: Lab) -> Iterator[Proxy]:
+    proxy = Proxy(lab.mqtt_port)
+    yield proxy
+    proxy.cut()
+
+
+@pytest.fixture
+def store(lab: Lab) -> Iterator[Proxy]:
+    proxy = Proxy(lab.http_port)
+    yield proxy
+    proxy.cut()
+
+
+def begun(
+    lab: Lab, run: str, script: str, broker: Proxy, *, store: Proxy | None = None, lease: float = 180
+) -> AgentUnderTest:
+    token = lab.token(port=broker.port)
+    agent = lab.start_welcomed(LONGSHORE_TOKEN=token)
+    lab.welcome(agent, lease=lease)
+    grants = lab.grants(run, port=store.port) if store else lab.grants(run)
+    lab.begin(agent, run, ["sh", "-c", script], grants=grants)
+    return agent
+
+
+def reconnected(lab: Lab, agent: AgentUnderTest, after: int) -> m.Registered:
+    _, registered = lab.ear.wait(m.Registered, lambda r: r.session == agent.session, after=after, seconds=60)
+    lab.welcome(agent)
+    return registered
+
+
+def test_a_broker_that_comes_back_finds_the_phase_running_and_its_log_complete(lab: Lab, broker: Proxy) -> None:
+    agent = begun(lab, "OUTAGE", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 1; done", broker)
+    broker.cut()
+    time.sleep(2)
+    after = lab.ear.count
+    broker.mend()
+    registered = reconnected(lab, agent, after)
+    assert registered.holding is not None
+    assert registered.holding.run == "OUTAGE"
+    report = lab.finish(agent, "OUTAGE", seconds=60)
+    assert (report.outcome.end, report.log.complete) == ("FINISHED", True)
+
+
+def test_the_lease_holds_while_the_store_answers(lab: Lab, broker: Proxy) -> None:
+    agent = begun(lab, "LEASED", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done", broker, lease=4)
+    broker.cut()
+    time.sleep(9)
+    after = lab.ear.count
+    broker.mend()
+    reconnected(lab, agent, after)
+    assert lab.finish(agent, "LEASED", seconds=60).outcome.end == "FINISHED"
+
+
+def test_the_lease_ends_what_can_reach_nobody(lab: Lab, broker: Proxy, store: Proxy) -> None:
+    agent = begun(lab, "CUTOFF", "while :; do echo tick; sleep 0.2; done", broker, store=store, lease=3)
+    while not lab.chunks_of("CUTOFF"):
+        time.sleep(0.1)
+    broker.cut()
+    store.cut()
+    cut_at = time.monotonic()
+    while marked(Mark("CUTOFF", 1)):
+        assert time.monotonic() < cut_at + 10
+        time.sleep(0.05)
+    assert time.monotonic() >= cut_at + 2
+    after = lab.ear.count
+    store.mend()
+    broker.mend()
+    reconnected(lab, agent, after)
+    report = lab.finish(agent, "CUTOFF", seconds=60)
+    assert (report.outcome.end, report.outcome.reason) == ("FAILED", Reason.WORKER_LOST)
+    assert report.log.complete
+    assert lab.log_of("CUTOFF")[-1][0] == "agent"
+
+
+def test_uploads_that_fail_are_told_and_nothing_of_the_log_is_lost(lab: Lab, broker: Proxy, store: Proxy) -> None:
+    script = "for i in $(seq 60); do echo $i; sleep 0.5; done"
+    agent = begun(lab, "UNSHIPPED", script, broker, store=store)
+    store.cut()
+    _, renew = lab.ear.wait(m.Renew, lambda renew: renew.run == "UNSHIPPED" and renew.uploads == "failing", seconds=40)
+    assert renew.quiet_seconds < 2
+    store.mend()
+    assert lab.finish(agent, "UNSHIPPED", seconds=90).log.complete
+    expected = [("output", str(number)) for number in range(1, 61)]
+    assert lab.log_of("UNSHIPPED") == lab.chunks_of("UNSHIPPED") == expected
+
+
+def test_the_next_endpoint_is_tried_when_one_stays_down(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = Proxy(lab.mqtt_port)
+    dead.cut()
+    token = lab.token(first_endpoints=[m.Endpoint(host="localhost", port=dead.port)])
+    after = lab.ear.count
+    lab.start(LONGSHORE_TOKEN=token)
+    lab.ear.wait(m.Registered, after=after, seconds=90)
+
+
+def test_an_idle_agent_is_small_and_quiet(lab: Lab) -> None:
+    """Generous bounds around 60 MB for the first worker, 1 MB for each further, and no CPU to speak of."""
+    sizes: dict[int, float] = {}
+    for count in (1, 21):
+        after = lab.ear.count
+        agent = lab.start(
+            "--count", str(count), LONGSHORE_DEBUG="false", LONGSHORE_STATE_DIR=str(lab.folder / f"s{count}")
+        )
+        sessions: set[str] = set()
+        while len(sessions) < count:
+            worker, registered = lab.ear.wait(m.Registered, lambda r: r.session not in sessions, after=after)
+            sessions.add(registered.session)
+            lab.welcome(AgentUnderTest(agent.process, agent.log, worker, registered.session))
+        time.sleep(2)
+        process = psutil.Process(agent.process.pid)
+        used = process.cpu_times()
+        time.sleep(5)
+        later = process.cpu_times()
+        assert later.user + later.system - used.user - used.system < 0.15
+        sizes[count] = process.memory_info().rss / 1e6
+        assert process.net_connections(kind="inet")
+        assert all(connection.status != psutil.CONN_LISTEN for connection in process.net_connections(kind="inet"))
+        agent.process.send_signal(signal.SIGTERM)
+        agent.process.wait(20)
+    assert sizes[1] < 66
+    assert (sizes[21] - sizes[1]) / 20 < 1.2

@@ -1,0 +1,102 @@
+"""The built artifact, imported with nothing but itself and its layer on the path."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from longshore_local.build import build
+from longshore_local.settings import Settings
+
+pytestmark = pytest.mark.local
+
+FUNCTIONS = {
+    "DispatchRuns": "dispatch_runs",
+    "ReceiveWorkerEvents": "receive_worker_events",
+    "ReceiveTaskEvents": "receive_task_events",
+    "ReapOverdue": "reap_overdue",
+    "ServeApi": "serve_api",
+}
+MOST_LAYER_BYTES = 60_000_000
+ENVIRONMENT = {
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "LONGSHORE_NAMESPACE": "longshore",
+    "LONGSHORE_TABLE": "longshore",
+    "LONGSHORE_BUCKET": "longshore",
+    "LONGSHORE_REQUEST_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-requests",
+    "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-dead-letters",
+    "LONGSHORE_ECS_CLUSTER": "longshore",
+    "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
+    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::111122223333:role/execution",
+    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
+    "POWERTOOLS_SERVICE_NAME": "longshore",
+    "POWERTOOLS_METRICS_NAMESPACE": "Longshore",
+}
+# -I -S: neither the environment's packages nor the user's; what is missing from the layer fails here.
+IMPORT = """
+import importlib, json, sys
+sys.path[:0] = sys.argv[1:3]
+handler = importlib.import_module(sys.argv[3]).handler
+loaded = {name: getattr(sys.modules[name], "__cached__", None) for name in ("longshore", "botocore", "pydantic")}
+print(json.dumps({"callable": callable(handler), "loaded": loaded, "awscrt": "awscrt" in sys.modules}))
+"""
+CLIENTS = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from boto3.session import Session
+for service in sys.argv[2:]:
+    client = Session(region_name="us-east-1").client(service)
+    print(service, client.meta.endpoint_url)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(local_settings: Settings) -> Path:
+    """The folder of the build."""
+    return build(local_settings).parent
+
+
+def run(code: str, *arguments: str) -> str:
+    """What the code prints in an interpreter that sees nothing but its arguments."""
+    command = [sys.executable, "-I", "-S", "-c", code, *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_imports_with_nothing_but_itself_and_the_layer(built: Path, function: str) -> None:
+    layer = built / "LongshoreLayer/python"
+    said = json.loads(run(IMPORT, str(built / function), str(layer), FUNCTIONS[function]))
+    assert said["callable"] is True
+    assert all(cached.startswith(str(layer)) and Path(cached).is_file() for cached in said["loaded"].values())
+
+
+def test_the_layer_never_holds_awscrt(built: Path) -> None:
+    """botocore imports it wherever it is installed, which costs every cold start."""
+    assert not list((built / "LongshoreLayer/python").glob("awscrt*"))
+
+
+def test_clients_of_the_kept_services_find_their_endpoints(built: Path) -> None:
+    services = sorted(path.name for path in (built / "LongshoreLayer/python/botocore/data").iterdir() if path.is_dir())
+    said = run(CLIENTS, str(built / "LongshoreLayer/python"), *services)
+    assert [line.split()[0] for line in said.splitlines()] == services
+    assert all(line.split()[1].startswith("https://") and "amazonaws.com" in line for line in said.splitlines())
+
+
+def test_bytecode_is_there_and_is_taken_as_it_is(built: Path) -> None:
+    sources = [path for path in built.rglob("*.py") if "LongshoreLayer" in path.parts]
+    compiled = [path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in sources]
+    assert len(compiled) > 300
+    assert [path for path in compiled if not path.is_file()] == []
+    # Byte 4 holds the flags: hash-based (1), and not checked against the source (no 2).
+    assert {path.read_bytes()[4] for path in compiled} == {1}
+
+
+def test_the_layer_is_small(built: Path) -> None:
+    files = [path for path in (built / "LongshoreLayer").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_LAYER_BYTES

@@ -1,0 +1,98 @@
+"""Who may send requests: whoever has the stack's RequesterPolicy, and nobody else."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import boto3
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
+from longshore_local.cloud import LocalCloud
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """An IAM user of the local cloud."""
+
+    cloud: LocalCloud
+    key: str
+    secret: str
+
+    def client(self, service: str) -> Any:
+        session = boto3.Session(self.key, self.secret, region_name=self.cloud.deployment.region)
+        return cast(Any, session).client(service, endpoint_url=self.cloud.endpoint_url)
+
+    def get(self, path: str) -> int:
+        """The status of the API's answer to a signed GET."""
+        request = AWSRequest(method="GET", url=self.cloud.api_url.rstrip("/") + path)
+        SigV4Auth(Credentials(self.key, self.secret), "lambda", self.cloud.deployment.region).add_auth(request)
+        return URLLib3Session().send(request.prepare()).status_code
+
+
+@pytest.fixture
+def new_user(cloud: LocalCloud) -> Iterator[Callable[[str | None], User]]:
+    """Makes users with one attached policy, or none."""
+    iam = cloud.client("iam")
+    made: list[tuple[str, str, str | None]] = []
+
+    def make(policy: str | None) -> User:
+        name = f"user-{uuid.uuid4()}"
+        iam.create_user(UserName=name)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        if policy:
+            iam.attach_user_policy(UserName=name, PolicyArn=policy)
+        made.append((name, key["AccessKeyId"], policy))
+        return User(cloud=cloud, key=key["AccessKeyId"], secret=key["SecretAccessKey"])
+
+    yield make
+    for name, key, policy in made:
+        if policy:
+            iam.detach_user_policy(UserName=name, PolicyArn=policy)
+        iam.delete_access_key(UserName=name, AccessKeyId=key)
+        iam.delete_user(UserName=name)
+
+
+@pytest.fixture
+def requester(cloud: LocalCloud, new_user: Callable[[str | None], User]) -> User:
+    return new_user(cloud.outputs["RequesterPolicyArn"])
+
+
+@pytest.fixture
+def stranger(new_user: Callable[[str | None], User]) -> User:
+    return new_user(None)
+
+
+def test_a_requester_reaches_the_queue_and_the_api(cloud: LocalCloud, requester: User) -> None:
+    sent = requester.client("sqs").send_message(QueueUrl=cloud.outputs["RequestQueueUrl"], MessageBody="not a request")
+    assert sent["MessageId"]
+    assert requester.get("/pools") == 200
+
+
+def test_a_requester_sends_over_mqtt_what_requests_are_and_nothing_else(cloud: LocalCloud, requester: User) -> None:
+    iot = requester.client("iot-data")
+    iot.publish(topic=f"{cloud.namespace}/requests/someone", qos=1, payload=b"not a request")
+    for topic in (f"{cloud.namespace}/to/P/W", f"{cloud.namespace}/from/P/W/registered"):
+        with pytest.raises(ClientError, match=r"Forbidden|AccessDenied|403"):
+            iot.publish(topic=topic, qos=1, payload=b"{}")
+
+
+def test_a_requester_cannot_touch_what_lies_behind(cloud: LocalCloud, requester: User) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        requester.client("sqs").receive_message(QueueUrl=cloud.outputs["RequestQueueUrl"])
+    with pytest.raises(ClientError, match="AccessDenied"):
+        requester.client("dynamodb").get_item(
+            TableName=cloud.outputs["TableName"], Key={"pk": {"S": "pools"}, "sk": {"S": "pool"}}
+        )
+    with pytest.raises(ClientError, match="AccessDenied"):
+        requester.client("lambda").invoke(FunctionName=cloud.function_name("ServeApi"), Payload=b"{}")
+
+
+def test_a_stranger_reaches_nothing(cloud: LocalCloud, stranger: User) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stranger.client("sqs").send_message(QueueUrl=cloud.outputs["RequestQueueUrl"], MessageBody="{}")
+    assert stranger.get("/pools") == 403

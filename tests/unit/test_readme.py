@@ -1,0 +1,97 @@
+"""Every command in README is one that works as it is written."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from longshore.domain.requests import check_request
+from longshore_cli.main import app
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from tests.cloudformation import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines()]
+REQUESTS = [json.loads(text) for text in re.findall(r"'(\{.*\})'", README)]
+AS_IT_STANDS = frozenset({".tools/sam/bin/sam deploy --guided", "source .venv/bin/activate"})
+"""Nothing in these is ours but the paths, which the Makefile makes."""
+GLOBAL_OPTIONS = frozenset({"--cli-binary-format"})
+
+
+def make(words: list[str]) -> None:
+    targets = re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(words) <= set(targets)
+
+
+def longshore(words: list[str]) -> None:
+    """Read by the command line itself, options and all; nothing is run."""
+    command, path = get_command(app), "longshore"
+    while isinstance(command, TyperGroup):
+        path, command = f"{path} {words[0]}", command.commands[words[0]]
+        words = words[1:]
+    command.make_context(path, list(words))
+
+
+def longshore_agent(words: list[str]) -> None:
+    ask = [sys.executable, "-m", "longshore_worker.main", "--help"]
+    told = subprocess.run(ask, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}).stdout
+    assert all(f"{word} " in told for word in words if word.startswith("--"))
+
+
+def aws(words: list[str]) -> None:
+    """An operation of the service, with parameters that it has."""
+    service, operation, *rest = words
+    model = botocore.session.get_session().get_service_model(service)
+    names = {xform_name(name, "-"): name for name in model.operation_names}
+    shape = model.operation_model(names[operation]).input_shape
+    options = {f"--{xform_name(name, '-')}" for name in shape.members} if shape else set[str]()
+    assert {word for word in rest if word.startswith("--")} <= options | GLOBAL_OPTIONS
+
+
+def export(words: list[str]) -> None:
+    operations = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert all(f"`{word.partition('=')[0]}`" in operations for word in words)
+
+
+PROGRAMS: dict[str, Callable[[list[str]], None]] = {
+    "make": make,
+    "longshore": longshore,
+    "longshore-agent": longshore_agent,
+    "aws": aws,
+    "export": export,
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_is_one_that_exists(line: str) -> None:
+    if line in AS_IT_STANDS:
+        return
+    program, *words = shlex.split(line)
+    PROGRAMS[program](words)
+
+
+@pytest.mark.parametrize("found", REQUESTS, ids=lambda found: str(found["id"]))
+def test_a_request_is_one_that_would_be_taken(found: dict[str, object]) -> None:
+    request = check_request(found)
+    assert set(found) <= set(type(request).model_fields) | {"schema"}, "an unknown field would silently do nothing"
+
+
+def test_the_first_commands_are_the_demo_and_the_tests() -> None:
+    assert LINES[:2] == ["make demo", "make test"]
+    assert "make test" in (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_paths_of_the_makefile_are_those_of_readme() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for line in AS_IT_STANDS:
+        path = next(word for word in line.split() if word.startswith("."))
+        assert path.split("/")[0] in makefile

@@ -1,0 +1,91 @@
+"""What the template promises about the functions and the Fargate workers."""
+
+import re
+
+import pytest
+from longshore import __version__
+from longshore.settings import Settings
+
+from tests.cloudformation import REPOSITORY, Template, load
+
+FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue", "ServeApi")
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return load()
+
+
+def test_there_are_five(template: Template) -> None:
+    assert set(template.functions) == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_named_for_its_file(template: Template, name: str) -> None:
+    module = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    function = template.functions[name]
+    assert function["Handler"] == f"{module}.handler"
+    assert function["FunctionName"] == f"longshore-{module.replace('_', '-')}"
+    assert (REPOSITORY / "functions" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_writes_to_a_log_group_of_its_own_that_forgets(template: Template, name: str) -> None:
+    group = template.resources[f"{name}Logs"]["Properties"]
+    assert template.functions[name]["LoggingConfig"] == {"LogGroup": f"{name}Logs"}
+    assert group == {"LogGroupName": f"/aws/lambda/{template.functions[name]['FunctionName']}", "RetentionInDays": 30}
+
+
+@pytest.mark.parametrize("name", ["ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue"])
+def test_what_an_asynchronous_function_cannot_handle_becomes_a_dead_letter(template: Template, name: str) -> None:
+    failing = template.functions[name]["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]
+    assert failing == {"Type": "SQS", "Destination": "DeadLetterQueue.Arn"}
+
+
+def test_functions_share_one_runtime_and_the_layer(template: Template) -> None:
+    assert template.function_defaults["Runtime"] == "python3.13"
+    layer = template.resources["LongshoreLayer"]
+    assert layer["Metadata"]["BuildMethod"] == template.function_defaults["Runtime"]
+    assert layer["Properties"]["CompatibleArchitectures"] == template.function_defaults["Architectures"]
+    for function in template.functions.values():
+        assert function["Layers"] == ["LongshoreLayer"]
+
+
+def test_every_setting_of_the_functions_is_set(template: Template) -> None:
+    variables = template.function_defaults["Environment"]["Variables"]
+    wanted = {field.alias for field in Settings.model_fields.values()}
+    ours = {name for name in wanted if name and name.startswith("LONGSHORE_")}
+    assert ours == {name for name in variables if name.startswith("LONGSHORE_")}
+
+
+def test_the_api_takes_signed_requests_only(template: Template) -> None:
+    assert template.functions["ServeApi"]["FunctionUrlConfig"] == {"AuthType": "AWS_IAM"}
+
+
+def test_the_worker_is_a_fargate_task_without_aws_credentials(template: Template) -> None:
+    model = template.resources["WorkerTaskDefinition"]["Properties"]
+    assert (model["RequiresCompatibilities"], model["NetworkMode"]) == (["FARGATE"], "awsvpc")
+    assert (model["Cpu"], model["Memory"]) == (2048, 4096)
+    assert "TaskRoleArn" not in model
+
+
+def test_a_role_of_the_workers_own_may_be_given_and_passed() -> None:
+    arn = "arn:aws:iam::111122223333:role/deployer"
+    template = load(WorkerTaskRoleArn=arn)
+    assert template.resources["WorkerTaskDefinition"]["Properties"]["TaskRoleArn"] == arn
+    (passing,) = template.resources["PassWorkerRoles"]["Properties"]["PolicyDocument"]["Statement"]
+    assert passing["Resource"] == ["TaskExecutionRole.Arn", arn]
+
+
+def test_the_default_image_is_this_versions(template: Template) -> None:
+    (container,) = template.resources["WorkerTaskDefinition"]["Properties"]["ContainerDefinitions"]
+    assert container["Image"] == f"WorkerRepository.RepositoryUri:{__version__}"
+    (container,) = load(WorkerImage="busybox").resources["WorkerTaskDefinition"]["Properties"]["ContainerDefinitions"]
+    assert container["Image"] == "busybox"
+
+
+def test_a_stopped_worker_has_as_long_as_fargate_allows(template: Template) -> None:
+    (container,) = template.resources["WorkerTaskDefinition"]["Properties"]["ContainerDefinitions"]
+    assert container["Name"] == "worker"
+    assert container["StopTimeout"] == 120
+    assert container["LogConfiguration"]["Options"]["awslogs-group"] == "WorkerLogs"

@@ -1,0 +1,141 @@
+"""The wiring: complete, lazy, and quiet about secrets."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from longshore import wiring
+from longshore.adapters.aws_clients import Clients
+from longshore.adapters.telemetry import Telemetry
+from longshore.domain.pool import PoolSettings
+from longshore.errors import Refused, Unavailable
+
+from tests.records import POOL
+from tests.unit.test_settings import COMPLETE
+
+CACHED = (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A function's environment, and nothing remembered of another."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for name, value in {**COMPLETE, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(name, value)
+    for cached in CACHED:
+        cached.cache_clear()
+    yield
+    for cached in CACHED:
+        cached.cache_clear()
+
+
+def test_the_ports_are_made_once_and_with_no_client_but_the_tables() -> None:
+    ports = wiring.ports()
+    assert wiring.ports() is ports
+    assert {name for name in vars(wiring.clients()) if not name.startswith("_")} == {"dynamodb"}
+
+
+def test_a_grant_needs_no_client_of_the_bucket() -> None:
+    grants = wiring.ports().blobs.grants(POOL, "run", 1, PoolSettings())
+    assert grants.chunks.url == "https://fleet-123456789012-eu-west-1.s3.eu-west-1.amazonaws.com"
+    assert "s3" not in vars(wiring.clients())
+
+
+def test_the_ecs_endpoint_is_the_one_service_that_may_be_elsewhere() -> None:
+    clients: Any = Clients("eu-west-1", "http://127.0.0.1:4566", "http://127.0.0.1:4577")
+    assert clients.ecs.meta.endpoint_url == "http://127.0.0.1:4577"
+    for service in ("dynamodb", "iot", "iot_data", "s3", "sqs", "ssm"):
+        assert getattr(clients, service).meta.endpoint_url == "http://127.0.0.1:4566"
+    assert Clients("eu-west-1").ecs.meta.endpoint_url == "https://ecs.eu-west-1.amazonaws.com"
+
+
+def test_every_client_gives_up_in_time() -> None:
+    clients: Any = Clients("eu-west-1")
+    for service in ("dynamodb", "ecs", "iot", "iot_data", "s3", "sqs", "ssm"):
+        config = getattr(clients, service).meta.config
+        assert config.connect_timeout <= 2
+        assert config.read_timeout <= 15
+        assert config.retries["total_max_attempts"] <= 3
+
+
+def test_an_incomplete_environment_stops_a_function_as_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGSHORE_TABLE")
+    with pytest.raises(Refused, match="LONGSHORE_TABLE"):
+        wiring.ports()
+
+
+def test_credentials_say_how_long_they_last_where_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = wiring.clients()
+    assert clients.credentials_left() is None
+    ends = datetime.now(UTC) + timedelta(minutes=5)
+    monkeypatch.setattr(clients.credentials(), "_expiry_time", ends, raising=False)
+    left = clients.credentials_left()
+    assert left
+    assert timedelta(minutes=4) < left <= timedelta(minutes=5)
+
+
+def test_a_process_without_credentials_presigns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = wiring.clients()
+    monkeypatch.setattr("boto3.session.Session.get_credentials", lambda _: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    with pytest.raises(Unavailable, match="credentials"):
+        clients.credentials()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_an_event_is_one_line_and_counts_itself_and_measures_what_carries_a_unit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Telemetry("fleet-one")("assigned", {"run": "R", "wait_ms": 12, "name": "team-a", "note": None})
+    [line] = lines(capsys)
+    assert (line["message"], line["run"], line["name_"]) == ("assigned", "R", "team-a")
+    assert (line["assigned"], line["wait_ms"], line["service"]) == (1, 12, "fleet-one")
+    assert "note" not in line
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Longshore"
+    assert directive["Dimensions"] == [["service"]]
+    assert directive["Metrics"] == [
+        {"Name": "assigned", "Unit": "Count"},
+        {"Name": "wait_ms", "Unit": "Milliseconds"},
+    ]
+
+
+def test_each_line_of_an_invocation_names_its_request_and_a_failure_is_logged_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    telemetry = Telemetry("fleet-two")
+    context = type("Context", (), {"aws_request_id": "request-1"})()
+
+    def fail() -> None:
+        with telemetry.invocation(context):
+            telemetry("assigned", {})
+            raise ZeroDivisionError("for this test")
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    telemetry("swept", {})
+    first, failure, after = lines(capsys)
+    assert (first["request_id"], failure["request_id"]) == ("request-1", "request-1")
+    assert (failure["level"], failure["exception_name"]) == ("ERROR", "ZeroDivisionError")
+    assert "request_id" not in after
+
+
+def test_a_logged_handler_answers_as_it_would_alone() -> None:
+    @wiring.logged
+    def handler(event: dict[str, int], context: object) -> int:
+        return event["n"] + 1
+
+    assert handler({"n": 1}, None) == 2
+    assert handler.__name__ == "handler"
+
+
+def test_the_wiring_imports_no_tracer() -> None:
+    script = "import sys, longshore.wiring; print([name for name in sys.modules if name.startswith('aws_xray_sdk')])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

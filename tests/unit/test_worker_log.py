@@ -1,0 +1,276 @@
+"""The log's way from bytes to objects: lines, chunks, the spool, and a store that fails."""
+
+import asyncio
+import gzip
+import hashlib
+import json
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from longshore.domain.messages import Grants, Outcome, PostGrant, PutGrant
+from longshore_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
+from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
+from longshore_worker.lines import LONGEST_LINE, LineSplitter, NoMask
+from longshore_worker.phase_log import LogTerms, PhaseLog
+from longshore_worker.spool import Spool
+
+FINISHED = Outcome(end="FINISHED", exit_code=0)
+
+
+def grants(tag: str = "first") -> Grants:
+    return Grants(
+        chunks=PostGrant(url=f"post-{tag}", fields={}, key_prefix="c/", max_bytes=10 << 20),
+        log=PutGrant(url="log"),
+        log_end=PutGrant(url="end"),
+        expires_in_seconds=1800,
+    )
+
+
+@dataclass
+class FakeStore:
+    """Keeps objects; fails as often as it is told to."""
+
+    failures: list[UploadError] = field(default_factory=list[UploadError])
+    valid: str = "post-first"
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+    async def post(self, grant: PostGrant, name: str, body: bytes) -> None:
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop(0)
+        if grant.url != self.valid:
+            raise GrantRefused("403")
+        self.objects[name] = body
+
+    async def put(self, grant: PutGrant, size: int, body: Callable[[], Iterable[bytes]]) -> None:
+        content = b"".join(body())
+        assert len(content) == size
+        if self.failures:
+            raise self.failures.pop(0)
+        self.objects.setdefault(grant.url, content)
+
+    @property
+    def chunks(self) -> list[bytes]:
+        return [body for name, body in self.objects.items() if name.startswith("perform-")]
+
+
+def messages(body: bytes) -> list[tuple[str, str]]:
+    return [(line["stream"], line["msg"]) for line in map(json.loads, gzip.decompress(body).splitlines())]
+
+
+def make_log(
+    store: FakeStore, folder: Path, cap: int = 1 << 30, on_refused: Callable[[], None] | None = None
+) -> PhaseLog:
+    terms = LogTerms(run="R", attempt=1, phase="perform", cap_bytes=cap, spool=folder / "spool")
+    clock = asyncio.get_running_loop().time
+    refused = on_refused or (lambda: None)
+    log = PhaseLog(terms, grants(), store, mask=NoMask(), random=Random(1), clock=clock, on_refused=refused)
+    log.begin()
+    return log
+
+
+@given(text=st.text(max_size=200), cuts=st.lists(st.integers(0, 800), max_size=10))
+def test_lines_do_not_depend_on_how_the_bytes_were_cut(text: str, cuts: list[int]) -> None:
+    data, splitter, lines = text.encode(), LineSplitter(), list[str]()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, end in pairwise(edges):
+        lines += splitter.feed(data[start:end])
+    lines += splitter.flush(final=True)
+    expected = [line.removesuffix("\r") for line in text.split("\n")]
+    if text.rpartition("\n")[2] == "":
+        expected.pop()
+    assert lines == expected
+
+
+def test_an_overlong_line_is_split_and_nothing_of_it_is_lost() -> None:
+    splitter = LineSplitter()
+    lines = splitter.feed(b"x" * (3 * LONGEST_LINE + 5)) + splitter.feed(b"y\nz") + splitter.flush()
+    assert [len(line) for line in lines] == [LONGEST_LINE] * 3 + [6, 1]
+
+
+def test_broken_utf8_is_replaced_and_half_a_character_waits_for_its_rest() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed("é".encode()[:1]) == []
+    assert splitter.feed("é".encode()[1:] + b"\xff\n") == ["é�"]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=8))
+def test_every_chunk_is_a_gzip_file_and_all_together_are_one_member(
+    parts: list[bytes],
+) -> None:
+    path = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
+    spool_path = path / f"longshore-test-spool-{id(parts)}"
+    spool, compressor, total = Spool(spool_path), Compressor(), Sum()
+    try:
+        for part in parts:
+            compressor.add(part)
+            total = total.add(part)
+            chunk = spool.append(compressor.cut())
+            assert gzip.decompress(spool.read(chunk)) == part
+        whole = spool.close_log(total)
+        content = b"".join(spool.whole_log())
+        one_member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        assert one_member.decompress(content) == b"".join(parts)
+        assert (one_member.eof, one_member.unused_data) == (True, b"")
+        assert (whole.size, whole.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    finally:
+        spool.close()
+        spool_path.unlink()
+
+
+def test_chunks_come_at_once_first_then_ever_more_rarely_and_each_second_while_watched() -> None:
+    policy = ChunkPolicy(now=0)
+    assert policy.due_at(0) == pytest.approx(0.1)
+    policy.was_cut(0.1, 100)
+    assert policy.due_at(2) == pytest.approx(1.1)
+    policy.was_cut(20, 100)
+    assert policy.due_at(21) == pytest.approx(30.5)
+    policy.was_cut(500, 100)
+    assert policy.due_at(501) == pytest.approx(530)
+    policy.watch(560)
+    assert policy.due_at(501) == pytest.approx(501)
+    assert policy.due_at(561) == pytest.approx(530)
+
+
+def test_the_chunk_size_follows_the_rate_up_and_down() -> None:
+    policy = ChunkPolicy(now=0)
+    for second in range(1, 9):
+        policy.was_cut(second, policy.limit)
+    assert policy.limit == 8 << 20
+    for second in range(100, 1000, 30):
+        policy.was_cut(second, 1000)
+    assert policy.limit == SMALLEST_CHUNK
+
+
+def test_a_log_reaches_the_store_whole_with_its_end_marker(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore()
+        log = make_log(store, tmp_path)
+        log.output(b"one\ntw")
+        log.say("warning")
+        log.output(b"o\nthree")
+        digest = await log.finish(FINISHED, 5)
+        expected = [("output", "one"), ("output", "tw"), ("agent", "warning"), ("output", "o"), ("output", "three")]
+        assert messages(store.objects["log"]) == expected
+        assert [line for chunk in store.chunks for line in messages(chunk)] == expected
+        assert digest.sha256 == hashlib.sha256(store.objects["log"]).hexdigest()
+        assert (digest.lines, digest.bytes) == (5, len(gzip.decompress(store.objects["log"])))
+        end = json.loads(store.objects["end"])
+        assert end["digest"] == digest.model_dump()
+        assert end["outcome"] == {"end": "FINISHED", "exit_code": 0}
+
+    asyncio.run(scenario())
+
+
+def test_an_unterminated_line_is_shipped_after_a_short_silence(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore()
+        log = make_log(store, tmp_path)
+        log.output(b"Proceed? ")
+        await asyncio.sleep(0.6)
+        assert messages(store.chunks[0]) == [("output", "Proceed? ")]
+        await log.close()
+
+    asyncio.run(scenario())
+
+
+def test_failures_are_retried_and_the_order_is_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore(failures=[UploadFailed("down"), UploadFailed("still down")])
+        log = make_log(store, tmp_path)
+        for number in range(30_000):
+            log.output(b"%d\n" % number)
+        digest = await log.finish(FINISHED, 20)
+        sent = [line for chunk in store.chunks for _, line in messages(chunk)]
+        assert sent == [str(number) for number in range(30_000)]
+        assert len(store.chunks) > 1
+        assert digest.complete
+
+    asyncio.run(scenario())
+
+
+def test_a_refused_grant_asks_for_another_and_goes_on_with_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore(valid="post-second")
+        asked: list[bool] = []
+        log = make_log(store, tmp_path, on_refused=lambda: asked.append(True))
+        log.output(b"hello\n")
+        await asyncio.sleep(0.3)
+        assert asked == [True]
+        assert store.chunks == []
+        log.use(grants("second"))
+        await asyncio.sleep(0.1)
+        assert messages(store.chunks[0]) == [("output", "hello")]
+        await log.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_chunk_that_is_wrong_for_good_is_left_out_and_the_final_log_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longshore_worker.phase_log.FIRST_BACKOFF", 0.001)
+
+    async def scenario() -> None:
+        store = FakeStore(failures=[UploadRefused("400")] * 5)
+        log = make_log(store, tmp_path)
+        log.output(b"hello\n")
+        await asyncio.sleep(0.3)
+        assert (store.failures, store.chunks) == ([], [])
+        await log.finish(FINISHED, 5)
+        assert messages(store.objects["log"]) == [("output", "hello")]
+
+    asyncio.run(scenario())
+
+
+def test_the_cap_cuts_the_output_with_a_line_that_says_so_and_the_agent_may_still_speak(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore()
+        log = make_log(store, tmp_path, cap=2000)
+        for number in range(1000):
+            log.output(b"%d\n" % number)
+        log.say("ending the phase")
+        digest = await log.finish(FINISHED, 5)
+        lines = messages(store.objects["log"])
+        assert not digest.complete
+        assert len(lines) < 40
+        assert [stream for stream, _ in lines][-2:] == ["agent", "agent"]
+        assert "cap of 2000 bytes" in lines[-2][1]
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_never_answers_does_not_keep_the_report(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = make_log(FakeStore(failures=[UploadFailed("down")] * 1000), tmp_path)
+        log.output(b"hello\n")
+        digest = await log.finish(FINISHED, 0.2)
+        assert not digest.complete
+
+    asyncio.run(scenario())
+
+
+def test_memory_stays_bounded_while_the_store_is_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log = make_log(FakeStore(failures=[UploadFailed("down")] * 1000), tmp_path)
+        block = b"".join(b"%064d\n" % number for number in range(1000))
+        log.output(block)
+        tracemalloc.start()
+        for _ in range(20):
+            log.output(block * 3)
+            await asyncio.sleep(0)
+        grown, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        await log.close()
+        assert grown < 8 << 20
+        assert peak < 24 << 20
+
+    asyncio.run(scenario())

@@ -1,0 +1,118 @@
+"""The agent's settings and credentials: what is read, and how what is wrong is refused."""
+
+import base64
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from longshore_worker.errors import ConfigurationRefused
+from longshore_worker.settings import read_settings
+from longshore_worker.token import decode_key, decode_token
+
+TOKEN = json.dumps(
+    {
+        "schema": 1,
+        "namespace": "longshore",
+        "pool_id": "01M85C8FVN3KT0DYZJVVMDY2BZ",
+        "mqtt": [{"host": "broker.example", "port": 8883}],
+        "certificate": "-----BEGIN CERTIFICATE-----",
+        "ca": None,
+    }
+)
+KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LWtleS1ieXRlcw==\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"LONGSHORE_TOKEN": TOKEN, "LONGSHORE_POOL_PRIVATE_KEY": KEY, "LONGSHORE_STATE_DIR": str(tmp_path / "state")}
+
+
+def test_the_least_environment_is_enough(environ: dict[str, str], tmp_path: Path) -> None:
+    settings = read_settings(environ)
+    assert settings.token.mqtt[0].host == "broker.example"
+    assert settings.private_key == KEY.encode()
+    assert settings.state_dir == tmp_path / "state"
+    assert (settings.metadata, settings.launch, settings.stop_deadline, settings.debug) == ({}, None, None, False)
+
+
+def test_base64_and_files_are_read_as_well(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(base64.b64encode(TOKEN.encode()).decode() + "\n")
+    (tmp_path / "key").write_bytes(base64.encodebytes(KEY.encode()))
+    del environ["LONGSHORE_TOKEN"], environ["LONGSHORE_POOL_PRIVATE_KEY"]
+    environ["LONGSHORE_TOKEN_FILE"] = str(tmp_path / "token")
+    environ["LONGSHORE_POOL_PRIVATE_KEY_FILE"] = str(tmp_path / "key")
+    settings = read_settings(environ)
+    assert settings.token == decode_token(TOKEN)
+    assert settings.private_key == decode_key(KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("LONGSHORE_TOKEN", "", "neither"),
+        ("LONGSHORE_TOKEN_FILE", "/nowhere", "both"),
+        ("LONGSHORE_TOKEN", "%%%", "base64"),
+        ("LONGSHORE_TOKEN", '{"schema": 1}', "namespace"),
+        ("LONGSHORE_POOL_PRIVATE_KEY", "-----BEGIN CERTIFICATE-----", "private key"),
+        ("LONGSHORE_LAUNCHER_LOGS_TIMEOUT", "5", "'5'"),
+        ("LONGSHORE_LAUNCHER_RUN_TIMEOUT", "", "''"),
+        ("LONGSHORE_STOP_DEADLINE", "-3m", "'-3m'"),
+        ("LONGSHORE_DEBUG", "yes", "'yes'"),
+        ("LONGSHORE_DEBUG", "", "''"),
+        ("LONGSHORE_METADATA_zone", "", "''"),
+        ("LONGSHORE_METADATA_zone", "null", "'null'"),
+        ("LONGSHORE_METADATA_zone", "None", "'None'"),
+        ("LONGSHORE_METADATA_", "x", "no name"),
+        ("LONGSHORE_METADATA_zone", "x" * 257, "257 characters"),
+        ("LONGSHORE_STATE_DIR", "/proc/none", "/proc/none"),
+        ("LONGSHORE_RUN_USER", "no-such-user", "no-such-user"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_its_name_and_what_was_found(
+    environ: dict[str, str], name: str, value: str, found: str
+) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        read_settings(environ | {name: value})
+    assert name.removesuffix("_FILE") in str(refused.value)
+    assert found in str(refused.value)
+    assert "allowed: " in str(refused.value)
+
+
+def test_a_refusal_never_repeats_a_secret(environ: dict[str, str]) -> None:
+    broken = TOKEN.replace('"namespace"', '"name"')
+    for name, value in (("LONGSHORE_TOKEN", broken), ("LONGSHORE_POOL_PRIVATE_KEY", KEY.replace("BEGIN", "BEGUN"))):
+        with pytest.raises(ConfigurationRefused) as refused:
+            read_settings(environ | {name: value})
+        assert "c2VjcmV0" not in str(refused.value)
+        assert "broker.example" not in str(refused.value)
+
+
+def test_durations_and_metadata_are_read(environ: dict[str, str]) -> None:
+    settings = read_settings(
+        environ
+        | {"LONGSHORE_LAUNCHER_LOGS_TIMEOUT": "1h10m", "LONGSHORE_METADATA_zone": "a", "LONGSHORE_DEBUG": "true"}
+    )
+    assert settings.launcher_log_timeout == timedelta(minutes=70)
+    assert settings.metadata == {"zone": "a"}
+    assert settings.debug
+
+
+def test_an_ecs_task_gets_a_fresh_state_folder(environ: dict[str, str], tmp_path: Path) -> None:
+    del environ["LONGSHORE_STATE_DIR"]
+    first, second = (
+        read_settings(environ | {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/x"}).state_dir
+        for _ in range(2)
+    )
+    assert first != second
+    first.rmdir()
+    second.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose a user")
+def test_root_runs_phases_as_nobody_unless_told_otherwise(environ: dict[str, str]) -> None:
+    by_default, chosen = read_settings(environ).run_user, read_settings(environ | {"LONGSHORE_RUN_USER": "0"}).run_user
+    assert by_default is not None
+    assert chosen is not None
+    assert (by_default.name, chosen.name) == ("nobody", "root")
