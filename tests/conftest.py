@@ -5,7 +5,10 @@ A missing tool is an error, never a skip: a green run means that these tests ran
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from longshore_local.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOGS = REPOSITORY / "build" / "local-cloud"
+KEPT_SESSIONS = 4
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,6 +35,9 @@ def local_settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def cloud(local_settings: Settings) -> Iterator[LocalCloud]:
-    """The deployed system on this machine; its logs are kept under `build/local-cloud`."""
-    with LocalCloud(settings=local_settings, logs=LOGS) as running:
+    """The deployed system on this machine; the logs of the last few sessions stay under `build/local-cloud`."""
+    for old in sorted(LOGS.glob("*"))[:-KEPT_SESSIONS]:
+        shutil.rmtree(old, ignore_errors=True)
+    logs = LOGS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    with LocalCloud(settings=local_settings, logs=logs) as running:
         yield running

@@ -1,4 +1,4 @@
-"""How a followed run's end becomes an exit code. `docs/cli.md` lists them."""
+"""How a followed run's end becomes an exit code. `docs/operations.md` lists them."""
 
 from longshore.domain.states import Reason, RunState
 

@@ -52,10 +52,11 @@ def read_environment(pairs: Sequence[str]) -> dict[str, str]:
 
 def start_run(api: "ApiClient", wanted: Wanted) -> AcceptedRun:
     """Check the request, put its folder (and an environment over 64 KiB) into the bucket, and send it."""
-    request = _request(wanted)
-    if _size(request.command) > MAX_INLINE_BYTES:
+    command_size = _size(wanted.command)
+    if command_size > MAX_INLINE_BYTES:
         raise Usage(f"the command has over {MAX_INLINE_BYTES} bytes; put it into a file and send that with --dir")
-    large = _size([*wanted.environment, *wanted.environment.values()]) + _size(request.command) > MAX_INLINE_BYTES
+    request = _request(wanted)
+    large = command_size + _size([*wanted.environment, *wanted.environment.values()]) > MAX_INLINE_BYTES
     if wanted.folder or large:
         with tempfile.TemporaryFile() as file:
             workspace = _send_inputs(api, wanted, wanted.environment if large else {}, file)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,8 +38,8 @@ def order(folder: Path, run: str, *command: str, user: RunUser | None = None, **
 
 
 @asynccontextmanager
-async def started(executor: Executor, what: Order) -> AsyncIterator[Execution]:
-    execution = await executor.start(what)
+async def started(executor: Executor, what: Order) -> AsyncGenerator[Execution]:
+    execution = await (await executor.make_ready()).start(what)
     try:
         yield execution
     finally:
@@ -125,7 +125,7 @@ def test_a_command_that_cannot_start_says_so_with_a_shells_code(
 ) -> None:
     async def scenario() -> None:
         with pytest.raises(StartFailed) as failed:
-            await executor.start(order(tmp_path, run_name, *command))
+            await (await executor.make_ready()).start(order(tmp_path, run_name, *command))
         assert failed.value.exit_code == code
         assert command[0] in failed.value.note
 
@@ -173,6 +173,17 @@ def test_what_a_command_leaves_in_the_background_ends_with_it(
     run(scenario)
 
 
+def test_what_was_made_ready_and_never_used_is_taken_back(executor: Executor) -> None:
+    async def scenario() -> None:
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        starter = await executor.make_ready()
+        await starter.close()
+        await starter.close()
+        assert {child.pid for child in psutil.Process().children(recursive=True)} == before
+
+    run(scenario)
+
+
 def test_a_signal_is_told(executor: Executor, tmp_path: Path, run_name: str) -> None:
     async def scenario() -> None:
         async with started(executor, order(tmp_path, run_name, "sh", "-c", "kill -SEGV $$")) as execution:
@@ -216,7 +227,7 @@ from {type(executor).__module__} import {type(executor).__name__}
 async def main():
     environment = {{"PATH": {os.defpath!r}, "LONGSHORE_RUN": {run_name!r}, "LONGSHORE_ATTEMPT": "1"}}
     command = ["sh", "-c", {ESCAPE!r}]
-    execution = await {type(executor).__name__}().start(
+    execution = await (await {type(executor).__name__}().make_ready()).start(
         Order(command=command, environment=environment, folder=pathlib.Path("/")))
     print((await execution.read()).decode(), flush=True)
     await asyncio.sleep(300)

@@ -113,9 +113,15 @@ class Deployment:
             found = self.run(run)
         return found
 
+    def read(self, path: str) -> Any:
+        """The answer to a GET that must succeed."""
+        status, found = self.call("GET", path)
+        assert status == 200, (path, status, found)
+        return found
+
     def workers(self, pool_id: str) -> list[dict[str, Any]]:
         """The pool's workers."""
-        return self.call("GET", f"/pools/{pool_id}/workers")[1]["workers"]
+        return self.read(f"/pools/{pool_id}/workers")["workers"]
 
     def wait_workers(self, pool_id: str, count: int, state: str = "IDLE", seconds: float = 60) -> list[dict[str, Any]]:
         """Wait until so many workers stand there."""
@@ -133,4 +139,4 @@ class Deployment:
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """What lies in the dead-letter queue, as the API lists it."""
-        return self.call("GET", "/dead-letters")[1]["letters"]
+        return self.read("/dead-letters")["dead_letters"]

@@ -75,16 +75,16 @@ def test_an_agent_killed_after_go_is_lost_and_its_log_is_put_together(deployment
 
 
 def test_an_agent_killed_and_restarted_on_its_host_reports_what_it_removed(
-    deployment: Deployment, tmp_path: Path, open_folder: Path
+    deployment: Deployment, open_folder: Path
 ) -> None:
     pool = deployment.create_pool(lease="5m")
-    agent = with_agent(deployment, pool, state_dir=tmp_path)
+    agent = with_agent(deployment, pool, state_dir=open_folder / "host")
     pid_file = open_folder / "pid"
     run = deployment.send(pool.pool_id, "one", ["sh", "-c", f"echo $$ > {pid_file}; exec sleep 300"])
     deployment.wait(run, "RUNNING")
     wait_until(pid_file.exists)
     agent.kill()
-    with_agent(deployment, pool, state_dir=tmp_path)
+    with_agent(deployment, pool, state_dir=open_folder / "host")
     found = deployment.wait(run, seconds=30)
     assert (found["state"], found["reason"]) == ("FAILED", "worker_lost")
     assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()

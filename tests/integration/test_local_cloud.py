@@ -155,9 +155,10 @@ def test_a_cloud_of_a_killed_process_ends_by_itself(command_environment: dict[st
 
 
 def test_a_missing_tool_is_named_with_the_way_to_get_it(own_settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(ToolMissing, match="make tools"), LocalCloud(settings=replace(own_settings, tools=tmp_path)):
+    settings = replace(own_settings, tools=tmp_path)
+    with pytest.raises(ToolMissing, match="make tools"), LocalCloud("toolless", settings=settings):
         pass
-    assert belongings("test") == []
+    assert belongings("toolless") == []
 
 
 def test_the_function_url_answers_signed_requests_only(cloud: LocalCloud) -> None:

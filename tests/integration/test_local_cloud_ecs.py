@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +61,7 @@ class Fleet:
     definition: str
     queue: str
     roles: Mapping[str, str]
-    processes: tuple[int, ...]
+    processes: tuple[ProcessIdentity, ...]
 
     def ecs(self, **credentials: str) -> Any:
         """A client of the endpoint; root's unless other credentials are given."""
@@ -127,8 +127,8 @@ def agent_pid(task: Mapping[str, Any]) -> int:
     return int(task["containers"][0]["runtimeId"].rsplit("-", 1)[1])
 
 
-@pytest.fixture(scope="module")
-def services(local_settings: Settings) -> Iterator[Fleet]:
+@contextmanager
+def fleet(local_settings: Settings) -> Iterator[Fleet]:
     """ministack and the ECS endpoint, without the stack."""
     folder = Path(tempfile.mkdtemp(prefix="longshore-ecs-test-"))
     agent = folder / "agent"
@@ -139,16 +139,22 @@ def services(local_settings: Settings) -> Iterator[Fleet]:
     processes: list[ProcessIdentity] = []
     try:
         started = start_services(settings, plan, processes.append)
-        identities = tuple(one.pid for one in started.processes)
         with closing(RootClients(started.ministack.endpoint_url)) as root:
-            yield prepare(root, started.ecs_endpoint_url, folder, identities)
+            yield prepare(root, started.ecs_endpoint_url, folder, tuple(started.processes))
     finally:
         stop_all(processes[::-1])
         plan.lifeline.close()
         shutil.rmtree(folder)
 
 
-def prepare(root: RootClients, ecs_url: str, folder: Path, processes: tuple[int, ...]) -> Fleet:
+@pytest.fixture(scope="module")
+def services(local_settings: Settings) -> Iterator[Fleet]:
+    """One fleet for all tests that leave it running."""
+    with fleet(local_settings) as running:
+        yield running
+
+
+def prepare(root: RootClients, ecs_url: str, folder: Path, processes: tuple[ProcessIdentity, ...]) -> Fleet:
     """What the template makes, as small as this suite needs it."""
     roles = {
         "execution": make_role(root, "execution", [allow("ssm:GetParameters", "*parameter/pools/*")]),
@@ -464,8 +470,9 @@ def no_retries() -> Any:
 
 def test_nothing_listens_beyond_the_loopback_interface(services: Fleet) -> None:
     listening: list[str] = []
-    for pid in services.processes:
-        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+    for identity in services.processes:
+        service = psutil.Process(identity.pid)
+        for process in [service, *service.children(recursive=True)]:
             sockets = process.net_connections(kind="inet")
             listening += [one.laddr[0] for one in sockets if one.status == psutil.CONN_LISTEN]
     assert len(listening) == 3
@@ -479,3 +486,17 @@ def test_what_a_task_wrote_is_gone_when_it_has_stopped(services: Fleet, tmp_path
     until(out.exists)
     services.stop(task["taskArn"])
     assert os.listdir(services.folder / "tasks") == []
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_tasks_end_with_the_endpoint_however_it_ends(local_settings: Settings, end: str) -> None:
+    with fleet(local_settings) as own:
+        (task,) = own.run(variables={"LONGSHORE_TEST_CHILD": "1", "LONGSHORE_TEST_STUBBORN": "1"})
+        agent = psutil.Process(agent_pid(own.wait(task["taskArn"], "RUNNING")))
+        family = [agent, *until(agent.children)]
+        endpoint = own.processes[0]
+        if end == "stop":
+            stop_all([endpoint])
+        else:
+            psutil.Process(endpoint.pid).kill()
+        until(lambda: not [one for one in family if one.is_running()])

@@ -15,7 +15,7 @@ from longshore.domain.requests import RunType
 from longshore.domain.run import Run, Spec, Timeouts, accepted, begun, claimed, finished
 from longshore.domain.states import RunState
 from longshore.domain.worker import Agent, Marker, Worker, WorkerState, freed
-from longshore.ports import Create, Replace
+from longshore.ports import Create, Delete, Replace
 
 from tests.unit.api_calls import InProcessApi
 
@@ -46,7 +46,11 @@ def prepare(api: InProcessApi, run: Run, worker: str = WORKER) -> Run:
     assert pool
     timeouts = Timeouts(log=pool.settings.log_timeout, run=pool.settings.run_timeout)
     name = worker_id("longshore", run.pool_id, worker)
-    return _put(api, claimed(run, name, SESSION, api.clock(), timeouts, api.clock()))
+    held = claimed(run, name, SESSION, api.clock(), timeouts, api.clock())
+    ticket = ticket_for(run)
+    waits = ticket in api.store.tickets(run.pool_id, 100)
+    api.store.commit(Replace(held), *([Delete(ticket)] if waits else []))
+    return held
 
 
 def begin(api: InProcessApi, run: Run, worker: str = WORKER) -> Run:

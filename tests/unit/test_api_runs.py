@@ -125,11 +125,12 @@ def test_a_run_that_ended_tells_how(api: InProcessApi) -> None:
 
 
 def test_runs_are_listed_newest_first_page_by_page(api: InProcessApi) -> None:
-    runs = []
+    runs: list[str] = []
     for number in range(5):
         api.clock.forward(seconds=1)
         runs.append(add_run(api, request=str(number)).id)
-    listed, cursor = [], None
+    listed: list[str] = []
+    cursor = None
     for _ in range(3):
         query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
         page = api.call("GET", "/pools/red/runs", **query).body
@@ -190,7 +191,7 @@ def test_dead_letters_of_every_writer_are_read(api: InProcessApi) -> None:
         "responsePayload": {"errorType": "Busy", "errorMessage": "too much"},
     }
     rule = {"ruleName": "ns_requests", "failures": [{"errorMessage": "no such queue"}], "base64OriginalPayload": "e30="}
-    letters = [
+    letters: list[tuple[str, dict[str, str], str, str]] = [
         (json.dumps(invocation), {}, "function", "ns-reap: too much"),
         (json.dumps(rule), {}, "mqtt rule", "no such queue"),
         ("{}", {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "may not"}, "eventbridge", "may not"),

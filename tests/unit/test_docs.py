@@ -17,7 +17,8 @@ from typer.main import get_command
 
 from tests.cloudformation import REPOSITORY, source
 
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+AGENT_PAGE = REPOSITORY / "worker" / "README.md"
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), AGENT_PAGE])
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
 CODE = [
     file
@@ -83,6 +84,13 @@ def test_every_variable_that_the_code_reads_or_sets_is_listed() -> None:
     assert named - documented - {"LONGSHORE_METADATA"} == set()
     assert documented - named == set(), "no code knows these any more"
     assert "LONGSHORE_METADATA_<name>" in OPERATIONS
+
+
+def test_the_agent_s_own_page_lists_the_same_variables() -> None:
+    """It travels with the agent, to where the other pages are not."""
+    assert set(rows("Agents")) - {"ECS_CONTAINER_METADATA_URI_V4"} <= set(
+        re.findall(r"`(LONGSHORE_[A-Z_]+(?:<name>)?)`", AGENT_PAGE.read_text(encoding="utf-8"))
+    )
 
 
 def test_every_exit_code_is_listed() -> None:

@@ -40,7 +40,8 @@ HELD = {"worker": "w1", "claimed_at": NOW, "attempt": 1}
 
 def test_a_private_pool_without_workers_says_how_to_get_one() -> None:
     assert explain(READY, around(queue=queue(READY))) == (
-        "it is number 1 in the queue: no worker of pool team-a is connected; start longshore-agent with its token and key"
+        "it is number 1 in the queue: "
+        "no worker of pool team-a is connected; start longshore-agent with its token and key"
     )
 
 

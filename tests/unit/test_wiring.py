@@ -1,10 +1,12 @@
 """The wiring: complete, lazy, and quiet about secrets."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from longshore.errors import Refused, Unavailable
 from tests.records import POOL
 from tests.unit.test_settings import COMPLETE
 
+FUNCTION_TIMEOUT_SECONDS = 20
 CACHED = (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry)
 
 
@@ -53,13 +56,21 @@ def test_the_ecs_endpoint_is_the_one_service_that_may_be_elsewhere() -> None:
     assert Clients("eu-west-1").ecs.meta.endpoint_url == "https://ecs.eu-west-1.amazonaws.com"
 
 
-def test_every_client_gives_up_in_time() -> None:
+@pytest.mark.parametrize("service", ["dynamodb", "ecs", "iot", "iot_data", "s3", "sqs", "ssm"])
+def test_every_client_gives_up_before_the_shortest_function_does(service: str) -> None:
     clients: Any = Clients("eu-west-1")
-    for service in ("dynamodb", "ecs", "iot", "iot_data", "s3", "sqs", "ssm"):
-        config = getattr(clients, service).meta.config
-        assert config.connect_timeout <= 2
-        assert config.read_timeout <= 15
-        assert config.retries["total_max_attempts"] <= 3
+    config = getattr(clients, service).meta.config
+    tries = config.retries["total_max_attempts"]
+    # Standard mode waits at most 1 s before the second try and 2 s before the third.
+    waits = sum(2**number for number in range(tries - 1))
+    assert tries * (config.connect_timeout + config.read_timeout) + waits < FUNCTION_TIMEOUT_SECONDS
+
+
+def test_the_shortest_function_timeout_is_the_one_that_clients_are_made_for() -> None:
+    template = (Path(__file__).parents[2] / "template.yaml").read_text()
+    assert min(int(found) for found in re.findall(r"^ +Timeout: (\d+)", template, re.MULTILINE)) == (
+        FUNCTION_TIMEOUT_SECONDS
+    )
 
 
 def test_an_incomplete_environment_stops_a_function_as_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +91,7 @@ def test_credentials_say_how_long_they_last_where_that_is_known(monkeypatch: pyt
 
 def test_a_process_without_credentials_presigns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clients = wiring.clients()
-    monkeypatch.setattr("boto3.session.Session.get_credentials", lambda _: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr("botocore.session.Session.get_credentials", lambda _: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     with pytest.raises(Unavailable, match="credentials"):
         clients.credentials()
 
@@ -135,7 +146,10 @@ def test_a_logged_handler_answers_as_it_would_alone() -> None:
     assert handler.__name__ == "handler"
 
 
-def test_the_wiring_imports_no_tracer() -> None:
-    script = "import sys, longshore.wiring; print([name for name in sys.modules if name.startswith('aws_xray_sdk')])"
+def test_the_wiring_imports_nothing_that_a_cold_start_pays_for_in_vain() -> None:
+    """A tracer makes a client as it is imported; boto3 brings its transfer manager."""
+    script = (
+        "import sys, longshore.wiring; print([n for n in ('aws_xray_sdk', 'boto3', 's3transfer') if n in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -137,7 +137,9 @@ class Agent:
         match action:
             case Publish(message):
                 self._publish(message)
-            case Prepare():
+            case Prepare(assign):
+                about = {"run": assign.run, "attempt": assign.attempt}
+                log.info("assigned", extra={"worker": self._worker.identity.worker_id, **about})
                 self._prepare(action)
             case Abandon():
                 self._abandon()

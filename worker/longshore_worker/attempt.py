@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from longshore.domain.messages import Assign, Grants, LogDigest, Outcome
 from longshore.domain.states import Reason
 
 from longshore_worker.environment import phase_environment
 from longshore_worker.errors import AgentError, PreparationFailed
-from longshore_worker.executor import Execution, Order
+from longshore_worker.executor import Execution, Order, Starter
 from longshore_worker.folders import remove_folder
 from longshore_worker.host import Host
 from longshore_worker.phase import Phase
@@ -17,7 +17,7 @@ from longshore_worker.phase_log import LogTerms, PhaseLog
 from longshore_worker.timeouts import Limits
 from longshore_worker.uploads import Store
 from longshore_worker.worker import PoolSettings
-from longshore_worker.workspace import fetch, unpack
+from longshore_worker.workspace import fetch, take_environment, unpack
 
 log = logging.getLogger("longshore.attempt")
 
@@ -36,8 +36,10 @@ class Attempt:
         self._pool = pool
         self._folder = host.folder.attempt(assign.run, assign.attempt, worker_id.rpartition(".")[2])
         self._grants = assign.grants
+        self._packed_environment: Mapping[str, str] = {}
         self.on_refused: Callable[[], None] = lambda: None
         self.on_failing: Callable[[float | None], None] = lambda since: None
+        self._starter: Starter | None = None
         self.log: PhaseLog | None = None
         self.phase: Phase | None = None
 
@@ -49,15 +51,19 @@ class Attempt:
             if self.assign.workspace:
                 archive = self._folder.root / "workspace.tar.gz"
                 await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
-                await asyncio.to_thread(unpack, archive, self._folder.workspace, self._host.bounds)
+                await _in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
                 archive.unlink()
+                self._packed_environment = take_environment(self._folder.workspace)
             if user := self._host.settings.run_user:
-                await asyncio.to_thread(self._folder.give_to, user)
+                await _in_thread(self._folder.give_to, user)
+            self._starter = await self._host.executor.make_ready()
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
 
     def begin(self) -> None:
         """`go` came: both timeouts count from here. Raises OSError."""
+        if self._starter is None:
+            raise AgentError("a phase begins only once it is prepared")
         host, assign = self._host, self.assign
         limits = self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds)
         terms = LogTerms(
@@ -78,7 +84,7 @@ class Attempt:
             on_failing=self.on_failing,
         )
         self.phase = Phase(
-            host.executor,
+            self._starter,
             self.log,
             limits,
             clock=host.clock,
@@ -86,6 +92,8 @@ class Attempt:
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
         )
+        if assign.image and not host.settings.ecs_metadata_uri:
+            self.log.say(f"the image {assign.image} is not used: this worker runs commands as processes of its host")
 
     async def run(self) -> Outcome:
         """Run the phase to the end of its last process; after `begin`."""
@@ -100,7 +108,9 @@ class Attempt:
         return await self.log.finish(outcome, patience_seconds)
 
     async def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and whatever was made ready."""
+        if self._starter:
+            await self._starter.close()
         try:
             await asyncio.to_thread(remove_folder, self._folder.root)
         except OSError as error:
@@ -129,7 +139,11 @@ class Attempt:
         return Order(
             command=self.assign.command,
             environment=phase_environment(
-                self.assign, self._folder, settings.run_user, path=settings.path, lang=settings.lang
+                self.assign.model_copy(update={"environment": {**self._packed_environment, **self.assign.environment}}),
+                self._folder,
+                settings.run_user,
+                path=settings.path,
+                lang=settings.lang,
             ),
             folder=self._folder.workspace,
             user=settings.run_user,
@@ -139,3 +153,13 @@ class Attempt:
         self._host.state.name_processes(self._worker_id, execution.pids)
         if self.log:
             self.log.begin()
+
+
+async def _in_thread[**P](work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do it in a thread; if cancelled, wait for its end all the same, so that nobody removes the folder under it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

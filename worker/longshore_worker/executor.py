@@ -51,9 +51,21 @@ class Execution(Protocol):
         ...
 
 
-class Executor(Protocol):
-    """Starts commands."""
+class Starter(Protocol):
+    """All that can be done before the command is known to begin; starts one command."""
 
     async def start(self, order: Order) -> Execution:
-        """Start a command. Raises StartFailed when it cannot be started."""
+        """Start the command. Raises StartFailed when it cannot be started."""
+        ...
+
+    async def close(self) -> None:
+        """Take back what was made ready, if nothing was started; twice is fine."""
+        ...
+
+
+class Executor(Protocol):
+    """Makes ready to start commands."""
+
+    async def make_ready(self) -> Starter:
+        """Do ahead what can be done ahead. Raises OSError."""
         ...

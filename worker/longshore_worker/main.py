@@ -53,7 +53,7 @@ def main() -> None:
 def _parse(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="longshore-agent",
-        description="Works for a Longshore pool. Settings are environment variables; see docs/agent.md.",
+        description="Works for a Longshore pool. Settings are environment variables; see docs/operations.md.",
         epilog="exit codes: " + ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in ExitCode),
     )
     parser.add_argument("--count", type=int, default=1, metavar="N", help="how many workers this process is (1)")

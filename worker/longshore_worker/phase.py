@@ -11,7 +11,7 @@ from longshore.domain.messages import Outcome
 from longshore.domain.states import Reason
 
 from longshore_worker.errors import StartFailed
-from longshore_worker.executor import Ended, Execution, Executor, Order
+from longshore_worker.executor import Ended, Execution, Order, Starter
 from longshore_worker.timeouts import Expired, Limits, Timeouts, Warning
 
 DRAIN_PATIENCE = 5.0
@@ -41,7 +41,7 @@ class Phase:
 
     def __init__(
         self,
-        executor: Executor,
+        starter: Starter,
         scribe: Scribe,
         limits: Limits,
         *,
@@ -50,7 +50,7 @@ class Phase:
         oom_kills: Callable[[], int | None],
         on_started: Callable[[Execution], None] = lambda execution: None,
     ) -> None:
-        self._executor = executor
+        self._starter = starter
         self._scribe = scribe
         self._clock = clock
         self._grace = grace_seconds
@@ -66,7 +66,7 @@ class Phase:
         """Run the command to its end; when this returns, nothing that it started is left."""
         kills_before = self._oom_kills()
         try:
-            self._execution = await self._executor.start(order)
+            self._execution = await self._starter.start(order)
         except StartFailed as error:
             self._scribe.say(error.note)
             return Outcome(end="FAILED", reason=Reason.START_FAILED, exit_code=error.exit_code, note=error.note[:200])

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,7 @@ class ProcessExecution:
             return
 
     async def _reap(self) -> None:
-        self._control.close()
-        while self._process.poll() is None:
-            await asyncio.sleep(0.002)
+        await _close_and_reap(self._process, self._control)
 
 
 class _Answers:
@@ -104,11 +103,37 @@ class _Answers:
         return json.loads(line)
 
 
+class WaitingWarden:
+    """A warden that runs and waits for its order: starting it takes longer than all the rest of a start."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: asyncio.StreamReader, control: socket.socket) -> None:
+        self._process = process
+        self._output = output
+        self._control = control
+        self._used = False
+
+    async def start(self, order: Order) -> ProcessExecution:
+        """Start the command. Raises StartFailed."""
+        self._used = True
+        execution = ProcessExecution(self._process, self._output, self._control, mark_of(order.environment))
+        # A warden that has died meanwhile gives no answer either, and that is what is told.
+        with suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(self._control, _encode(order))
+        await execution.started(order)
+        return execution
+
+    async def close(self) -> None:
+        """End it, unless it was used."""
+        if not self._used:
+            self._used = True
+            await _close_and_reap(self._process, self._control)
+
+
 class ProcessExecutor:
     """Commands as processes: a session of their own, a scrubbed environment, and the order's user."""
 
-    async def start(self, order: Order) -> ProcessExecution:
-        """Start a command. Raises StartFailed."""
+    async def make_ready(self) -> WaitingWarden:
+        """Start a warden. Raises OSError."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         read_end, write_end = os.pipe()
@@ -124,11 +149,13 @@ class ProcessExecutor:
         finally:
             theirs.close()
             os.close(write_end)
-        output = await _reader(read_end)
-        execution = ProcessExecution(process, output, ours, mark_of(order.environment))
-        await asyncio.get_running_loop().sock_sendall(ours, _encode(order))
-        await execution.started(order)
-        return execution
+        return WaitingWarden(process, await _reader(read_end), ours)
+
+
+async def _close_and_reap(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()
+    while process.poll() is None:
+        await asyncio.sleep(0.002)
 
 
 async def _reader(descriptor: int) -> asyncio.StreamReader:

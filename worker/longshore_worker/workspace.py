@@ -9,10 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 from longshore.domain.messages import WorkspaceGrant
+from longshore.domain.objects import INPUT_ENVIRONMENT
+from longshore.domain.requests import EnvironmentName
 from longshore.domain.states import Reason
+from pydantic import TypeAdapter, ValidationError
 
 from longshore_worker.errors import PreparationFailed
 
+_ENVIRONMENT: TypeAdapter[dict[EnvironmentName, str]] = TypeAdapter(dict[EnvironmentName, str])
 TRIES = 4
 TIMEOUT = httpx.Timeout(60, connect=10)
 
@@ -80,6 +84,22 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
             tar.extractall(folder, filter=gate.admit)
     except (_WorkspaceRefused, tarfile.TarError, EOFError, OSError) as error:
         raise PreparationFailed(Reason.WORKSPACE, f"cannot unpack the workspace: {error}"[:200]) from None
+
+
+def take_environment(folder: Path) -> dict[str, str]:
+    """The environment that a workspace carries because no message could; its file is gone afterwards.
+
+    Raises PreparationFailed when it is not a JSON object of strings.
+    """
+    file = folder / INPUT_ENVIRONMENT
+    if not file.is_file() or file.is_symlink():
+        return {}
+    try:
+        return _ENVIRONMENT.validate_json(file.read_bytes())
+    except ValidationError:
+        raise PreparationFailed(Reason.WORKSPACE, f"{INPUT_ENVIRONMENT} is not a JSON object of strings") from None
+    finally:
+        file.unlink()
 
 
 class _Gate:

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from longshore.adapters.memory_blobs import MemoryBlobs
 from longshore.domain import ids, objects
@@ -28,7 +29,6 @@ from longshore.domain.messages import (
     Welcome,
     Who,
 )
-from longshore.domain.states import Reason
 
 from tests.unit.dispatcher.world import NAMESPACE, World
 
@@ -102,9 +102,7 @@ class FakeAgent:
         assert held
         assert held.stage == "preparing"
         held.stage = "prepared"
-        self._say(
-            "prepared", "prepared", lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt)
-        )
+        self._say("prepared", "prepared", lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt))
 
     def write(self, *lines: str, sequence: int = 1) -> None:
         """Its phase says something, and a chunk of it is in the bucket."""
@@ -239,7 +237,7 @@ class FakeAgent:
         self.publish(event, make())
 
 
-def agent(world: World, name: str = "w1", session: int = 1, **fields: object) -> FakeAgent:
+def agent(world: World, name: str = "w1", session: int = 1, **fields: Any) -> FakeAgent:
     """An agent whose messages are delivered at once; it has not registered yet."""
     worker_id = ids.worker_id(NAMESPACE, world.pool.id, name.rjust(8, "0"))
 
@@ -271,7 +269,7 @@ def settle_down(world: World, *agents: FakeAgent) -> None:
     raise AssertionError("the agents and the control plane talk without an end")
 
 
-def joined(world: World, *names: str, **fields: object) -> list[FakeAgent]:
+def joined(world: World, *names: str, **fields: Any) -> list[FakeAgent]:
     """Agents that have registered."""
     made = [agent(world, name, **fields) for name in names]
     for one in made:
@@ -280,4 +278,24 @@ def joined(world: World, *names: str, **fields: object) -> list[FakeAgent]:
     return made
 
 
-KILLED = Outcome(end="FAILED", reason=Reason.KILLED)
+def unheard(event: str, message: FromAgent) -> None:
+    """How the messages of an agent leave that nobody hears."""
+
+
+def preparing(world: World, name: str = "w1", run: str = "r1", **fields: object) -> FakeAgent:
+    """A worker that has been offered a run, and prepares it."""
+    (one,) = joined(world, name, prompt=False)
+    world.submit(run, **fields)
+    settle_down(world, one)
+    return one
+
+
+def running(world: World, name: str = "w1", run: str = "r1", **fields: object) -> FakeAgent:
+    """A worker whose run has begun."""
+    one = preparing(world, name, run, **fields)
+    one.prompt = True
+    one.prepare()
+    settle_down(world, one)
+    assert one.held
+    assert one.held.stage == "running"
+    return one

@@ -23,7 +23,9 @@ def check(world: World) -> None:
     markers = {marker.worker.id: marker for marker in records if isinstance(marker, Marker)}
     idle = {worker.id: worker for worker in workers.values() if worker.state is WorkerState.IDLE}
     assert {name: marker.worker for name, marker in markers.items()} == idle
-    assert all(marker.key == keys.marker(world.pool.id, idle[name].marker or "", name) for name, marker in markers.items())
+    assert all(
+        marker.key == keys.marker(world.pool.id, idle[name].marker or "", name) for name, marker in markers.items()
+    )
     _check_reserved(world)
 
 

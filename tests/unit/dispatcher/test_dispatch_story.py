@@ -45,7 +45,12 @@ def test_an_assignment_says_everything_the_agent_needs():
     assign = sent.message
     assert isinstance(assign, Assign)
     assert assign.session == one.session
-    assert (assign.command, assign.environment, assign.image, assign.stack) == (["make", "all"], {"A": "b"}, "alpine", "net")
+    assert (assign.command, assign.environment, assign.image, assign.stack) == (
+        ["make", "all"],
+        {"A": "b"},
+        "alpine",
+        "net",
+    )
     assert (assign.log_timeout_seconds, assign.run_timeout_seconds) == (180, 70 * 60)
     assert assign.grants.chunks.key_prefix.endswith("/000001/")
 
@@ -134,8 +139,7 @@ def test_a_preparation_that_fails_ends_the_run_before_it_began():
 
 
 def test_the_least_timeout_of_request_pool_and_launcher_is_in_force():
-    pool = {"log_timeout": timedelta(minutes=5), "max_run_timeout": timedelta(minutes=30)}
-    world = World(**pool)
+    world = World(log_timeout=timedelta(minutes=5), max_run_timeout=timedelta(minutes=30))
     (one,) = joined(world, "w1", run_timeout=600.0)
     run = world.submit("own", log_timeout="2m", run_timeout="20m")
     assert (run.log_timeout, run.run_timeout) == (timedelta(minutes=2), timedelta(minutes=10))

@@ -39,7 +39,7 @@ def by_mqtt(body: object, client: str = "ci") -> str:
 def test_a_warm_batch_of_ten_costs_one_read_one_transaction_and_ten_publishes():
     world = World()
     joined(world, *(f"w{number}" for number in range(12)))
-    world.submit("warms the cache of pools")
+    world.submit("warm-up")
     world.store.calls.clear()
     world.messenger.sent.clear()
     assert world.request(*(request(f"r{number}") for number in range(10))) == []
@@ -52,7 +52,7 @@ def test_a_warm_batch_of_ten_costs_one_read_one_transaction_and_ten_publishes():
 def test_a_warm_dispatch_of_one_is_a_read_a_transaction_and_a_publish():
     world = World()
     joined(world, "w1", "w2")
-    world.submit("warms the cache of pools")
+    world.submit("warm-up")
     world.store.calls.clear()
     world.messenger.sent.clear()
     assert world.request(request("r1")) == []
@@ -155,7 +155,9 @@ def test_a_refusal_that_cannot_be_kept_comes_again():
 def test_a_request_by_mqtt_is_answered_where_it_asked_to_be():
     world = World()
     topic = "longshore/replies/ci/1"
-    assert world.request(by_mqtt(request("r1", reply_to=topic)), by_mqtt(request("bad", command=[], reply_to=topic))) == []
+    assert (
+        world.request(by_mqtt(request("r1", reply_to=topic)), by_mqtt(request("bad", command=[], reply_to=topic))) == []
+    )
     answers = {replied.message.id: replied for replied in world.messenger.replies}
     assert {replied.topic for replied in world.messenger.replies} == {topic}
     assert (answers["r1"].message.accepted, answers["r1"].message.run) == (True, world.run("r1").id)

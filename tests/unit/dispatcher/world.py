@@ -87,9 +87,7 @@ class World:
 
     def _make_pool(self, kind: PoolKind, settings: PoolSettings) -> Pool:
         definition = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{NAMESPACE}-pool-{POOL}:1"
-        pool = a_pool(
-            kind_of=kind, settings=settings, task_definition=definition if kind is PoolKind.FARGATE else None
-        )
+        pool = a_pool(kind_of=kind, settings=settings, task_definition=definition if kind is PoolKind.FARGATE else None)
         self.table.commit(
             Create(pool),
             Create(PoolEntry(pool_id=pool.id, name=pool.name)),

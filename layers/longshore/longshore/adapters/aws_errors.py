@@ -9,8 +9,6 @@ from longshore.errors import LongshoreError, Refused, Unavailable
 
 THROTTLED = frozenset(
     {
-        "BandwidthLimitExceeded",
-        "LimitExceededException",
         "PriorRequestNotComplete",
         "RequestLimitExceeded",
         "RequestThrottled",

@@ -9,7 +9,7 @@ from longshore.dispatcher.announce import Assignment, announce, repeat
 from longshore.dispatcher.assemble import assemble
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.presence import ask, send_who
+from longshore.dispatcher.presence import ring, send_who
 from longshore.dispatcher.release import Release, held_run, release
 from longshore.dispatcher.sender import Sender
 from longshore.dispatcher.settle import Loss, Settled, settle
@@ -24,6 +24,7 @@ from longshore.errors import Busy, LongshoreError, Lost
 from longshore.ports import Create, Delete, Ports, Replace, Write
 
 TRIES = 8
+AWAY = frozenset({WorkerState.ASKED, WorkerState.GONE})
 
 type Change = Callable[[Run, datetime], Settled]
 type DoneEvent = Literal["phase_finished", "handed_back", "goodbye"]
@@ -46,8 +47,8 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
         ended = replace(ended, expires_at=now + deadlines.RETENTION)
         return Settled(run=ended, writes=(Replace(ended),))
 
-    run = _let_go(ports, pools, sender, message, end)
-    _done(ports, sender, message, "phase_finished")
+    worker, run = _let_go(ports, pools, sender, message, end)
+    _answer(ports, sender, message, "phase_finished", worker)
     if run:
         ports.log("run_ended", {"run": run.id, "state": run.state, "reason": run.reason, "attempt": run.attempt})
 
@@ -66,9 +67,11 @@ def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack)
         losses=0,
         offers=0 if message.leaving else 1,
     )
-    _let_go(ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now))
+    worker, _ = _let_go(
+        ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now)
+    )
     match(ports, pools, sender.pool.id)
-    _done(ports, sender, message, "handed_back")
+    _answer(ports, sender, message, "handed_back", worker)
 
 
 def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> None:
@@ -87,14 +90,14 @@ def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> Non
 
 def _let_go(
     ports: Ports, pools: Pools, sender: Sender, message: PhaseFinished | HandedBack, change: Change
-) -> Run | None:
-    """The run as it then stands; None if it was not this worker's to let go of."""
+) -> tuple[Worker | None, Run | None]:
+    """The worker and the run as they then stand; no run if it was not this worker's to let go of."""
     for tries in range(TRIES):
         worker = ports.store.worker(sender.pool.id, sender.worker_id)
         run = held_run(ports, worker) if worker else None
         if not worker or not run or not _is_about(message, run, worker):
             _stale(ports, pools, sender, worker, message)
-            return None
+            return worker, None
         now = ports.clock()
         settled = change(run, now)
         done = 1 if settled.run.is_final else 0
@@ -108,7 +111,7 @@ def _let_go(
         _follow_up(ports, pools, sender, after, following)
         if settled.run.is_final and settled.run.due_at:
             assemble(ports, settled.run)
-        return settled.run
+        return after, settled.run
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 
 
@@ -143,7 +146,7 @@ def _follow_up(ports: Ports, pools: Pools, sender: Sender, worker: Worker, follo
     elif worker.state is WorkerState.IDLE:
         match(ports, pools, sender.pool.id)
     elif worker.state is WorkerState.ASKED:
-        ask(ports, worker, sender.pool.settings.accept_timeout)
+        ring(ports, worker.pool_id, worker.key, sender.pool.settings.accept_timeout)
     elif worker.launch:
         stop_task(ports, worker)
 
@@ -203,11 +206,14 @@ def _stale(
     match(ports, pools, sender.pool.id)
     if worker.state is WorkerState.LEAVING:
         stop_task(ports, worker)
-    elif not run and not worker.left and worker.state is not WorkerState.IDLE:
-        # It is there after all; it comes back by registering.
-        send_who(ports, worker)
 
 
-def _done(ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, event: DoneEvent) -> None:
+def _answer(
+    ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, event: DoneEvent, worker: Worker | None
+) -> None:
+    """The report is in the table. A worker that was thought to be away is there after all, and is asked to register."""
     answer = Done(session=message.session, event=event, run=message.run, attempt=message.attempt)
     ports.messenger.send(sender.pool.id, sender.worker_id, answer)
+    if worker and worker.session == message.session and not worker.left and worker.state in AWAY:
+        # Behind the answer: an agent that registers with an unanswered report still holds its run.
+        send_who(ports, worker)

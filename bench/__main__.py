@@ -1,0 +1,50 @@
+"""`python -m bench`: prints every figure beside its goal and writes them to `build/bench.json`."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.calls import count_calls
+from bench.latency import measure_latency
+from bench.reaper import count_reads
+
+REPORT = Path("build/bench.json")
+PARTS: Mapping[str, Callable[[], dict[str, float]]] = {
+    "calls and write units": count_calls,
+    "reads of the reaper": count_reads,
+    "latency on the local cloud": measure_latency,
+}
+GOALS: Mapping[str, str] = {
+    "aws_calls_per_warm_dispatch": "= 3",
+    "aws_calls_per_run_in_burst_of_10": "<= 1.3",
+    "wru_per_run_life": "<= 18",
+    "wru_per_run_life_by_ticket": "<= 24",
+    "wru_per_run_life_fargate": "<= 40",
+    "submit_to_agent_p50_over_sqs_to_lambda": "<= 2.5",
+    "submit_to_command_p50_over_sqs_to_lambda": "<= 4",
+}
+
+
+def main() -> int:
+    """Run the parts (those named as arguments, or all)."""
+    console = Console()
+    wanted = sys.argv[1:] or list(PARTS)
+    figures: dict[str, float] = {}
+    for name in wanted:
+        with console.status(f"measuring {name} …"):
+            figures |= PARTS[name]()
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(figures, indent=2) + "\n")
+    table = Table("figure", "value", "goal", title="Longshore benchmarks")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:g}", GOALS.get(name, ""))
+    console.print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""AWS calls and write units of a dispatch and of a run's whole life, counted on the shipped functions."""
+
+import sys
+from pathlib import Path
+
+from longshore.domain.ids import run_id, worker_id
+
+from bench.deployed import Functions, functions
+from tests.records import POOL
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "functions"))
+WORKERS = [worker_id("longshore", POOL, f"01ARZ3NDEKTSV4RRFFQ69G5F{n:02}") for n in range(12)]
+
+
+def count_calls() -> dict[str, float]:
+    """The figures that are budgets."""
+    with functions() as deployed:
+        for worker in WORKERS:
+            deployed.event(worker, "registered")
+        _request(deployed, "warm-up")
+        _finish(deployed, "warm-up")
+        deployed.meter.reset()
+        _request(deployed, "one")
+        warm = deployed.meter.calls.total()
+        _finish(deployed, "one")
+        life = deployed.meter.units
+        deployed.meter.reset()
+        deployed.request(*(_body(f"burst-{n}") for n in range(10)))
+        burst = deployed.meter.calls.total() / 10
+    return {
+        "aws_calls_per_warm_dispatch": warm,
+        "aws_calls_per_run_in_burst_of_10": burst,
+        "wru_per_run_life": life,
+        "wru_per_run_life_by_ticket": _by_ticket(),
+    }
+
+
+def _by_ticket() -> float:
+    with functions() as deployed:
+        deployed.event(WORKERS[0], "registered")
+        _request(deployed, "first")
+        deployed.meter.reset()
+        _request(deployed, "second")
+        ticket = deployed.meter.units
+        _begin(deployed, "first")
+        deployed.meter.reset()
+        _end(deployed, "first")
+        # What ended the first run is the first run's: its item, and its place in the index of what is due.
+        take = deployed.meter.units - 3
+        deployed.meter.reset()
+        _finish(deployed, "second")
+        return ticket + take + deployed.meter.units
+
+
+def _body(request: str) -> dict[str, object]:
+    return {"schema": 1, "id": request, "pool": POOL, "command": ["true"]}
+
+
+def _request(deployed: Functions, request: str) -> None:
+    deployed.request(_body(request))
+
+
+def _held(request: str) -> tuple[str, dict[str, object]]:
+    from longshore import wiring
+
+    run = wiring.ports().store.run(run_id(POOL, request))
+    if not run or not run.worker:
+        raise RuntimeError(f"{request} has no worker: {run}")
+    return run.worker, {"run": run.id, "attempt": run.attempt}
+
+
+def _begin(deployed: Functions, request: str) -> None:
+    worker, about = _held(request)
+    deployed.event(worker, "prepared", **about)
+
+
+def _end(deployed: Functions, request: str) -> None:
+    worker, about = _held(request)
+    log = {"lines": 3, "bytes": 200, "sha256": "a" * 64}
+    deployed.event(worker, "phase_finished", **about, outcome={"end": "FINISHED", "exit_code": 0}, log=log)
+
+
+def _finish(deployed: Functions, request: str) -> None:
+    _begin(deployed, request)
+    _end(deployed, request)

@@ -1,0 +1,97 @@
+"""The shipped functions in this process, over moto: real handlers, real botocore clients, nothing deployed."""
+
+import base64
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from longshore import wiring
+from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName
+from longshore.ports import Create
+from moto import mock_aws
+
+from bench.meter import Meter
+from tests.contract.tables import SHAPE
+from tests.records import POOL, a_pool
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+    "LONGSHORE_NAMESPACE": "longshore",
+    "LONGSHORE_TABLE": "longshore",
+    "LONGSHORE_BUCKET": "longshore-bench",
+    "LONGSHORE_REQUEST_QUEUE_URL": "https://queue/requests",
+    "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://queue/dead-letters",
+    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
+    "LONGSHORE_ECS_CLUSTER": "longshore",
+    "LONGSHORE_SUBNETS": "subnet-1",
+    "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
+    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
+}
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The handlers, and the meter on their clients."""
+
+    dispatch_runs: ModuleType
+    receive_worker_events: ModuleType
+    meter: Meter
+
+    def request(self, *requests: dict[str, Any]) -> None:
+        """One batch of the request queue."""
+        records = [{"messageId": f"m{i}", "body": json.dumps(body)} for i, body in enumerate(requests)]
+        again = self.dispatch_runs.handler({"Records": records}, None)
+        if again["batchItemFailures"]:
+            raise RuntimeError(f"records came back: {again}")
+
+    def event(self, worker: str, event: str, **body: Any) -> None:
+        """One message of an agent."""
+        encoded = base64.b64encode(json.dumps({"schema": 1, "session": "s1", **body}).encode()).decode()
+        delivered = {"pool_id": POOL, "worker_id": worker, "event": event, "body": encoded}
+        self.receive_worker_events.handler({**delivered, "received_at": 1}, None)
+
+
+@contextmanager
+def functions(kind: PoolKind = PoolKind.PRIVATE, **pool: Any) -> Generator[Functions]:
+    """Functions over an empty table with one pool in it."""
+    before = dict(os.environ)
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    os.environ.update(ENVIRONMENT)
+    for cached in (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry):
+        cached.cache_clear()
+    try:
+        with mock_aws():
+            yield _deploy(kind, pool)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
+    clients, ports = wiring.clients(), wiring.ports()
+    clients.dynamodb.create_table(TableName="longshore", BillingMode="PAY_PER_REQUEST", **SHAPE)
+    pool = a_pool(kind_of=kind, **changes)
+    ports.store.commit(
+        Create(pool),
+        Create(PoolEntry(pool_id=pool.id, name=pool.name)),
+        Create(PoolName(name=pool.name, pool_id=pool.id)),
+        Create(Counters(pool_id=pool.id)),
+    )
+    modules = [import_module(name) for name in ("dispatch_runs", "receive_worker_events")]
+    for module in modules:
+        # Imported once for each process, they keep the ports of their first deployment.
+        module.PORTS = ports  # pyright: ignore[reportAttributeAccessIssue]
+        module.POOLS = module.Pools(ports.store, ports.clock)
+    meter = Meter()
+    for client in (clients.dynamodb, clients.iot_data, clients.sqs, clients.s3):
+        meter.listen(client)
+    return Functions(modules[0], modules[1], meter)

@@ -1,0 +1,72 @@
+"""What DynamoDB would charge for the writes of real clients, and how many calls these make.
+
+Rules (AWS's pricing pages and developer guide): a write costs one unit per started KB, twice that in a transaction;
+a put or a delete in an index costs one each, a changed index key two, anything else in it nothing.
+"""
+
+from collections import Counter
+from typing import Any
+
+from longshore.adapters.items import Item, write_units
+
+INDEXES = (("due_pk", "due_at"), ("listing_pk", "listing_at"))
+
+
+class Meter:
+    """Listens to botocore clients; knows the items that were written, so that it sees what an index write is."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.units = 0
+        self._items: dict[tuple[str, str], Item] = {}
+        self._waiting: list[tuple[str, Any]] = []
+
+    def listen(self, client: Any) -> None:
+        """Count this client's calls from now on."""
+        client.meta.events.register_first("before-parameter-build", self._before)
+        client.meta.events.register("before-call", self._count)
+        client.meta.events.register("after-call", self._after)
+
+    def reset(self) -> None:
+        """Forget what was counted; remember the items."""
+        self.calls.clear()
+        self.units = 0
+
+    def _count(self, model: Any, **_: Any) -> None:
+        self.calls[model.name] += 1
+
+    def _before(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self._waiting.append((model.name, params))
+
+    def _after(self, http_response: Any, model: Any, **_: Any) -> None:
+        name, params = self._waiting.pop()
+        if http_response.status_code != 200:
+            return
+        if name == "TransactWriteItems":
+            for action in params["TransactItems"]:
+                ((kind, body),) = action.items()
+                self._charge(kind, body, 2)
+        elif name in ("PutItem", "DeleteItem"):
+            self._charge(name.removesuffix("Item"), params, 1)
+
+    def _charge(self, kind: str, body: dict[str, Any], factor: int) -> None:
+        if kind == "ConditionCheck":
+            self.units += 2
+            return
+        key = body["Key"] if kind == "Delete" else body["Item"]
+        at = (key["pk"]["S"], key["sk"]["S"])
+        before = self._items.get(at, {})
+        after: Item = {} if kind == "Delete" else body["Item"]
+        self.units += factor * max(write_units(before) if before else 1, write_units(after) if after else 1)
+        for index in INDEXES:
+            self.units += _index_units([before.get(a) for a in index], [after.get(a) for a in index])
+        if after:
+            self._items[at] = after
+        else:
+            self._items.pop(at, None)
+
+
+def _index_units(before: list[Any], after: list[Any]) -> int:
+    if before == after:
+        return 0
+    return sum(1 for keys in (before, after) if all(key is not None for key in keys))

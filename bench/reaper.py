@@ -1,0 +1,49 @@
+"""Reads of the reaper for each overdue run, while more and more runs are active beside them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from longshore import wiring
+from longshore.adapters.codec import encode
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.reap import reap
+from longshore.domain.states import RunState
+
+from bench.deployed import functions
+from tests.records import a_run
+
+OVERDUE = 20
+ACTIVE = (100, 1_000, 10_000)
+READS = ("Query", "GetItem", "BatchGetItem")
+
+
+def count_reads() -> dict[str, float]:
+    """One figure for each number of active runs; flat is the goal."""
+    return {f"reaper_reads_per_overdue_run_{active}_active": _reads(active) for active in ACTIVE}
+
+
+def _reads(active: int) -> float:
+    with functions() as deployed:
+        now = datetime.now(UTC)
+        table = wiring.clients().dynamodb
+        for start in range(0, active, 25):
+            items = []
+            for n in range(start, min(start + 25, active)):
+                late = n < OVERDUE
+                claimed = replace(
+                    a_run(f"r{n}"),
+                    state=RunState.PREPARING,
+                    attempt=1,
+                    worker="longshore.gone.worker",
+                    session="s",
+                    claimed_at=now - timedelta(hours=1 if late else 0),
+                    due_at=now + timedelta(minutes=-1 if late else 10),
+                )
+                items.append({"PutRequest": {"Item": encode(claimed)}})
+            table.batch_write_item(RequestItems={"longshore": items})
+        deployed.meter.reset()
+        ports = wiring.ports()
+        reaped = reap(ports, Pools(ports.store, ports.clock))
+        if reaped.due != OVERDUE:
+            raise RuntimeError(f"{reaped.due} were due, not {OVERDUE}")
+        return sum(deployed.meter.calls[name] for name in READS) / OVERDUE

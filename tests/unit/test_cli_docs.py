@@ -1,0 +1,69 @@
+"""`docs/cli.md` has every command and every option, in the words of its help."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longshore.domain.pool import PoolSettings
+from longshore_cli.main import app
+from longshore_cli.pool_options import MEANING
+from longshore_cli.session import OPTIONS
+from typer.main import get_command
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+COMMON = {option.name for option in OPTIONS}
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command by its words."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield " ".join(path), command
+        return
+    for name, child in children.items():
+        yield from commands(child, (*path, name))
+
+
+ALL = dict(commands(get_command(app)))
+
+
+def section(title: str) -> str:
+    """The part of the page below a heading."""
+    assert f"\n## {title}\n" in PAGE, f"docs/cli.md has no section for {title}"
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_is_documented_with_each_of_its_options(name: str) -> None:
+    text = section(f"longshore {name}")
+    assert ALL[name].help.strip() in text
+    for parameter in ALL[name].params:
+        if parameter.param_type_name == "argument":
+            assert f"| {parameter.help} |" in text
+        elif parameter.name not in COMMON and parameter.name != "help":
+            names = ", ".join(f"`{one}`" for one in parameter.opts)
+            assert f"| {names} | {parameter.help} |" in text
+
+
+def test_no_command_is_documented_that_does_not_exist() -> None:
+    headings = [line.removeprefix("## longshore ") for line in PAGE.splitlines() if line.startswith("## longshore ")]
+    assert headings == list(ALL)
+
+
+def test_the_options_of_every_command_are_documented_once() -> None:
+    common = PAGE.split("\n## ")[0]
+    for parameter in ALL["pool list"].params:
+        if parameter.name in COMMON:
+            assert f"| `{parameter.opts[0]}` | {parameter.help} |" in common
+
+
+def test_every_command_prints_json_if_asked() -> None:
+    assert [name for name, one in ALL.items() if "--json" not in {word for p in one.params for word in p.opts}] == []
+
+
+def test_every_setting_of_a_pool_is_an_option_with_a_meaning() -> None:
+    assert list(MEANING) == [one.name for one in fields(PoolSettings)]
+    flags = {word for parameter in ALL["pool create"].params for word in parameter.opts}
+    assert {f"--{name.replace('_', '-')}" for name in MEANING} <= flags

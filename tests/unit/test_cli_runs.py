@@ -1,0 +1,320 @@
+"""`longshore run` and `longshore dead-letters`, against the API in memory."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from longshore.domain.messages import Outcome
+from longshore.domain.objects import INPUT_ENVIRONMENT
+from longshore.domain.requests import RunRequest, read_request
+from longshore.domain.states import Reason
+
+from tests.unit.cli_calls import Cli, Ended
+from tests.unit.run_records import FINISHED, add_run, begin, complete, end, prepare, ship
+
+
+@pytest.fixture
+def cli() -> Cli:
+    cli = Cli()
+    cli.api.pool("red")
+    return cli
+
+
+def sent(cli: Cli) -> RunRequest:
+    """The one request that was queued."""
+    (queued,) = cli.api.queue.take()
+    return read_request(queued)
+
+
+def test_start_queues_the_request_and_prints_the_runs_id(cli: Cli) -> None:
+    ended = cli("run", "start", "--pool", "red", "--id", "mine", "--env", "A=b=c", "--env", "EMPTY=",
+                "--logs-timeout", "90s", "--run-timeout", "1h10m", "--type", "proposed", "--stack", "net",
+                "--image", "alpine:3", "--retryable", "--", "sh", "-c", "echo $A", "--pool", "x")  # fmt: skip
+    assert ended.code == 0, ended.err
+    request = sent(cli)
+    assert request.command == ["sh", "-c", "echo $A", "--pool", "x"]
+    assert request.environment == {"A": "b=c", "EMPTY": ""}
+    assert (request.type, request.stack, request.image, request.retryable) == ("proposed", "net", "alpine:3", True)
+    assert request.log_timeout
+    assert request.run_timeout
+    assert (request.log_timeout.total_seconds(), request.run_timeout.total_seconds()) == (90, 4200)
+    add_run(cli.api, request="mine")
+    assert cli("run", "show", ended.out.strip(), "--json").json["request_id"] == "mine"
+
+
+def test_each_start_without_an_id_is_another_request(cli: Cli) -> None:
+    runs = {cli("run", "start", "--pool", "red", "--json", "--", "true").json["run"] for _ in range(3)}
+    assert len(runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--", "true"], 2, "--pool"),
+        (["--pool", "red"], 2, "COMMAND"),
+        (["--pool", "nope", "--", "true"], 1, "no pool 'nope'"),
+        (["--pool", "red", "--", ""], 2, "first word is empty"),
+        (["--pool", "red", "--run-timeout", "7", "--", "true"], 2, "'7' is not a duration"),
+        (["--pool", "red", "--logs-timeout", "3h", "--", "true"], 1, "log_timeout"),
+        (["--pool", "red", "--env", "hunter2", "--", "true"], 2, "--env: write it as NAME=VALUE"),
+        (["--pool", "red", "--env", "A=hunter2", "--env", "A=c", "--", "true"], 2, "--env: A is there twice"),
+        (["--pool", "red", "--env", "A-B=hunter2", "--", "true"], 2, "environment"),
+        (["--pool", "red", "--dir", "nowhere", "--", "true"], 2, "--dir: nowhere is not a folder"),
+        (["--pool", "red", "--id", "with space", "--", "true"], 2, "id"),
+        (["--pool", "red", "--type", "holiday", "--", "true"], 2, "holiday"),
+        (["--pool", "red", "--", "sh", "-c", "x" * 70_000], 2, "--dir"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_in_a_line_and_nothing_is_sent(
+    cli: Cli, words: list[str], code: int, said: str
+) -> None:
+    ended = cli("run", "start", *words)
+    assert ended.code == code, ended.err
+    assert said in ended.err
+    assert "hunter2" not in ended.err
+    assert "Traceback" not in ended.err
+    assert cli.api.queue.take() == []
+
+
+def test_a_folder_is_packed_put_into_the_bucket_and_named_with_its_digest(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "run.sh").write_text("echo hi")
+    (tmp_path / "sub" / "run.sh").chmod(0o755)
+    (tmp_path / ".hidden").write_text("kept")
+    (tmp_path / "link").symlink_to("sub/run.sh")
+    assert cli("run", "start", "--pool", "red", "--dir", str(tmp_path), "--", "true").code == 0
+    workspace = sent(cli).workspace
+    assert workspace
+    packed = cli.api.blobs.objects[workspace.key].body
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        members = {member.name: member for member in tar.getmembers()}
+    assert list(members) == [".hidden", "link", "sub", "sub/run.sh"]
+    assert members["sub/run.sh"].mode & 0o111
+    assert members["link"].linkname == "sub/run.sh"
+    assert {(member.uid, member.mtime) for member in members.values()} == {(0, 0)}
+    first = workspace.sha256
+    os.utime(tmp_path / ".hidden", (1, 1))
+    cli("run", "start", "--pool", "red", "--dir", str(tmp_path), "--", "true")
+    again = sent(cli).workspace
+    assert again
+    assert (again.sha256, again.key == workspace.key) == (first, False)
+
+
+def test_what_no_workspace_can_hold_is_refused(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    ended = cli("run", "start", "--pool", "red", "--dir", str(tmp_path), "--", "true")
+    assert (ended.code, "neither a file, a folder nor a link" in ended.err) == (2, True)
+    (tmp_path / "pipe").unlink()
+    (tmp_path / INPUT_ENVIRONMENT).write_text("{}")
+    ended = cli("run", "start", "--pool", "red", "--dir", str(tmp_path), "--", "true")
+    assert (ended.code, INPUT_ENVIRONMENT in ended.err) == (2, True)
+
+
+def test_an_environment_over_64_kib_travels_in_the_workspace(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    large = [word for number in range(4) for word in ("--env", f"N{number}={'v' * 30_000}")]
+    ended = cli("run", "start", "--pool", "red", "--dir", str(tmp_path), *large, "--", "true")
+    assert ended.code == 0, ended.err
+    request = sent(cli)
+    assert request.environment == {}
+    assert request.workspace
+    with tarfile.open(fileobj=io.BytesIO(cli.api.blobs.objects[request.workspace.key].body)) as tar:
+        assert tar.getnames() == [INPUT_ENVIRONMENT, "file"]
+        inside = tar.extractfile(INPUT_ENVIRONMENT)
+        assert inside
+        assert json.load(inside) == {f"N{number}": "v" * 30_000 for number in range(4)}
+
+
+class Story:
+    """What happens to a run that a command has started, one step with each request that the command makes."""
+
+    def __init__(self, cli: Cli, steps: Iterator[None]) -> None:
+        self._steps = steps
+        cli.before = self._step
+
+    def _step(self, request: httpx.Request) -> None:
+        if request.method == "GET":
+            next(self._steps, None)
+
+
+def follow(cli: Cli, outcome: Outcome, *words: str) -> Ended:
+    """Start a run and follow it through a life of two chunks to this outcome."""
+
+    def life() -> Iterator[None]:
+        yield
+        run = add_run(cli.api, request="mine")
+        yield
+        run = begin(cli.api, run)
+        yield
+        ship(cli.api, run, 0, ["worker speaks"], stream="agent")
+        ship(cli.api, run, 1, ["one", "two"])
+        yield
+        complete(cli.api, run, ["worker speaks", "one", "two", "three"], outcome)
+        yield
+        end(cli.api, run, outcome)
+
+    Story(cli, life())
+    return cli("run", "start", "--pool", "red", "--id", "mine", "--follow", *words, "--", "true")
+
+
+def test_follow_prints_the_log_as_it_comes_each_line_once_and_exits_with_zero(cli: Cli) -> None:
+    ended = follow(cli, FINISHED)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == ["worker speaks", "one", "two", "three"]
+    assert "is RUNNING" in ended.err
+    assert ended.err.splitlines()[-1].endswith("is FINISHED")
+
+
+def test_follow_with_json_prints_the_lines_as_they_lie_in_the_log(cli: Cli) -> None:
+    ended = follow(cli, FINISHED, "--json")
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(line["stream"], line["msg"]) for line in lines][:2] == [("agent", "worker speaks"), ("output", "one")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome(end="FAILED", reason=Reason.EXIT_CODE, exit_code=7), 7),
+        (Outcome(end="FAILED", reason=Reason.LOG_TIMEOUT, exit_code=143), 124),
+        (Outcome(end="FAILED", reason=Reason.RUN_TIMEOUT), 124),
+        (Outcome(end="FAILED", reason=Reason.WORKER_LOST), 125),
+        (Outcome(end="FAILED", reason=Reason.OUT_OF_MEMORY, exit_code=137), 137),
+        (Outcome(end="STOPPED", reason=Reason.BY_USER, exit_code=0), 125),
+    ],
+)
+def test_follow_exits_as_the_run_did_or_with_what_stands_for_its_end(cli: Cli, outcome: Outcome, code: int) -> None:
+    ended = follow(cli, outcome)
+    assert ended.code == code
+    assert str(outcome.reason) in ended.err.splitlines()[-1]
+
+
+def test_follow_says_why_a_request_never_became_a_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore_cli.run_following.APPEARS_SECONDS", 0)
+    cli.api.queue.refuse(json.dumps({"id": "mine", "command": [], "pool": "red"}), "stack: no such stack", "sqs")
+    ended = cli("run", "start", "--pool", "red", "--id", "mine", "--follow", "--", "true")
+    assert (ended.code, "request mine was refused: stack: no such stack" in ended.err) == (1, True)
+
+
+def test_ctrl_c_leaves_the_run_alone_and_exits_with_130(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+
+    def press(_request: httpx.Request) -> None:
+        raise KeyboardInterrupt
+
+    cli.before = press
+    ended = cli("run", "logs", "-f", run.id)
+    assert (ended.code, ended.err) == (130, "longshore: interrupted; what was started goes on\n")
+    assert cli.api.store.run(run.id) == run
+
+
+def test_logs_prints_what_there_is_and_the_whole_once_it_is_there(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+    ship(cli.api, run, 0, ["one"])
+    ship(cli.api, run, 1, ["two"])
+    assert cli("run", "logs", run.id).out == "one\ntwo\n"
+    complete(cli.api, run, ["one", "two", "three"], FINISHED)
+    end(cli.api, run, FINISHED)
+    assert cli("run", "logs", run.id).out == "one\ntwo\nthree\n"
+    assert cli("run", "logs", "--pool", "red", "one").out == "one\ntwo\nthree\n"
+    assert cli("run", "logs", "-f", run.id).out == "one\ntwo\nthree\n"
+
+
+def test_logs_says_that_a_log_is_incomplete_and_why(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+    outcome = Outcome(end="FAILED", reason=Reason.WORKER_LOST, note="its worker was lost")
+    complete(cli.api, run, ["one"], outcome, whole=False)
+    end(cli.api, run, outcome)
+    ended = cli("run", "logs", "-f", run.id)
+    assert (ended.code, ended.out) == (0, "one\n")
+    assert "the log is incomplete: its worker was lost" in ended.err
+
+
+def test_logs_of_a_run_that_never_began_end_at_once(cli: Cli) -> None:
+    run = prepare(cli.api, add_run(cli.api))
+    end(cli.api, run, Outcome(end="FAILED", reason=Reason.IMAGE_PULL))
+    ended = cli("run", "logs", "-f", run.id)
+    assert (ended.code, ended.out) == (0, "")
+    assert "the command never began" in ended.err
+
+
+def test_a_chunk_that_is_gone_is_told_and_the_rest_is_shown(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+    gone = ship(cli.api, run, 0, ["one"])
+    ship(cli.api, run, 1, ["two"])
+
+    def expire(_request: httpx.Request) -> None:
+        if len(cli.requests) == 1:
+            complete(cli.api, run, ["one", "two"], FINISHED)
+            end(cli.api, run, FINISHED)
+
+    cli.before = expire
+    cli.api.blobs.objects[gone] = type(cli.api.blobs.objects[gone])(b"not gzip", cli.api.clock())
+    ended = cli("run", "logs", "-f", run.id)
+    assert ended.out == "two\n"
+    assert "is not a gzip stream" in ended.err
+    assert f"`longshore run logs {run.id}` shows the whole log" in ended.err
+
+
+def test_a_final_log_of_several_gzip_members_is_read_to_its_end(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+    complete(cli.api, run, ["one"], FINISHED)
+    end(cli.api, run, FINISHED)
+    key = next(key for key in cli.api.blobs.objects if key.endswith("log.ndjson.gz"))
+    member = gzip.compress(b'{"msg": "more", "stream": "output"}\nplain words\n')
+    cli.api.blobs.write(key, cli.api.blobs.objects[key].body + member)
+    assert cli("run", "logs", run.id).out == "one\nmore\nplain words\n"
+    cli.api.blobs.write(key, member[:-12])
+    ended = cli("run", "logs", run.id)
+    assert (ended.code, "ends too early" in ended.err) == (1, True)
+
+
+def test_runs_are_listed_shown_and_explained(cli: Cli) -> None:
+    ended = end(
+        cli.api, begin(cli.api, add_run(cli.api, request="a")), Outcome(end="FAILED", reason=Reason.LOG_TIMEOUT)
+    )
+    cli.api.clock.forward(seconds=1)
+    waiting = add_run(cli.api, request="b", stack="net")
+    header, *rows = cli("run", "list", "--pool", "red").rows
+    listed = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(one["RUN"], one["STATE"], one["REASON"]) for one in listed] == [
+        (waiting.id, "READY", "-"),
+        (ended.id, "FAILED", "log_timeout"),
+    ]
+    assert [row[0] for row in cli("run", "list", "--pool", "red", "--state", "FAILED").rows[1:]] == [ended.id]
+    page = cli("run", "list", "--pool", "red", "--limit", "1")
+    cursor = page.err.split("--cursor ")[1].strip()
+    assert cli("run", "list", "--pool", "red", "--cursor", cursor).rows[1][0] == ended.id
+    shown = cli("run", "show", ended.id).out
+    assert f"s3://bucket/logs/{ended.pool_id}/{ended.id}/000001/log.ndjson.gz" in shown
+    assert "hunter2" not in shown
+    why = cli("run", "why", "--pool", "red", "b")
+    assert why.out.startswith("READY: it is number 1 in the queue: no worker of pool red is connected")
+    assert len(why.out.splitlines()) == 1
+
+
+def test_a_run_that_nobody_knows_is_said_in_a_line(cli: Cli) -> None:
+    for words in (("show", "nope"), ("why", "nope"), ("logs", "nope"), ("logs", "-f", "nope")):
+        ended = cli("run", *words)
+        assert (ended.code, ended.err) == (1, "longshore: no run 'nope'\n")
+    assert cli("run", "show", "--pool", "red", "odd/id %?#").code == 1
+
+
+def test_dead_letters_are_listed_with_their_reason(cli: Cli) -> None:
+    cli.api.queue.refuse('{"id": "mine", "pool": "red", "command": []}', "command: found []", "sqs")
+    header, row = cli("dead-letters", "list").rows
+    letter = dict(zip(header, row, strict=True))
+    assert (letter["REQUEST"], letter["REASON"], letter["FROM"]) == ("mine", "command: found []", "sqs")
+    assert cli("dead-letters", "list", "--json").json["dead_letters"][0]["request_id"] == "mine"
+
+
+def test_a_busy_api_is_asked_again_and_then_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    cli.api.queue.down = "no answer"
+    ended = cli("dead-letters", "list")
+    assert (ended.code, "no answer" in ended.err, len(cli.requests)) == (1, True, 4)

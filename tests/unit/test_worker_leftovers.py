@@ -1,0 +1,112 @@
+"""State files: several agents share a host, and the next one removes what a crashed one left."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from longshore.domain.messages import Remains
+from longshore_worker.folders import StateFolder, WorkFolder, remove_folder
+from longshore_worker.leftovers import StateFile, remove_leftovers
+from longshore_worker.processes import Identified, Mark, find, identify, marked
+
+RUN = f"leftover-{os.getpid()}"
+LEFT = Remains(worker_id="ns.P.W", run=RUN, attempt=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    made = StateFolder(tmp_path)
+    made.make()
+    return made
+
+
+@pytest.fixture
+def survivor() -> Iterator[subprocess.Popen[bytes]]:
+    environment = {"PATH": os.defpath, "LONGSHORE_RUN": RUN, "LONGSHORE_ATTEMPT": "2"}
+    process = subprocess.Popen(["sh", "-c", "setsid sleep 300 & sleep 300"], env=environment, start_new_session=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def crashed(folder: StateFolder, pids: list[int]) -> WorkFolder:
+    """An agent's state as it is after the agent's death: the lock goes with the descriptor."""
+    work = folder.attempt(RUN, 2, "W")
+    work.make()
+    state = StateFile.create(folder, "crashed")
+    state.hold("ns.P.W", RUN, 2, work.root)
+    state.name_processes("ns.P.W", pids)
+    os.close(state.descriptor)
+    return work
+
+
+def remains(folder: StateFolder, name: str = "next") -> tuple[StateFile, list[Remains]]:
+    mine = StateFile.create(folder, name)
+    return mine, asyncio.run(remove_leftovers(folder, mine))
+
+
+def test_processes_and_folder_of_a_crashed_agent_are_removed_and_told(
+    folder: StateFolder, survivor: subprocess.Popen[bytes]
+) -> None:
+    work = crashed(folder, [survivor.pid])
+    mine, told = remains(folder)
+    assert told == [LEFT]
+    assert survivor.wait(5) == -9
+    assert marked(Mark(RUN, 2)) == []
+    assert not work.root.exists()
+    assert [path.name for path in folder.agents.iterdir()] == ["next.json"]
+    os.close(mine.descriptor)
+
+
+def test_what_was_removed_is_told_until_it_was_reported(folder: StateFolder) -> None:
+    crashed(folder, [])
+    second, _ = remains(folder, "second")
+    os.close(second.descriptor)
+    third, told = remains(folder, "third")
+    assert told == [LEFT]
+    third.reported()
+    third.close()
+    fourth, told = remains(folder, "fourth")
+    assert told == []
+    fourth.close()
+    assert list(folder.agents.iterdir()) == []
+
+
+def test_a_living_agents_state_is_left_alone(folder: StateFolder, survivor: subprocess.Popen[bytes]) -> None:
+    living = StateFile.create(folder, "living")
+    living.hold("ns.P.W", RUN, 2, folder.work / "x")
+    mine, told = remains(folder)
+    assert told == []
+    assert survivor.poll() is None
+    mine.close()
+    living.forget("ns.P.W")
+    living.close()
+
+
+def test_another_process_with_the_same_number_is_not_taken_for_the_old_one(
+    survivor: subprocess.Popen[bytes],
+) -> None:
+    identified = identify(survivor.pid)
+    assert identified
+    assert find(identified) is not None
+    assert find(Identified(identified.pid, identified.started - 5)) is None
+
+
+def test_an_unreadable_state_file_is_put_away(folder: StateFolder) -> None:
+    (folder.agents / "broken.json").write_text('{"entries": [{"wor')
+    mine, told = remains(folder)
+    assert told == []
+    assert [path.name for path in folder.agents.iterdir()] == ["next.json"]
+    mine.close()
+
+
+def test_a_folder_whose_owner_locked_it_is_removed_all_the_same(tmp_path: Path) -> None:
+    locked = tmp_path / "work" / "locked"
+    locked.mkdir(parents=True)
+    (locked / "file").write_text("x")
+    locked.chmod(0)
+    remove_folder(tmp_path / "work")
+    assert not (tmp_path / "work").exists()
