@@ -3,7 +3,10 @@
 import sys
 from pathlib import Path
 
-from longshore.domain.ids import run_id, worker_id
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.task_events import TaskStopped, task_stopped
+from longshore.domain.ids import run_id, task_id, worker_id
+from longshore.domain.pool import PoolKind
 
 from bench.deployed import Functions, functions
 from tests.records import POOL
@@ -32,7 +35,22 @@ def count_calls() -> dict[str, float]:
         "aws_calls_per_run_in_burst_of_10": burst,
         "wru_per_run_life": life,
         "wru_per_run_life_by_ticket": _by_ticket(),
+        "wru_per_run_life_fargate": _fargate(),
     }
+
+
+def _fargate() -> float:
+    """A run with a task of its own, from its request to the event of its task's end."""
+    with functions(PoolKind.FARGATE, task_definition="longshore-pool:1") as deployed:
+        deployed.meter.reset()
+        _request(deployed, "cold")
+        (launch,) = deployed.ports.store.launches(POOL)
+        (task,) = launch.tasks
+        deployed.event(worker_id("longshore", POOL, task_id(task)), "registered", launch=launch.id)
+        _finish(deployed, "cold")
+        stopped = TaskStopped(pool_id=POOL, launch_id=launch.id, task_arn=task, namespace="longshore")
+        task_stopped(deployed.ports, Pools(deployed.ports.store, deployed.ports.clock), stopped)
+        return deployed.meter.units
 
 
 def _by_ticket() -> float:
@@ -60,22 +78,20 @@ def _request(deployed: Functions, request: str) -> None:
     deployed.request(_body(request))
 
 
-def _held(request: str) -> tuple[str, dict[str, object]]:
-    from longshore import wiring
-
-    run = wiring.ports().store.run(run_id(POOL, request))
+def _held(deployed: Functions, request: str) -> tuple[str, dict[str, object]]:
+    run = deployed.ports.store.run(run_id(POOL, request))
     if not run or not run.worker:
         raise RuntimeError(f"{request} has no worker: {run}")
     return run.worker, {"run": run.id, "attempt": run.attempt}
 
 
 def _begin(deployed: Functions, request: str) -> None:
-    worker, about = _held(request)
+    worker, about = _held(deployed, request)
     deployed.event(worker, "prepared", **about)
 
 
 def _end(deployed: Functions, request: str) -> None:
-    worker, about = _held(request)
+    worker, about = _held(deployed, request)
     log = {"lines": 3, "bytes": 200, "sha256": "a" * 64}
     deployed.event(worker, "phase_finished", **about, outcome={"end": "FINISHED", "exit_code": 0}, log=log)
 

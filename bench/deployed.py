@@ -5,14 +5,15 @@ import json
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from longshore import wiring
+from longshore.adapters.memory_tasks import MemoryTasks
+from longshore.dispatcher.pool_cache import Pools
 from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName
-from longshore.ports import Create
+from longshore.ports import Create, Ports
 from moto import mock_aws
 
 from bench.meter import Meter
@@ -42,8 +43,9 @@ ENVIRONMENT = {
 class Functions:
     """The handlers, and the meter on their clients."""
 
-    dispatch_runs: ModuleType
-    receive_worker_events: ModuleType
+    dispatch_runs: Any
+    receive_worker_events: Any
+    ports: Ports
     meter: Meter
 
     def request(self, *requests: dict[str, Any]) -> None:
@@ -86,12 +88,13 @@ def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
         Create(PoolName(name=pool.name, pool_id=pool.id)),
         Create(Counters(pool_id=pool.id)),
     )
-    modules = [import_module(name) for name in ("dispatch_runs", "receive_worker_events")]
+    # ECS alone is in memory: what its answers cost is no write.
+    ports = replace(ports, tasks=MemoryTasks())
+    modules: list[Any] = [import_module(name) for name in ("dispatch_runs", "receive_worker_events")]
     for module in modules:
         # Imported once for each process, they keep the ports of their first deployment.
-        module.PORTS = ports  # pyright: ignore[reportAttributeAccessIssue]
-        module.POOLS = module.Pools(ports.store, ports.clock)
+        module.PORTS, module.POOLS = ports, Pools(ports.store, ports.clock)
     meter = Meter()
     for client in (clients.dynamodb, clients.iot_data, clients.sqs, clients.s3):
         meter.listen(client)
-    return Functions(modules[0], modules[1], meter)
+    return Functions(modules[0], modules[1], ports, meter)

@@ -18,7 +18,13 @@ from tests.e2e.client import Credential, Deployment
 
 SAMPLES = 40
 PAUSE = 0.15
-EMPTY = "import os, time\ndef handler(event, context):\n    print(time.time())\n    open({path!r}, 'a').write(f'{{time.time()}}\\n')\n"
+EMPTY = """
+import time
+
+def handler(event, context):
+    with open({path!r}, "a") as ticks:
+        ticks.write(f"{{time.time()}}\\n")
+"""
 
 
 def measure_latency() -> dict[str, float]:

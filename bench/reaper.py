@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from longshore import wiring
 from longshore.adapters.codec import encode
@@ -25,9 +26,9 @@ def count_reads() -> dict[str, float]:
 def _reads(active: int) -> float:
     with functions() as deployed:
         now = datetime.now(UTC)
-        table = wiring.clients().dynamodb
+        table: Any = wiring.clients().dynamodb
         for start in range(0, active, 25):
-            items = []
+            items: list[dict[str, Any]] = []
             for n in range(start, min(start + 25, active)):
                 late = n < OVERDUE
                 claimed = replace(

@@ -114,7 +114,7 @@ def readable(host: str) -> Generator[None]:
     except httpx.TimeoutException:
         raise Unreachable(f"{host} did not answer in time") from None
     except httpx.HTTPError as error:
-        raise Unreachable(f"cannot reach {host}: {error or type(error).__name__}") from None
+        raise Unreachable(f"cannot reach {host}: {str(error) or type(error).__name__}") from None
 
 
 def _join(path: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from longshore_local.ecs_tasks import StopCode, Task, TaskStatus
 log = logging.getLogger(__name__)
 
 REMEMBERED = timedelta(hours=1)
+CLOSE_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class _Slot:
     stop: threading.Event = field(default_factory=threading.Event)
     gate: threading.Lock = field(default_factory=threading.Lock)
     container: Container | None = None
+    thread: threading.Thread | None = None
     refusal: str | None = None
 
 
@@ -74,7 +76,8 @@ class TaskBoard:
                 slot = _Slot(task=task, refusal=refusal)
                 self._slots[task.id] = slot
                 self._around.events.put(task.as_detail())
-                threading.Thread(target=self._live, args=(slot,), name=f"task-{task.id[:8]}", daemon=True).start()
+                slot.thread = threading.Thread(target=self._live, args=(slot,), name=f"task-{task.id[:8]}", daemon=True)
+                slot.thread.start()
             return [dataclasses.replace(task) for task in tasks]
 
     def stop(self, task_id: str, reason: str | None) -> Task:
@@ -110,8 +113,8 @@ class TaskBoard:
                 if slot.container is not None:
                     slot.container.kill()
         for slot in slots:
-            if slot.container is not None:
-                slot.container.wait()
+            if slot.thread is not None:
+                slot.thread.join(CLOSE_SECONDS)
 
     def _repeated(self, request: RunRequest) -> list[Task] | None:
         if request.client_token is None or request.client_token not in self._tokens:

@@ -139,7 +139,8 @@ def test_stop_reaches_the_whole_tree_and_lets_it_end_well(executor: Executor, tm
             await read_until(execution, b"ready")
             execution.stop()
             output, ended = await asyncio.gather(read_all(execution), execution.wait())
-        assert output == b"bye\n"
+        # The shell may say beside it that its `sleep` was terminated.
+        assert output.endswith(b"bye\n")
         assert ended == Ended(exit_code=0)
 
     run(scenario)

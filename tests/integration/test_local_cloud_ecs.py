@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +128,7 @@ def agent_pid(task: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def fleet(local_settings: Settings) -> Iterator[Fleet]:
+def fleet(local_settings: Settings) -> Generator[Fleet]:
     """ministack and the ECS endpoint, without the stack."""
     folder = Path(tempfile.mkdtemp(prefix="longshore-ecs-test-"))
     agent = folder / "agent"

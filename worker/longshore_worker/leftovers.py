@@ -87,7 +87,10 @@ class StateFile:
         self.write()
 
     def write(self) -> None:
-        """Write it down, in place: a rename would lose the lock. Not synced: when the host crashes, no process is left."""
+        """Write it down, in place: a rename would lose the lock.
+
+        Not synced: when the host itself crashes, no process is left.
+        """
         text = self.state.model_dump_json().encode()
         os.pwrite(self.descriptor, text, 0)
         os.ftruncate(self.descriptor, len(text))

@@ -27,9 +27,9 @@ from longshore_worker.actions import (
 from longshore_worker.errors import ExitCode
 from longshore_worker.memory import Key, Memory
 from longshore_worker.outbox import Outbox
+from longshore_worker.renewal import Renewal
 
 PREPARING_PAUSE = 5.0
-FAILING_AFTER = 20.0
 GOODBYE_PATIENCE = 5.0
 REPORT_PATIENCE = 60.0
 HASTY_GRACE = 0.0
@@ -66,10 +66,8 @@ class _Held:
     assign: m.Assign
     stage: Stage
     since: float
-    renew_at: float
+    renewal: Renewal
     preparing_at: float
-    uploads_failing_since: float | None = None
-    asking: bool = False
     unwanted: bool = False
 
     @property
@@ -163,17 +161,14 @@ class Worker:
 
     def grants_refused(self, key: Key, now: float) -> list[Action]:
         """The store answered 403: the grants are over before their time."""
-        if self._held and self._held.key == key and not self._held.asking:
-            self._held.renew_at = now
+        if self._held and self._held.key == key:
+            self._held.renewal.refused(now)
         return self._flush(now)
 
     def uploads_failing(self, key: Key, since: float | None, now: float) -> list[Action]:
         """Uploads have failed since then, or work (again)."""
-        held = self._held
-        if held and held.key == key and (held.uploads_failing_since is None) != (since is None):
-            held.uploads_failing_since = since
-            if since is not None:
-                held.renew_at = min(held.renew_at, since + FAILING_AFTER)
+        if self._held and self._held.key == key:
+            self._held.renewal.failing(since)
         return self._flush(now)
 
     def terminate(self, now: float) -> list[Action]:
@@ -203,7 +198,7 @@ class Worker:
             moments.append(self._outbox.next_at())
         if held := self._held:
             if held.stage in ("running", "finished") and self._is_unreported(held):
-                moments.append(held.renew_at if self._connected else None)
+                moments.append(held.renewal.at if self._connected else None)
             if held.stage == "running":
                 moments.append(None if self._connected else self._lease_ends_at())
             if held.stage == "preparing":
@@ -333,12 +328,11 @@ class Worker:
         self._hold(assign, now)
 
     def _hold(self, assign: m.Assign, now: float) -> None:
-        life = assign.grants.expires_in_seconds
         self._held = _Held(
             assign=assign,
             stage="preparing",
             since=now,
-            renew_at=now + life / 2,
+            renewal=Renewal(assign.grants.expires_in_seconds, now),
             preparing_at=now + PREPARING_PAUSE,
         )
         self._actions.append(Prepare(assign))
@@ -373,10 +367,7 @@ class Worker:
             self._hand_back(held, now)
 
     def _use_grants(self, held: _Held, grants: m.Grants, now: float) -> None:
-        held.asking = False
-        held.renew_at = now + grants.expires_in_seconds / 2
-        if held.uploads_failing_since is not None:
-            held.renew_at = min(held.renew_at, now + FAILING_AFTER)
+        held.renewal.granted(grants.expires_in_seconds, now)
         self._actions.append(UseGrants(grants))
 
     def _done(self, done: m.Done) -> None:
@@ -527,10 +518,8 @@ class Worker:
         held = self._held
         if not held or held.stage not in ("running", "finished") or not self._is_unreported(held):
             return
-        if self._connected and now >= held.renew_at:
-            failing = held.uploads_failing_since is not None and now >= held.uploads_failing_since + FAILING_AFTER
-            held.asking = True
-            held.renew_at = now + (FAILING_AFTER if failing else max(1.0, self._outbox.first_pause))
+        if self._connected and now >= held.renewal.at:
+            failing = held.renewal.ask(self._outbox.first_pause, now)
             self._actions.append(AskGrants(*held.key, failing=failing))
 
     def _lease_ends_at(self) -> float | None:

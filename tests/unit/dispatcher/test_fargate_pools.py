@@ -11,7 +11,7 @@ from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import WorkerState
 from longshore.errors import Refused, Unavailable
 
-from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down
+from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down, unheard
 from tests.unit.dispatcher.invariants import check
 from tests.unit.dispatcher.world import Crash, World, crash_before
 
@@ -270,7 +270,7 @@ def test_a_task_that_stops_behind_an_end_marker_leaves_its_run_finished():
     world = fargate()
     world.submit()
     (one,) = started(world)
-    one.publish = lambda event, message: None  # pyright: ignore[reportUnknownLambdaType]
+    one.publish = unheard
     one.finish()
     world.stop_task(arn_of(world, one))
     assert world.run("r1").state is RunState.FINISHED
@@ -325,8 +325,8 @@ def test_the_same_registration_twice_joins_once():
     world.wait(16)
     world.ring()
     settle_down(world, one)
-    (launch,) = launches(world)
-    assert len(launch.joined) == 1
+    assert world.worker(one.worker_id).state is not WorkerState.ASKED
+    assert [len(found.joined) for found in launches(world) if found.id == launch.id] == [1]
     check(world)
 
 

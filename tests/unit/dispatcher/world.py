@@ -23,7 +23,7 @@ from longshore.dispatcher.sweep import sweep
 from longshore.dispatcher.task_events import TaskStopped, task_stopped
 from longshore.dispatcher.worker_events import WorkerEvent, receive, receive_presence
 from longshore.domain import ids
-from longshore.domain.messages import FromAgent
+from longshore.domain.messages import FromAgent, ToAgent
 from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings
 from longshore.domain.run import Run
 from longshore.domain.worker import Worker
@@ -54,6 +54,16 @@ class CountedStore:
         return counted
 
 
+class Broker(MemoryMessenger):
+    """A broker that may be told to do something before each publish."""
+
+    before: Callable[[str], None] = staticmethod(lambda name: None)
+
+    def send(self, pool_id: str, worker_id: str, message: ToAgent, expires: timedelta | None = None) -> None:
+        self.before("send")
+        super().send(pool_id, worker_id, message, expires)
+
+
 class World:
     """The control plane of one deployment with one pool."""
 
@@ -61,7 +71,7 @@ class World:
         self.now = NOW
         self.table = MemoryStore()
         self.store = CountedStore(self.table)
-        self.messenger = MemoryMessenger(NAMESPACE)
+        self.messenger = Broker(NAMESPACE)
         self.queue = MemoryQueue(self.clock)
         self.tasks = MemoryTasks()
         self.blobs = MemoryBlobs(self.clock)
@@ -112,8 +122,8 @@ class World:
         assert self.request({"schema": 1, "id": name, "pool": self.pool.name, "command": ["true"], **fields}) == []
         return self.run(name)
 
-    def hear(self, worker_id: str, event: str, message: FromAgent | bytes) -> None:
-        """Deliver an agent's message as the rule does."""
+    def hear(self, worker_id: str, event: str, message: FromAgent | bytes, at: datetime | None = None) -> None:
+        """Deliver an agent's message as the rule does; `at` is when it came to the broker."""
         body = message if isinstance(message, bytes) else message.encode()
         receive(
             self.ports,
@@ -123,16 +133,16 @@ class World:
                 worker_id=worker_id,
                 event=event,
                 body=base64.b64encode(body).decode(),
-                received_at=self.now,
+                received_at=at or self.now,
             ),
         )
 
-    def disconnect(self, worker_id: str) -> None:
+    def disconnect(self, worker_id: str, at: datetime | None = None) -> None:
         """The broker lost the connection."""
-        receive_presence(self.ports, self.pools, worker_id, "disconnected", self.now)
+        receive_presence(self.ports, self.pools, worker_id, "disconnected", at or self.now)
 
     def stop_task(self, arn: str, **fields: str) -> None:
-        """ECS says that a task has stopped."""
+        """A task has stopped, and ECS says so."""
         task = self.tasks.tasks[arn]
         self.tasks.end(arn, "stopped")
         task_stopped(

@@ -1,0 +1,1 @@
+"""`make demo`: the whole system on this machine, shown live and checked at the end."""
