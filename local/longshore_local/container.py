@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import FrameType
 
 import psutil
@@ -37,7 +38,8 @@ def kill_descendants() -> None:
         for process in living:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(living, timeout=0.2)
+        # Not psutil's wait: it would collect the program's exit code before run() can.
+        time.sleep(0.01)
 
 
 def ended(process: psutil.Process) -> bool:

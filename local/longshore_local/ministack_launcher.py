@@ -13,6 +13,7 @@ This file runs under ministack's own interpreter, as a script, and imports nothi
 # pyright: reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
 
 import asyncio.base_events
+import contextvars
 import hmac
 import json
 import os
@@ -23,6 +24,8 @@ from urllib.parse import parse_qs, quote
 
 IDENTIFY_HEADER = b"x-longshore-identify"
 LOOPBACK = "127.0.0.1"
+ENVIRONMENTS = max(4, 2 * (os.cpu_count() or 1))
+"""How many asynchronous events are handled at the same time."""
 
 
 def bind_loopback_only():
@@ -165,6 +168,48 @@ def name_policy_targets():
     iam_actions.extract_resource_arn = extract_with_target
 
 
+def queue_asynchronous_events():
+    """Deliver what a rule sends to a function as AWS does: the event waits until there is room, and is retried.
+
+    ministack starts an environment for each such event at once and forgets it if it fails: twenty agents that
+    register together would start twenty interpreters, none of which is ready in time on two cores.
+    """
+    from ministack.services import iot, lambda_svc
+
+    room = threading.Semaphore(ENVIRONMENTS)
+    asynchronous = contextvars.ContextVar("asynchronous", default=False)
+    execute, invoke = lambda_svc._execute_function, lambda_svc.invoke_async_with_retry
+
+    def execute_when_there_is_room(func, event):
+        if not asynchronous.get():
+            return execute(func, event)
+        with room:
+            # It calls itself once more, under the function's own account and region.
+            token = asynchronous.set(False)
+            try:
+                return execute(func, event)
+            finally:
+                asynchronous.reset(token)
+
+    def invoke_in_turn(func, event):
+        token = asynchronous.set(True)
+        try:
+            invoke(func, event)
+        finally:
+            asynchronous.reset(token)
+
+    def dispatch_rule(account_id, region, function_arn, event):
+        func, config, _ = lambda_svc._get_func_record_for_ref_in_scope(
+            function_arn, account_id=account_id, region=region
+        )
+        if func and config:
+            invoke_in_turn(lambda_svc._execution_record_for_config(func, config), event)
+
+    lambda_svc._execute_function = execute_when_there_is_room
+    lambda_svc.invoke_async_with_retry = invoke_in_turn
+    iot._dispatch_rule_to_lambda = dispatch_rule
+
+
 def main():
     # Out of the environment at once: functions inherit ministack's.
     secret = os.environ.pop("LONGSHORE_LOCAL_SECRET")
@@ -177,6 +222,7 @@ def main():
     from ministack.services import iam
 
     name_policy_targets()
+    queue_asynchronous_events()
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_with_context
     app.app = answering_identify(app.app, secret)
     sys.argv = ["ministack"]

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.credentials import Credentials
 from longshore_local.aws import RootClients
 from longshore_local.lifeline import Lifeline
 from longshore_local.processes import ProcessIdentity, stop_all
 from longshore_local.services import ServicePlan, start_services
-from longshore_local.settings import ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
+from longshore_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 from moto import mock_aws
 
 # Stands for the agent: a task that does nothing until it is stopped.
@@ -37,6 +38,19 @@ class BareCloud:
     def client(self, service: str) -> Any:
         """A client of a service, signed as root."""
         return self.root.client(service)
+
+    def client_as(self, role: str, service: str) -> Any:
+        """A client of a service that acts as a role."""
+        given = self.client("sts").assume_role(RoleArn=role, RoleSessionName="contract")["Credentials"]
+        make: Any = boto3
+        return make.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint_url,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
 
     def ecs(self) -> Any:
         """A client of the ECS endpoint, signed as root."""

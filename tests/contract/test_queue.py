@@ -1,5 +1,6 @@
 """What every queue promises: in memory, in moto, and in the local cloud's SQS."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -107,6 +108,45 @@ def test_listing_dead_letters_leaves_them_where_they_are(inbox: Inbox) -> None:
     assert len(first) == 23
     assert [letter.id for letter in second] == [letter.id for letter in first]
     assert [letter.sent_at for letter in first] == sorted(letter.sent_at for letter in first)
+
+
+READER = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+
+
+@pytest.mark.local
+def test_listing_dead_letters_needs_no_more_than_the_permissions_of_the_api(bare_cloud: BareCloud) -> None:
+    iam, name = bare_cloud.client("iam"), f"reader-{uuid4().hex}"
+    trust = '{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}'
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    policy = {"Statement": [{"Effect": "Allow", "Action": READER, "Resource": "*"}]}
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=json.dumps(policy))
+    client = bare_cloud.client_as(role, "sqs")
+    queue = in_sqs(bare_cloud.client("sqs")).queue
+    assert isinstance(queue, SqsQueue)
+    reader = SqsQueue(lambda: client, queue.queue_url, queue.dead_letter_url)
+    for number in range(12):
+        reader.refuse(f"body {number}", "no good", "requests")
+    assert len(reader.dead_letters(100)) == 12
+    assert len(reader.dead_letters(100)) == 12
+
+
+def test_a_letter_that_cannot_be_shown_again_is_not_hidden_in_silence(moto: None) -> None:
+    client = moto_client("sqs")
+    queue = in_sqs(client).queue
+    queue.refuse("body", "no good", "requests")
+    refusing = refusing_client("sqs", "AccessDenied", "not authorized to perform: sqs:ChangeMessageVisibility", 403)
+    client.change_message_visibility = refusing.change_message_visibility
+    with pytest.raises(Unavailable, match="ChangeMessageVisibility"):
+        queue.dead_letters(10)
+
+
+@pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "AWS.SimpleQueueService.MessageNotInflight"])
+def test_a_letter_that_is_visible_or_gone_already_needs_no_showing(moto: None, code: str) -> None:
+    client = moto_client("sqs")
+    queue = in_sqs(client).queue
+    queue.refuse("body", "no good", "requests")
+    client.change_message_visibility = refusing_client("sqs", code, "gone").change_message_visibility
+    assert [letter.body for letter in queue.dead_letters(10)] == ["body"]
 
 
 def test_no_more_dead_letters_are_read_than_asked_for(inbox: Inbox) -> None:

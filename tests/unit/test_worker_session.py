@@ -8,7 +8,8 @@ from longshore.domain import messages as m
 from longshore.domain.states import Reason
 from longshore_worker.actions import Abandon, Action, AskGrants, Begin, EndPhase, Follow, Leave, Prepare, Publish
 from longshore_worker.errors import ExitCode
-from longshore_worker.worker import Identity, Worker
+from longshore_worker.held import Identity
+from longshore_worker.worker import Worker
 
 SESSION = "session-1"
 GRANTS = m.Grants(

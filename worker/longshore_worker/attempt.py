@@ -11,12 +11,12 @@ from longshore_worker.environment import phase_environment
 from longshore_worker.errors import AgentError, PreparationFailed
 from longshore_worker.executor import Execution, Order, Starter
 from longshore_worker.folders import remove_folder
+from longshore_worker.held import PoolSettings
 from longshore_worker.host import Host
 from longshore_worker.phase import Phase
 from longshore_worker.phase_log import LogTerms, PhaseLog
 from longshore_worker.timeouts import Limits
 from longshore_worker.uploads import Store
-from longshore_worker.worker import PoolSettings
 from longshore_worker.workspace import fetch, take_environment, unpack
 
 log = logging.getLogger("longshore.attempt")

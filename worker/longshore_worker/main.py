@@ -22,13 +22,14 @@ from longshore_worker.agent import Agent
 from longshore_worker.connection import Address, Crt, MqttConnection
 from longshore_worker.errors import ConfigurationRefused, ExitCode
 from longshore_worker.folders import StateFolder
+from longshore_worker.held import Identity
 from longshore_worker.host import Host
 from longshore_worker.leftovers import StateFile, remove_leftovers
 from longshore_worker.logs import set_up_logging
 from longshore_worker.process_executor import ProcessExecutor
 from longshore_worker.settings import Settings, read_settings
 from longshore_worker.warden import set_by_prctl
-from longshore_worker.worker import Identity, Worker
+from longshore_worker.worker import Worker
 
 PR_SET_DUMPABLE = 4
 MOST_WORKERS = 500

@@ -3,10 +3,8 @@
 `now` is a monotonic clock's seconds, the same clock for every call.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from random import Random
-from typing import Literal
 
 from longshore.domain import messages as m
 from longshore.domain.states import Reason
@@ -25,54 +23,14 @@ from longshore_worker.actions import (
     UseGrants,
 )
 from longshore_worker.errors import ExitCode
+from longshore_worker.held import PREPARING_PAUSE, Held, Identity, PoolSettings
+from longshore_worker.lease import Lease
+from longshore_worker.letters import Letters
 from longshore_worker.memory import Key, Memory
 from longshore_worker.outbox import Outbox
-from longshore_worker.renewal import Renewal
 
-PREPARING_PAUSE = 5.0
 GOODBYE_PATIENCE = 5.0
 REPORT_PATIENCE = 60.0
-HASTY_GRACE = 0.0
-
-Stage = Literal["preparing", "prepared", "running", "finished"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who the worker is, and what it says about itself."""
-
-    worker_id: str
-    session: str
-    agent_version: str
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    launch: str | None = None
-    log_timeout_seconds: float | None = None
-    run_timeout_seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolSettings:
-    """What `welcome` says; these are used until it comes."""
-
-    lease_seconds: float = 180
-    stop_grace_seconds: float = 20
-    log_cap_bytes: int = 1 << 30
-
-
-@dataclass
-class _Held:
-    """The attempt in hand."""
-
-    assign: m.Assign
-    stage: Stage
-    since: float
-    renewal: Renewal
-    preparing_at: float
-    unwanted: bool = False
-
-    @property
-    def key(self) -> Key:
-        return self.assign.run, self.assign.attempt
 
 
 class Worker:
@@ -92,9 +50,9 @@ class Worker:
         self._stop_deadline = stop_deadline_seconds
         self._outbox = Outbox(random)
         self._memory = Memory()
-        self._held: _Held | None = None
-        self._connected = False
-        self._reached_at: float | None = None
+        self._held: Held | None = None
+        self._lease = Lease()
+        self._letters = Letters(identity)
         self._leaving = False
         self._left = False
         self._exit_code = ExitCode.GOODBYE
@@ -107,35 +65,35 @@ class Worker:
 
     def connected(self, now: float) -> list[Action]:
         """A connection is up and subscribed."""
-        self._connected = True
-        self._reached_at = now
+        self._lease.connected = True
+        self._lease.reached(now)
         self._register(now)
         self._outbox.hurry(now)
         return self._flush(now)
 
     def disconnected(self, now: float, reached_at: float | None = None) -> list[Action]:
         """The connection is down; `reached_at` is when the broker was last certainly there."""
-        self._connected = False
-        self._reached_at = max(self._reached_at or 0.0, now if reached_at is None else reached_at)
+        self._lease.connected = False
+        self._lease.reached(now if reached_at is None else reached_at)
         return self._flush(now)
 
     def received(self, message: m.AnyToAgent, now: float) -> list[Action]:
         """A message came."""
-        self._reached_at = max(self._reached_at or 0.0, now)
+        self._lease.reached(now)
         if self._is_for_this_session(message):
             self._take(message, now)
         return self._flush(now)
 
     def store_answered(self, now: float) -> None:
         """The object store gave an answer, whatever it was."""
-        self._reached_at = max(self._reached_at or 0.0, now)
+        self._lease.reached(now)
 
     def prepared(self, key: Key, now: float) -> list[Action]:
         """The preparation of an attempt has succeeded."""
         held = self._held
         if held and held.key == key and held.stage == "preparing":
             held.stage = "prepared"
-            self._outbox.put("prepared", lambda: self._message(m.Prepared, held), now)
+            self._outbox.put("prepared", lambda: self._letters.prepared(key), now)
         return self._flush(now)
 
     def preparation_failed(self, key: Key, reason: Reason, note: str, now: float) -> list[Action]:
@@ -194,15 +152,15 @@ class Worker:
         if self._left:
             return None
         moments = [self._leave_by, self._end_by]
-        if self._connected:
+        if self._lease.connected:
             moments.append(self._outbox.next_at())
         if held := self._held:
-            if held.stage in ("running", "finished") and self._is_unreported(held):
-                moments.append(held.renewal.at if self._connected else None)
+            if held.has_begun and self._is_unreported(held):
+                moments.append(held.renewal.at if self._lease.connected else None)
             if held.stage == "running":
-                moments.append(None if self._connected else self._lease_ends_at())
+                moments.append(self._lease.ends_at(self.pool.lease_seconds))
             if held.stage == "preparing":
-                moments += [held.preparing_at, held.since + held.assign.prepare_timeout_seconds]
+                moments += [held.preparing_at, held.prepare_by]
         return min((at for at in moments if at is not None), default=None)
 
     # What can be asked about it.
@@ -210,8 +168,7 @@ class Worker:
     @property
     def holding(self) -> m.Holding | None:
         """The attempt in hand, as `registered` tells it."""
-        held = self._held
-        return m.Holding(run=held.assign.run, attempt=held.assign.attempt, stage=held.stage) if held else None
+        return self._held.holding if self._held else None
 
     @property
     def remains_unreported(self) -> bool:
@@ -282,17 +239,7 @@ class Worker:
         self._outbox.put("registered", self._registered, now)
 
     def _registered(self) -> m.Registered:
-        me = self.identity
-        return m.Registered(
-            session=me.session,
-            holding=self.holding,
-            remains=self._remains[:100],
-            metadata=dict(me.metadata),
-            agent_version=me.agent_version,
-            launch=me.launch,
-            log_timeout_seconds=me.log_timeout_seconds,
-            run_timeout_seconds=me.run_timeout_seconds,
-        )
+        return self._letters.registered(self.holding, self._remains[:100])
 
     def _welcome(self, welcome: m.Welcome, now: float) -> None:
         self.pool = PoolSettings(
@@ -328,16 +275,10 @@ class Worker:
         self._hold(assign, now)
 
     def _hold(self, assign: m.Assign, now: float) -> None:
-        self._held = _Held(
-            assign=assign,
-            stage="preparing",
-            since=now,
-            renewal=Renewal(assign.grants.expires_in_seconds, now),
-            preparing_at=now + PREPARING_PAUSE,
-        )
+        self._held = Held.offered(assign, now)
         self._actions.append(Prepare(assign))
 
-    def _go(self, held: _Held, now: float) -> None:
+    def _go(self, held: Held, now: float) -> None:
         if held.stage != "prepared" or self._memory.has_begun(held.key):
             return
         self._memory.begin(held.key)
@@ -345,10 +286,9 @@ class Worker:
         # A worker is given `go` only after its last report is in the table.
         self._outbox.drop(self._last_report)
         held.stage = "running"
-        held.since = now
         self._actions.append(Begin(held.assign))
 
-    def _refused(self, held: _Held) -> None:
+    def _refused(self, held: Held) -> None:
         if held.stage == "running":
             held.unwanted = True
             self._actions.append(EndPhase(Reason.KILLED, "the control plane refused this attempt", 0))
@@ -360,13 +300,13 @@ class Worker:
             self._memory.give_back(held.key)
             self._drop(held)
 
-    def _stop(self, held: _Held, reason: Reason, grace: float, now: float) -> None:
+    def _stop(self, held: Held, reason: Reason, grace: float, now: float) -> None:
         if held.stage == "running":
             self._actions.append(EndPhase(reason, f"ended by the control plane ({reason})", grace))
         elif held.stage != "finished":
             self._hand_back(held, now)
 
-    def _use_grants(self, held: _Held, grants: m.Grants, now: float) -> None:
+    def _use_grants(self, held: Held, grants: m.Grants, now: float) -> None:
         held.renewal.granted(grants.expires_in_seconds, now)
         self._actions.append(UseGrants(grants))
 
@@ -393,44 +333,30 @@ class Worker:
 
     # Giving back, failing, reporting.
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: Held) -> None:
         self._outbox.drop("prepared")
         if held.stage in ("preparing", "prepared"):
             self._actions.append(Abandon(*held.key))
         self._held = None
 
-    def _hand_back(self, held: _Held, now: float) -> None:
+    def _hand_back(self, held: Held, now: float) -> None:
         self._drop(held)
         self._give_back(held.key, now)
 
     def _give_back(self, key: Key, now: float) -> None:
         self._memory.give_back(key)
-        run, attempt = key
-        self._outbox.put(
-            _hand_back_name(key),
-            lambda: m.HandedBack(session=self.identity.session, run=run, attempt=attempt, leaving=self._leaving),
-            now,
-        )
+        self._outbox.put(_hand_back_name(key), lambda: self._letters.handed_back(key, leaving=self._leaving), now)
 
-    def _fail_preparation(self, held: _Held, reason: Reason, note: str, now: float) -> None:
+    def _fail_preparation(self, held: Held, reason: Reason, note: str, now: float) -> None:
         self._actions.append(Abandon(*held.key))
         self._memory.begin(held.key)
         held.stage = "finished"
         outcome = m.Outcome(end="FAILED", reason=reason, note=note[:200])
         self._report(held, outcome, m.LogDigest(complete=False), now)
 
-    def _report(self, held: _Held, outcome: m.Outcome, log: m.LogDigest, now: float) -> None:
-        run, attempt = held.key
-
+    def _report(self, held: Held, outcome: m.Outcome, log: m.LogDigest, now: float) -> None:
         def make() -> m.PhaseFinished:
-            return m.PhaseFinished(
-                session=self.identity.session,
-                run=run,
-                attempt=attempt,
-                outcome=outcome,
-                log=log,
-                leaving=self._leaving,
-            )
+            return self._letters.phase_finished(held.key, outcome, log, leaving=self._leaving)
 
         self._memory.keep_report(held.key, make())
         if held.unwanted:
@@ -440,18 +366,15 @@ class Worker:
         self._last_report = _report_name(held.key)
         self._outbox.put(self._last_report, make, now)
 
-    def _is_unreported(self, held: _Held) -> bool:
+    def _is_unreported(self, held: Held) -> bool:
         return _report_name(held.key) not in self._outbox
-
-    def _message(self, kind: type[m.Prepared] | type[m.Preparing], held: _Held) -> m.FromAgent:
-        return kind(session=self.identity.session, run=held.assign.run, attempt=held.assign.attempt)
 
     # Leaving.
 
     def _end_for_leaving(self, now: float, *, hasten: bool) -> None:
         if hasten:
             self._end_by = None
-            self._actions.append(EndPhase(Reason.INTERRUPTED, "the agent was told twice to end", HASTY_GRACE))
+            self._actions.append(EndPhase(Reason.INTERRUPTED, "the agent was told twice to end", 0))
         elif self._stop_deadline:
             self._end_by = now + self._stop_deadline
         else:
@@ -474,8 +397,8 @@ class Worker:
         """Once nothing is in hand and everything is answered, say goodbye; without an answer, leave all the same."""
         if self._held is None and self._outbox.names <= {"registered"}:
             self._outbox.drop("registered")
-            self._outbox.put("goodbye", lambda: m.Goodbye(session=self.identity.session), now)
-            self._leave_by = now + GOODBYE_PATIENCE if self._connected else now
+            self._outbox.put("goodbye", self._letters.goodbye, now)
+            self._leave_by = now + GOODBYE_PATIENCE if self._lease.connected else now
         elif self._leave_by is None and (self._held is None or self._held.stage == "finished"):
             patience = REPORT_PATIENCE if self._held else GOODBYE_PATIENCE
             self._leave_by = now + patience
@@ -492,7 +415,7 @@ class Worker:
             self._end_interrupted()
         if self._leaving:
             self._say_goodbye(now)
-        if self._connected:
+        if self._lease.connected:
             self._actions += map(Publish, self._outbox.due(now))
         if self._leave_by is not None and now >= self._leave_by:
             self._leave()
@@ -506,34 +429,28 @@ class Worker:
         held = self._held
         if not held or held.stage != "preparing":
             return
-        limit = held.assign.prepare_timeout_seconds
-        if now >= held.since + limit:
+        if now >= held.prepare_by:
+            limit = held.assign.prepare_timeout_seconds
             self._fail_preparation(held, Reason.PREPARE_TIMEOUT, f"not prepared within {limit:g} s", now)
         elif now >= held.preparing_at:
             held.preparing_at = now + PREPARING_PAUSE
-            if self._connected:
-                self._actions.append(Publish(self._message(m.Preparing, held)))
+            if self._lease.connected:
+                self._actions.append(Publish(self._letters.preparing(held.key)))
 
     def _judge_grants(self, now: float) -> None:
         held = self._held
-        if not held or held.stage not in ("running", "finished") or not self._is_unreported(held):
+        if not held or not held.has_begun or not self._is_unreported(held):
             return
-        if self._connected and now >= held.renewal.at:
+        if self._lease.connected and now >= held.renewal.at:
             failing = held.renewal.ask(self._outbox.first_pause, now)
             self._actions.append(AskGrants(*held.key, failing=failing))
 
-    def _lease_ends_at(self) -> float | None:
-        held = self._held
-        if not held or held.stage != "running" or held.unwanted or self._reached_at is None:
-            return None
-        return self._reached_at + self.pool.lease_seconds
-
     def _judge_lease(self, now: float) -> None:
-        ends_at = None if self._connected else self._lease_ends_at()
-        if ends_at is not None and now >= ends_at and self._held:
+        ends_at = self._lease.ends_at(self.pool.lease_seconds)
+        if ends_at is not None and now >= ends_at and self._held and self._held.stage == "running":
             lease = f"{self.pool.lease_seconds:g} s"
             self._actions.append(EndPhase(Reason.WORKER_LOST, f"reached nothing and nobody for {lease} (lease)", 0))
-            self._reached_at = None
+            self._lease.spend()
 
 
 def _report_name(key: Key) -> str:

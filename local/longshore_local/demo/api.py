@@ -14,8 +14,8 @@ from longshore.domain import api
 from longshore.domain.requests import Workspace
 from pydantic import BaseModel
 
-from longshore_local.deployment import Deployment
 from longshore_local.demo.errors import ApiFailed
+from longshore_local.deployment import Deployment
 
 TRIES = 8
 PAUSE_SECONDS = 0.5

@@ -25,6 +25,8 @@ from tests.unit.dispatcher.world import NAMESPACE, Crash, World
 
 DELIVERIES = 3
 """How often an event is delivered whose handling fails, as Lambda does."""
+DEEPEST = 3
+"""So many handlers run at once."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Simulation:
         self.accepted: set[str] = set()
         self.finished_well: set[str] = set()
         self.names = 0
+        self.depth = 0
         if self.kind is PoolKind.PRIVATE:
             for _ in range(2):
                 self.start_agent()
@@ -173,26 +176,38 @@ class Simulation:
             self.inbound.append(one)
 
     def handled(self, what: Callable[[], object]) -> bool:
-        """Run a handler that may be killed between any two calls; whether it came through."""
+        """Run a handler; whether it came through. Between any two of its calls it may be killed, or others may run."""
         crash_at = self.random.randint(1, 12) if self.chance(self.faults * 2) else 0
         calls = 0
 
-        def count(name: str) -> None:
+        def between(name: str) -> None:
             nonlocal calls
             calls += 1
             if calls == crash_at:
                 self.say(f"  crash before {name}")
                 raise Crash
+            if self.depth < DEEPEST and self.chance(self.faults * 2):
+                self.say(f"  meanwhile, before {name}:")
+                self.interleave()
 
-        self.world.store.before = self.world.messenger.before = count
+        hook, self.depth = self.world.store.before, self.depth + 1
+        self.world.store.before = self.world.messenger.before = between
         try:
             what()
         except (Crash, LongshoreError) as error:
             self.say(f"  {type(error).__name__} {error}")
             return False
         finally:
-            self.world.store.before = self.world.messenger.before = lambda name: None
+            self.world.store.before = self.world.messenger.before = hook
+            self.depth -= 1
         return True
+
+    def interleave(self) -> None:
+        """Others have their turn."""
+        for _ in range(self.random.randint(1, 4)):
+            self.collect()
+            self.random.choice([self.deliver, self.deliver, self.hand_out, self.act])()
+        self.say("  and on")
 
     def hand_out(self) -> None:
         """The broker delivers a message to a worker, if it is there and the message has not expired."""
@@ -211,10 +226,13 @@ class Simulation:
 
     def act(self) -> None:
         """An agent gets on with what it has in hand."""
-        site = self.random.choice(self.sites or [None])
-        if not site or not site.alive or not site.agent.held:
-            return
+        if self.sites:
+            self.get_on(self.random.choice(self.sites))
+
+    def get_on(self, site: Site) -> None:
         held = site.agent.held
+        if not site.alive or not held:
+            return
         if held.stage == "preparing":
             site.agent.prepare()
         elif held.stage == "running":
@@ -324,23 +342,7 @@ class Simulation:
         if self.kind is PoolKind.PRIVATE:
             self.start_agent()
         for _ in range(40):
-            for _ in range(60):
-                self.collect()
-                if not self.inbound and not self.outbound:
-                    break
-                while self.inbound:
-                    self.deliver()
-                    self.inspect()
-                while self.outbound:
-                    self.hand_out()
-                for site in self.sites:
-                    if site.alive and site.agent.held and site.agent.held.stage in ("preparing", "running"):
-                        if site.agent.held.stage == "preparing":
-                            site.agent.prepare()
-                        else:
-                            self.finish(site.agent)
-            else:
-                raise AssertionError("the agents and the control plane talk without an end")
+            self.exhaust()
             if all(self.world.run(name).is_final for name in self.accepted) and self.is_whole():
                 return
             self.repeat()
@@ -349,13 +351,26 @@ class Simulation:
             self.handled(self.world.sweep)
             self.inspect()
 
+    def exhaust(self) -> None:
+        """Deliver everything, and let the agents do all that they have in hand."""
+        for _ in range(60):
+            self.collect()
+            if not self.inbound and not self.outbound:
+                return
+            while self.inbound:
+                self.deliver()
+                self.inspect()
+            while self.outbound:
+                self.hand_out()
+            for site in self.sites:
+                self.get_on(site)
+        raise AssertionError("the agents and the control plane talk without an end")
+
     def is_whole(self) -> bool:
         """Whether every agent that lives and stays is offered work again."""
-        return all(
-            self.world.worker(site.agent.worker_id).state in (WorkerState.IDLE, WorkerState.LEAVING)
-            for site in self.sites
-            if site.alive and not site.agent.leaving
-        )
+        living = [site.agent.worker_id for site in self.sites if site.alive and not site.agent.leaving]
+        found = [self.world.table.worker(self.world.pool.id, worker_id) for worker_id in living]
+        return all(worker and worker.state in (WorkerState.IDLE, WorkerState.LEAVING) for worker in found)
 
     def inspect_the_end(self) -> None:
         states = {name: self.world.run(name).state for name in sorted(self.accepted)}

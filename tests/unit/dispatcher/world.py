@@ -57,7 +57,9 @@ class CountedStore:
 class Broker(MemoryMessenger):
     """A broker that may be told to do something before each publish."""
 
-    before: Callable[[str], None] = staticmethod(lambda name: None)
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.before: Callable[[str], None] = lambda name: None
 
     def send(self, pool_id: str, worker_id: str, message: ToAgent, expires: timedelta | None = None) -> None:
         self.before("send")

@@ -1,16 +1,16 @@
 """The queues: `ports.Queue` over SQS."""
 
-import contextlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, cast
 
-from longshore.adapters.aws_errors import translated
+from botocore.exceptions import ClientError
+
+from longshore.adapters.aws_errors import code_of, translated
 from longshore.domain.wakes import Wake, encode_wake
-from longshore.errors import Unavailable
-from longshore.ports import DeadLetter, pages
+from longshore.ports import DeadLetter
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -24,6 +24,9 @@ HIDDEN_SECONDS = 30
 """For how long a listing hides what it has read, so that the next read brings others; undone at its end."""
 
 _BATCH = 10
+_NOT_HIDDEN = ("MessageNotInflight", "ReceiptHandleIsInvalid")
+"""Somebody took the letter out, or it was visible again before its turn came."""
+
 _MAX_ATTRIBUTE = 1000
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: what a message may hold.
 _UNSENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -34,20 +37,20 @@ class SqsQueue:
 
     def __init__(self, client: Callable[[], "SQSClient"], queue_url: str, dead_letter_url: str) -> None:
         self._client = client
-        self._queue_url = queue_url
-        self._dead_letter_url = dead_letter_url
+        self.queue_url = queue_url
+        self.dead_letter_url = dead_letter_url
 
     def wake(self, what: Wake, delay: timedelta) -> None:
         seconds = ceil(min(max(delay, timedelta(0)), MAX_DELAY).total_seconds())
         body = encode_wake(what).decode()
         with translated("sqs"):
-            self._client().send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=seconds)
+            self._client().send_message(QueueUrl=self.queue_url, MessageBody=body, DelaySeconds=seconds)
 
     def refuse(self, body: str, reason: str, source: str) -> None:
         """A body that no queue takes whole loses its end, and characters that none takes become question marks."""
         with translated("sqs"):
             self._client().send_message(
-                QueueUrl=self._dead_letter_url,
+                QueueUrl=self.dead_letter_url,
                 MessageBody=sendable(body) or "(empty)",
                 MessageAttributes={
                     "reason": {"DataType": "String", "StringValue": sendable(reason)[:_MAX_ATTRIBUTE] or "unknown"},
@@ -57,7 +60,7 @@ class SqsQueue:
 
     def send(self, request: str) -> None:
         with translated("sqs"):
-            self._client().send_message(QueueUrl=self._queue_url, MessageBody=request)
+            self._client().send_message(QueueUrl=self.queue_url, MessageBody=request)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         found: dict[str, DeadLetter] = {}
@@ -74,7 +77,7 @@ class SqsQueue:
     def _waiting(self) -> int:
         with translated("sqs"):
             said = self._client().get_queue_attributes(
-                QueueUrl=self._dead_letter_url, AttributeNames=["ApproximateNumberOfMessages"]
+                QueueUrl=self.dead_letter_url, AttributeNames=["ApproximateNumberOfMessages"]
             )["Attributes"]
         return int(said.get("ApproximateNumberOfMessages", 0))
 
@@ -82,7 +85,7 @@ class SqsQueue:
         with translated("sqs"):
             # A long poll asks all of the queue's servers; a short one may miss letters.
             answer = self._client().receive_message(
-                QueueUrl=self._dead_letter_url,
+                QueueUrl=self.dead_letter_url,
                 MaxNumberOfMessages=_BATCH,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,
@@ -92,16 +95,16 @@ class SqsQueue:
         return answer.get("Messages", [])
 
     def _show_again(self, handles: list[str]) -> None:
-        for batch in pages(handles, _BATCH):
-            # What stays hidden comes back by itself.
-            with contextlib.suppress(Unavailable), translated("sqs"):
-                self._client().change_message_visibility_batch(
-                    QueueUrl=self._dead_letter_url,
-                    Entries=[
-                        {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                        for index, handle in enumerate(batch)
-                    ],
-                )
+        # One by one: the batch form is the same permission on AWS, but not everywhere.
+        for handle in handles:
+            with translated("sqs"):
+                try:
+                    self._client().change_message_visibility(
+                        QueueUrl=self.dead_letter_url, ReceiptHandle=handle, VisibilityTimeout=0
+                    )
+                except ClientError as error:
+                    if not code_of(error).endswith(_NOT_HIDDEN):
+                        raise
 
 
 def sendable(text: str) -> str:

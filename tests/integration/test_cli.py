@@ -1,0 +1,222 @@
+"""The installed `longshore` command against the deployed system: pools, runs, logs, as a user has them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longshore_local.agent import AgentProcess
+from longshore_local.cloud import LocalCloud
+
+LONGSHORE = str(Path(sys.executable).with_name("longshore"))
+TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A terminal session of a user of the local cloud."""
+
+    cloud: LocalCloud
+    folder: Path
+
+    def __call__(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `longshore`."""
+        command = [LONGSHORE, *words]
+        return subprocess.run(
+            command,
+            env=self.environment(**more),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_SECONDS,
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Nothing of this process but PATH."""
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.cloud.env(), **more}
+
+    def json(self, *words: str) -> Any:
+        """What a command that succeeds prints with --json."""
+        ended = self(*words[:2], "--json", *words[2:])
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def popen(self, *words: str) -> subprocess.Popen[str]:
+        """Start `longshore` and go on."""
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([LONGSHORE, *words], env=self.environment(), cwd=self.folder, **pipes)
+
+
+@pytest.fixture(scope="module")
+def shell(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell(cloud, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def pool(shell: Shell, cloud: LocalCloud) -> Iterator[str]:
+    """A private pool with two workers, made as a user makes it."""
+    name = f"cli-{time.time_ns()}"
+    made = shell("pool", "create", name, "--key", "pool.pem", "--token-file", "pool.token", "--stop-grace", "1s")
+    assert made.returncode == 0, made.stderr
+    token, key = ((shell.folder / file).read_text() for file in ("pool.token", "pool.pem"))
+    agent: AgentProcess = cloud.start_agent(token, key, count=2, env={"LONGSHORE_METADATA_host": "h1"})
+    end = time.monotonic() + 60
+    while shell.json("pool", "show", name)["counts"]["idle"] < 2:
+        assert time.monotonic() < end, shell("worker", "list", "--pool", name).stdout
+        time.sleep(0.3)
+    yield name
+    agent.close()
+
+
+def test_a_pool_and_its_workers_are_seen(shell: Shell, pool: str) -> None:
+    rows = [line.split("\t") for line in shell("pool", "list").stdout.splitlines()]
+    assert [row[1:4] for row in rows if row[0] == pool] == [["private", "2", "0"]]
+    workers = shell.json("worker", "list", "--pool", pool)["workers"]
+    assert [(one["state"], one["metadata"]) for one in workers] == [("IDLE", {"host": "h1"})] * 2
+
+
+def test_a_followed_run_prints_its_log_and_exits_with_its_code(shell: Shell, pool: str) -> None:
+    script = 'echo "first $A"; sleep 2; echo second >&2; exit 7'
+    ended = shell("run", "start", "--pool", pool, "--follow", "--env", "A=b", "--", "sh", "-c", script)
+    assert ended.returncode == 7, ended.stderr
+    assert [line for line in ended.stdout.splitlines() if line in ("first b", "second")] == ["first b", "second"]
+    assert "is FAILED (exit_code)" in ended.stderr
+
+
+def test_the_log_comes_while_the_run_goes_on(shell: Shell, pool: str) -> None:
+    script = "echo early; sleep 6; echo late"
+    with shell.popen("run", "start", "--pool", pool, "-f", "--", "sh", "-c", script) as following:
+        assert following.stdout
+        assert following.stdout.readline() == "early\n"
+        early = time.monotonic()
+        assert following.stdout.readline() == "late\n"
+        assert time.monotonic() - early > 2
+        assert following.wait(60) == 0
+
+
+def test_a_run_is_shown_and_its_log_read_afterwards(shell: Shell, pool: str) -> None:
+    started = shell("run", "start", "--pool", pool, "--id", "odd/id %1", "--", "sh", "-c", "echo hello")
+    assert started.returncode == 2, "an id has no spaces"
+    run = shell("run", "start", "--pool", pool, "--id", "odd/id%1", "--", "sh", "-c", "echo hello").stdout.strip()
+    again = shell.json("run", "start", "--pool", pool, "--id", "odd/id%1", "--", "sh", "-c", "echo hello")
+    assert again["run"] == run
+    end = time.monotonic() + 60
+    while shell("run", "show", run, "--json").stdout.find('"FINISHED"') < 0:
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    shown = shell.json("run", "show", "--pool", pool, "odd/id%1")
+    assert (shown["id"], shown["state"], shown["exit_code"], shown["attempt"]) == (run, "FINISHED", 0, 1)
+    bucket, key = shown["log"]["bucket"], shown["log"]["key"]
+    assert shell.cloud.client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
+    assert f"s3://{bucket}/{key}" in shell("run", "show", run).stdout
+    logs = shell("run", "logs", run)
+    assert (logs.returncode, logs.stdout) == (0, "hello\n")
+    assert shell("run", "logs", "-f", "--pool", pool, "odd/id%1").stdout == "hello\n"
+    assert shell("run", "why", run).stdout == "FINISHED: it ended as FINISHED, exit code 0\n"
+    assert run in shell("run", "list", "--pool", pool, "--state", "FINISHED").stdout
+
+
+def test_a_folder_travels_as_the_workspace_with_an_environment_too_large_for_a_message(
+    shell: Shell, pool: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "count.sh"
+    script.write_text("#!/bin/sh\necho ${#N0} ${#N1} ${#N2} $SMALL; cat data; find . -type f | sort\n")
+    script.chmod(0o755)
+    (tmp_path / "data").write_text("from the folder\n")
+    large = [word for number in range(3) for word in ("--env", f"N{number}={'v' * 30_000}")]
+    ended = shell("run", "start", "--pool", pool, "--dir", str(tmp_path), "--env", "SMALL=s", *large,
+                  "--follow", "--", "bin/count.sh")  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["30000 30000 30000 s", "from the folder", "./bin/count.sh", "./data"]
+
+
+def test_a_run_that_goes_silent_exits_with_124(shell: Shell, pool: str) -> None:
+    ended = shell("run", "start", "--pool", pool, "--logs-timeout", "2s", "-f", "--", "sleep", "60")
+    assert ended.returncode == 124, ended.stderr
+    assert "(log_timeout)" in ended.stderr
+
+
+def test_ctrl_c_stops_following_and_not_the_run(shell: Shell, pool: str) -> None:
+    run = shell("run", "start", "--pool", pool, "--", "sh", "-c", "echo begun; sleep 5; echo over").stdout.strip()
+    end = time.monotonic() + 60
+    while shell("run", "show", run, "--json").stdout.find('"RUNNING"') < 0:
+        assert time.monotonic() < end
+    with shell.popen("run", "logs", "-f", run) as following:
+        assert following.stdout
+        assert following.stdout.readline() == "begun\n"
+        following.send_signal(signal.SIGINT)
+        _, err = following.communicate(timeout=60)
+        assert (following.returncode, err.splitlines()[-1]) == (130, "longshore: interrupted; what was started goes on")
+    assert shell("run", "logs", "-f", run).stdout == "begun\nover\n"
+    assert shell.json("run", "show", run)["state"] == "FINISHED"
+
+
+def test_a_run_nobody_takes_says_why(shell: Shell) -> None:
+    name = f"empty-{time.time_ns()}"
+    assert shell("pool", "create", name, "--key", "pool.pem", "--token-file", f"{name}.token").returncode == 0
+    run = shell("run", "start", "--pool", name, "--", "true").stdout.strip()
+    end = time.monotonic() + 30
+    while (why := shell("run", "why", run)).returncode:
+        assert time.monotonic() < end, why.stderr
+    assert why.stdout == (
+        f"READY: it is number 1 in the queue: no worker of pool {name} is connected; "
+        "start longshore-agent with its token and key\n"
+    )
+
+
+def test_a_fargate_pools_key_lies_in_the_users_account_and_its_task_runs(shell: Shell, cloud: LocalCloud) -> None:
+    name = f"sea-{time.time_ns()}"
+    made = shell.json("pool", "create", name, "--kind", "fargate", "--max-workers", "2", "--cpu", "512",
+                      "--memory", "1024", "--idle-timeout", "5s")  # fmt: skip
+    ssm = cloud.client("ssm")
+    kinds = {
+        parameter: ssm.get_parameter(Name=parameter)["Parameter"]["Type"]
+        for parameter in (made["token_parameter"], made["key_parameter"])
+    }
+    assert set(kinds.values()) == {"SecureString"}
+    definition = cloud.ecs().describe_task_definition(taskDefinition=made["pool"]["task_definition"])["taskDefinition"]
+    assert (definition["cpu"], definition["memory"]) == ("512", "1024")
+    secrets = {one["valueFrom"] for one in definition["containerDefinitions"][0]["secrets"]}
+    assert {secret[secret.index("/longshore/") :] for secret in secrets} == set(kinds)
+    ended = shell("run", "start", "--pool", name, "--follow", "--", "sh", "-c", "echo from a task")
+    assert (ended.returncode, ended.stdout) == (0, "from a task\n"), ended.stderr
+
+
+def test_the_deployment_is_found_by_its_stacks_name(shell: Shell, cloud: LocalCloud) -> None:
+    ended = shell("pool", "list", "--stack-name", "no-such-stack", LONGSHORE_API_URL="")
+    assert (ended.returncode, "no stack 'no-such-stack' in us-east-1" in ended.stderr) == (1, True), ended.stderr
+
+
+def test_who_may_not_is_told_so_in_a_line(shell: Shell) -> None:
+    ended = shell("pool", "list", AWS_ACCESS_KEY_ID="AKIANOBODY", AWS_SECRET_ACCESS_KEY="wrong")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "403" in ended.stderr
+
+
+def test_a_refused_request_lies_among_the_dead_letters_with_its_field(
+    shell: Shell, cloud: LocalCloud, pool: str
+) -> None:
+    body = json.dumps({"id": "bad-one", "pool": pool, "command": [], "environment": {"PASSWORD": "hunter2"}})
+    cloud.client("sqs").send_message(QueueUrl=cloud.outputs["RequestQueueUrl"], MessageBody=body)
+    end = time.monotonic() + 60
+    while not (mine := [one for one in letters(shell) if one["request_id"] == "bad-one"]):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert mine[0]["reason"].startswith("command: ")
+    assert "hunter2" not in json.dumps(mine)
+    assert "bad-one" in shell("dead-letters", "list").stdout
+
+
+def letters(shell: Shell) -> list[dict[str, Any]]:
+    """The dead letters."""
+    return shell.json("dead-letters", "list")["dead_letters"]
