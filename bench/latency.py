@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 import zipfile
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def handler(event, context):
 
 def measure_latency() -> dict[str, float]:
     """p50 and p99 in milliseconds, and the ratios that travel."""
-    with LocalCloud(name="bench") as cloud:
-        deployment = Deployment(cloud)
+    with ExitStack() as stack:
+        cloud = stack.enter_context(LocalCloud(name="bench"))
+        deployment = stack.enter_context(closing(Deployment(cloud)))
         folder = Path(cloud.deployment.folder)
         empty = _quantiles("sqs_to_lambda_ms", _empty_function(cloud, folder))
         agent, command = _submissions(deployment, folder)

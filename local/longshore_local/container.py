@@ -50,6 +50,13 @@ def ended(process: psutil.Process) -> bool:
         return True
 
 
+def collect_children() -> None:
+    """Take the exit codes of adopted orphans: a zombie would outlive its container."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0)[0]:
+            pass
+
+
 def kill_when_input_closes() -> None:
     """Block until standard input ends, then kill."""
     while os.read(0, 1):
@@ -75,6 +82,7 @@ def run(argv: list[str]) -> int:
     code = program.wait()
     if not leave_orphans:
         kill_descendants()
+        collect_children()
     return code if code >= 0 else 128 - code
 
 

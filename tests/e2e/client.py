@@ -48,6 +48,10 @@ class Deployment:
         self._http = httpx.Client(timeout=60)
         self._pools = 0
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """One signed call of the API: status and answer."""
         url = self.cloud.api_url.rstrip("/") + path

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from tests.e2e.client import Deployment
 
 
 @pytest.fixture(scope="session")
-def deployment(cloud: LocalCloud) -> Deployment:
+def deployment(cloud: LocalCloud) -> Iterator[Deployment]:
     """The deployed system on the local cloud."""
-    return Deployment(cloud)
+    with closing(Deployment(cloud)) as found:
+        yield found
 
 
 @pytest.fixture

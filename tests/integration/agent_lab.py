@@ -8,10 +8,12 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,6 +259,15 @@ class Lab:
         lines = b"".join(map(gzip.decompress, bodies)).splitlines()
         return [(line["stream"], line["msg"]) for line in map(json.loads, lines)]
 
+    def wait_for_chunks(self, run: str, seconds: float = 30) -> list[tuple[str, str]]:
+        """A run's chunks, once there are any. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while not (lines := self.chunks_of(run)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no chunks of {run}")
+            time.sleep(0.1)
+        return lines
+
     def end_of(self, run: str) -> m.LogEnd:
         """A run's end marker."""
         body = self.s3.get_object(Bucket=BUCKET, Key=log_end_key(self.pool, run, 1))["Body"].read()
@@ -332,12 +343,13 @@ class Lab:
             self.ear.hear(topic, base64.b64decode(payload))
 
 
-def reachable(folder: Path) -> Path:
-    """A phase with a user of its own must get through to its work folder, which pytest's folders do not allow."""
-    for way in (folder, *folder.parents):
-        if way.stat().st_uid == os.geteuid() and not way.stat().st_mode & 0o001:
-            way.chmod(way.stat().st_mode | 0o011)
-    return folder
+@contextmanager
+def open_lab(settings: Settings) -> Generator[Lab]:
+    """A lab in a folder that phases with a user of their own get through to, which pytest's folders do not allow."""
+    with tempfile.TemporaryDirectory(prefix="longshore-lab-") as folder:
+        Path(folder).chmod(0o711)
+        with Lab(Path(folder), settings) as lab:
+            yield lab
 
 
 def _allow(action: str, *resources: str) -> Mapping[str, Any]:

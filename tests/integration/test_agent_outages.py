@@ -14,7 +14,7 @@ from longshore.domain.states import Reason
 from longshore_local.settings import Settings
 from longshore_worker.processes import Mark, marked
 
-from tests.integration.agent_lab import AgentUnderTest, Lab, reachable
+from tests.integration.agent_lab import AgentUnderTest, Lab, open_lab
 
 pytestmark = pytest.mark.local
 
@@ -63,8 +63,8 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(local_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(reachable(tmp_path_factory.mktemp("outages")), local_settings) as running:
+def lab(local_settings: Settings) -> Iterator[Lab]:
+    with open_lab(local_settings) as running:
         yield running
 
 
@@ -127,8 +127,7 @@ def test_the_lease_holds_while_the_store_answers(lab: Lab, broker: Proxy) -> Non
 
 def test_the_lease_ends_what_can_reach_nobody(lab: Lab, broker: Proxy, store: Proxy) -> None:
     agent = begun(lab, "CUTOFF", "while :; do echo tick; sleep 0.2; done", broker, store=store, lease=3)
-    while not lab.chunks_of("CUTOFF"):
-        time.sleep(0.1)
+    lab.wait_for_chunks("CUTOFF")
     broker.cut()
     store.cut()
     cut_at = time.monotonic()

@@ -19,14 +19,14 @@ from longshore_sealing.keys import make_csr
 from longshore_worker.errors import ExitCode
 from longshore_worker.processes import Mark, marked
 
-from tests.integration.agent_lab import AgentUnderTest, Lab, reachable
+from tests.integration.agent_lab import AgentUnderTest, Lab, open_lab
 
 pytestmark = pytest.mark.local
 
 
 @pytest.fixture(scope="module")
-def lab(local_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(reachable(tmp_path_factory.mktemp("agents")), local_settings) as running:
+def lab(local_settings: Settings) -> Iterator[Lab]:
+    with open_lab(local_settings) as running:
         yield running
 
 
@@ -128,8 +128,7 @@ def test_extended_timeouts_are_obeyed(lab: Lab, agent: AgentUnderTest) -> None:
 
 def test_stop_gives_the_command_time_and_its_reason_is_reported(lab: Lab, agent: AgentUnderTest) -> None:
     lab.begin(agent, "STOPPED", ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.1; done"])
-    while ("output", "up") not in lab.chunks_of("STOPPED"):
-        time.sleep(0.1)
+    lab.wait_for_chunks("STOPPED")
     lab.send(agent, m.Stop(session=agent.session, run="STOPPED", attempt=1, reason=Reason.BY_USER))
     outcome = lab.finish(agent, "STOPPED").outcome
     assert (outcome.end, outcome.reason, outcome.exit_code) == ("STOPPED", Reason.BY_USER, 9)
@@ -178,8 +177,7 @@ def test_sigterm_before_go_hands_the_run_back(lab: Lab) -> None:
 def test_sigterm_while_running_interrupts_and_reports(lab: Lab) -> None:
     agent = lab.start_welcomed()
     lab.begin(agent, "CUT", ["sh", "-c", "echo up; sleep 300"])
-    while not lab.chunks_of("CUT"):
-        time.sleep(0.1)
+    lab.wait_for_chunks("CUT")
     agent.process.send_signal(signal.SIGTERM)
     report = lab.finish(agent, "CUT")
     assert (report.outcome.reason, report.leaving) == (Reason.INTERRUPTED, True)
@@ -193,8 +191,7 @@ def test_sigterm_while_running_interrupts_and_reports(lab: Lab) -> None:
 def test_a_killed_agent_takes_its_phase_along_and_the_next_one_says_so(lab: Lab) -> None:
     crashed = lab.start_welcomed()
     lab.begin(crashed, "ORPHAN", ["sh", "-c", "setsid sleep 300 & echo up; sleep 300"])
-    while not lab.chunks_of("ORPHAN"):
-        time.sleep(0.1)
+    lab.wait_for_chunks("ORPHAN")
     crashed.process.kill()
     crashed.process.wait()
     second = lab.start_welcomed()

@@ -39,7 +39,7 @@ def api(http: httpx.Client) -> Iterator[ApiClient]:
         yield ApiClient(http, plain)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pool(api: ApiClient, csr: str) -> str:
     """A private pool without workers; its id."""
     name = f"api-{time.time_ns()}"
@@ -138,7 +138,7 @@ def _a_running_run(api: ApiClient, cloud: LocalCloud, pool: str) -> str:
     session = ids.ulid(datetime.now(UTC), secrets.token_bytes(10))
     _say(cloud, pool, worker, "registered", {"schema": 1, "session": session})
     while (shown := api.run(accepted.run)).attempt == 0:
-        assert time.monotonic() < end
+        assert time.monotonic() < end, shown
         time.sleep(0.3)
     assert shown.worker == worker
     return accepted.run

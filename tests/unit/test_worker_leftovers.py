@@ -10,7 +10,7 @@ import pytest
 from longshore.domain.messages import Remains
 from longshore_worker.folders import StateFolder, WorkFolder, remove_folder
 from longshore_worker.leftovers import StateFile, remove_leftovers
-from longshore_worker.processes import Identified, Mark, find, identify, marked
+from longshore_worker.processes import Identified, Mark, find, identify, kill_marked, marked
 
 RUN = f"leftover-{os.getpid()}"
 LEFT = Remains(worker_id="ns.P.W", run=RUN, attempt=2)
@@ -28,7 +28,7 @@ def survivor() -> Iterator[subprocess.Popen[bytes]]:
     environment = {"PATH": os.defpath, "LONGSHORE_RUN": RUN, "LONGSHORE_ATTEMPT": "2"}
     process = subprocess.Popen(["sh", "-c", "setsid sleep 300 & sleep 300"], env=environment, start_new_session=True)
     yield process
-    process.kill()
+    asyncio.run(kill_marked(Mark(RUN, 2)))
     process.wait()
 
 
@@ -101,6 +101,18 @@ def test_an_unreadable_state_file_is_put_away(folder: StateFolder) -> None:
     assert told == []
     assert [path.name for path in folder.agents.iterdir()] == ["next.json"]
     mine.close()
+
+
+def test_a_work_folder_that_nobody_names_is_removed_and_a_living_agents_is_not(folder: StateFolder) -> None:
+    stray, used = folder.attempt("STRAY", 1, "W"), folder.attempt("USED", 1, "W")
+    living = StateFile.create(folder, "living")
+    living.hold("ns.P.W", "USED", 1, used.root)
+    stray.make()
+    used.make()
+    mine, _ = remains(folder)
+    assert (stray.root.exists(), used.root.exists()) == (False, True)
+    mine.close()
+    living.close()
 
 
 def test_a_folder_whose_owner_locked_it_is_removed_all_the_same(tmp_path: Path) -> None:

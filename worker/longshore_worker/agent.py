@@ -59,6 +59,7 @@ class Agent:
         self._connection: Connection | None = None
         self._attempt: Attempt | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._removals: set[asyncio.Task[None]] = set()
         self._preparing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._held = False
@@ -86,6 +87,9 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._attempt:
+            self._remove(self._attempt)
+        await asyncio.gather(*self._removals)
         if self._connection:
             await self._connection.close()
 
@@ -198,7 +202,7 @@ class Agent:
         attempt, self._attempt = self._attempt, None
         preparing, self._preparing = self._preparing, None
         if attempt:
-            self._start(_remove_after(preparing, attempt))
+            self._remove(attempt, preparing)
 
     def _begin(self) -> None:
         attempt = self._attempt
@@ -222,7 +226,7 @@ class Agent:
         self._do(self._worker.report(attempt.key, outcome, digest, self._host.clock()))
         if self._attempt is attempt:
             self._attempt = None
-        await attempt.remove()
+        self._remove(attempt)
 
     async def _outcome_of(self, attempt: Attempt) -> Outcome:
         try:
@@ -286,6 +290,11 @@ class Agent:
     def _tick(self) -> None:
         self._do(self._worker.tick(self._host.clock()))
 
+    def _remove(self, attempt: Attempt, preparing: asyncio.Task[None] | None = None) -> None:
+        task = self._loop.create_task(_remove_after(preparing, attempt))
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
@@ -302,7 +311,7 @@ class Agent:
 
 
 async def _remove_after(preparing: asyncio.Task[None] | None, attempt: Attempt) -> None:
-    if preparing and preparing is not asyncio.current_task():
+    if preparing:
         preparing.cancel()
         await asyncio.gather(preparing, return_exceptions=True)
     await attempt.remove()

@@ -117,7 +117,29 @@ async def remove_leftovers(folder: StateFolder, mine: StateFile) -> list[Remains
             await _take_over(path, mine)
         finally:
             os.close(descriptor)
+    await _remove_strays(folder)
     return list(mine.state.remains)
+
+
+async def _remove_strays(folder: StateFolder) -> None:
+    """Remove work folders that no state file names: their agent died after their end was reported."""
+    named: set[Path] = set()
+    for path in folder.agents.glob("*.json"):
+        try:
+            named |= {entry.folder for entry in _State.model_validate_json(path.read_bytes()).entries}
+        except (ValidationError, OSError):
+            # Another agent is just writing or removing it; the next start will look again.
+            return
+    for stray in folder.work.iterdir():
+        if stray not in named:
+            await _remove_folder(stray)
+
+
+async def _remove_folder(folder: Path) -> None:
+    try:
+        await asyncio.to_thread(remove_folder, folder)
+    except OSError as error:
+        log.warning("a crashed agent's work folder stays", extra={"folder": folder.name, "error": str(error)})
 
 
 async def _take_over(path: Path, mine: StateFile) -> None:
@@ -148,8 +170,5 @@ async def _remove(entry: _Entry) -> bool:
         log.error("processes of a crashed agent's run cannot be ended", extra=extra)
         return False
     log.warning("removed what a crashed agent left", extra=extra)
-    try:
-        await asyncio.to_thread(remove_folder, entry.folder)
-    except OSError as error:
-        log.warning("a crashed agent's work folder stays", extra=extra | {"error": str(error)})
+    await _remove_folder(entry.folder)
     return True

@@ -17,8 +17,8 @@ from longshore_local.cloud import LocalCloud
 from longshore_local.demo.errors import DemoFailed
 
 CLIENT = "demo"
-CONNECT_SECONDS = 15
-ANSWER_SECONDS = 20
+CONNECT_SECONDS = 30
+ANSWER_SECONDS = 60
 STOP_SECONDS = 5
 
 

@@ -25,9 +25,9 @@ from longshore_local.demo.terraform import find_program, pack_workspace, state_e
 from longshore_local.demo.watching import follow_log
 
 SWEEP_SECONDS = 3.0
-WORKERS_SECONDS = 30.0
-ORPHAN_SECONDS = 40.0
-RUN_SECONDS = 90.0
+WORKERS_SECONDS = 60.0
+ORPHAN_SECONDS = 60.0
+RUN_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 LINES_BEFORE_KILL = 3
 

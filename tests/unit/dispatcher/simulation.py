@@ -41,11 +41,12 @@ class InFlight:
 
 @dataclass
 class Site:
-    """An agent with the machine it runs on."""
+    """An agent with the machine it runs on; `doubted` if the broker has said that it lost its connection."""
 
     agent: FakeAgent
     alive: bool = True
     task: str | None = None
+    doubted: bool = False
 
 
 @dataclass(kw_only=True)
@@ -77,12 +78,14 @@ class Simulation:
 
     # The stage.
 
-    def start_agent(self, task: str | None = None, remains: list[Remains] | None = None) -> None:
+    def start_agent(
+        self, task: str | None = None, remains: list[Remains] | None = None, worker_id: str | None = None
+    ) -> None:
         """An agent process starts and registers."""
         self.names += 1
         name = ids.task_id(task) if task else f"{self.names:08}"
         launch = self.world.tasks.tasks[task].launch_id if task else None
-        worker_id = ids.worker_id(NAMESPACE, self.world.pool.id, name)
+        worker_id = worker_id or ids.worker_id(NAMESPACE, self.world.pool.id, name)
 
         def publish(event: str, message: FromAgent) -> None:
             body, at = message.encode(), self.world.now
@@ -289,6 +292,9 @@ class Simulation:
             return
         held = site.agent.held
         self.kill(site)
+        if self.chance(0.3):
+            self.start_agent(worker_id=site.agent.worker_id)
+            return
         remains: list[Remains] = []
         if held and self.chance(0.5):
             remains = [Remains(worker_id=site.agent.worker_id, run=held.run, attempt=held.attempt)]
@@ -303,6 +309,7 @@ class Simulation:
 
     def presence(self, site: Site) -> None:
         worker_id, at = site.agent.worker_id, self.world.now
+        site.doubted = True
         self.inbound.append(InFlight(f"disconnected {worker_id[-4:]}", lambda: self.world.disconnect(worker_id, at)))
 
     # What must hold.
@@ -318,6 +325,23 @@ class Simulation:
             if run.is_final:
                 told = self.ended.setdefault(run.id, (run.state, run.reason))
                 assert told == (run.state, run.reason), f"run {run.id} ended twice"
+        for site in self.sites:
+            if site.alive and not site.doubted:
+                self.inspect_command(site.agent)
+
+    def inspect_command(self, agent: FakeAgent) -> None:
+        """While a command acts, its run is RUNNING; only one that was told to end may have been given up on."""
+        held = agent.held
+        if not held or held.stage != "running":
+            return
+        run = self.world.table.run(held.run)
+        assert run
+        told_to_end = run.reason in (Reason.RUN_TIMEOUT, Reason.LOG_TIMEOUT)
+        assert told_to_end or (run.state, run.worker, run.attempt) == (
+            RunState.RUNNING,
+            agent.worker_id,
+            held.attempt,
+        ), f"run {run.id} is {run.state} for {run.reason} while its command acts"
 
     def say(self, line: str) -> None:
         self.trace.append(f"{self.world.now:%H:%M:%S} {line}")
