@@ -47,5 +47,5 @@ class Interrupted(CliError):
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("interrupted; what was started goes on")
+    def __init__(self, left: str = "what was started goes on") -> None:
+        super().__init__(f"interrupted; {left}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longshore_cli.errors import CliError
+from longshore_cli.errors import CliError, Interrupted
 from longshore_cli.output import Output
 
 app = typer.Typer(help="The whole system on this machine.", no_args_is_help=True)
@@ -54,8 +54,12 @@ def up(name: Name = DEFAULT_NAME, json: Json = False) -> None:
         from longshore_local.progress import tell_on_stderr
     output = Output(json=json)
     output.note(f"bringing up the local cloud {name!r}")
-    with _readable():
-        deployment = bring_up(name, tell=tell_on_stderr)
+    try:
+        with _readable():
+            deployment = bring_up(name, tell=tell_on_stderr)
+    except KeyboardInterrupt:
+        # What was started is stopped before this comes out.
+        raise Interrupted("nothing is left") from None
     if json:
         output.show_mapping(asdict(deployment))
         return

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
+WHOLE = frozenset({"RUN", "ID", "WORKER", "NAME", "STATE"})
+"""Columns that a narrow terminal does not break."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -30,16 +33,19 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Rows under their columns; between programs, separated by tabs."""
-        texts = [[tell(cell) for cell in row] for row in rows]
         if not sys.stdout.isatty():
-            for row in [list(columns), *texts]:
-                print("\t".join(row))
+            for row in [columns, *rows]:
+                print("\t".join(tell(cell) for cell in row))
             return
-        from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=box.SIMPLE, header_style="bold")
+        now = datetime.now(UTC)
+        texts = [[tell_age(cell, now) if isinstance(cell, datetime) else tell(cell) for cell in row] for row in rows]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for name in columns:
+            # What people copy stays whole, whatever the terminal's width.
+            table.add_column(name, overflow="fold", no_wrap=name in WHOLE)
         for row in texts:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
         _console().print(table)
@@ -80,6 +86,15 @@ def tell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def tell_age(at: datetime, now: datetime) -> str:
+    """How long ago something was, in one unit."""
+    seconds = max(0, round((now - at).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
 
 
 def _console() -> "Console":

@@ -123,11 +123,13 @@ def list_runs(
 
 
 def _list(session: Session, found: "RunList") -> None:
+    from longshore_cli.run_showing import took
+
     rows = [
-        (one.id, one.state, one.reason, one.exit_code, one.type, one.stack, one.attempt, one.accepted_at, one.ended_at)
+        (one.id, one.state, one.reason, one.exit_code, one.type, one.stack, one.accepted_at, took(one))
         for one in found.runs
     ]
-    columns = ("RUN", "STATE", "REASON", "EXIT", "TYPE", "STACK", "ATTEMPT", "ACCEPTED", "ENDED")
+    columns = ("RUN", "STATE", "REASON", "EXIT", "TYPE", "STACK", "ACCEPTED", "TOOK")
     session.output.table(columns, rows)
     if found.cursor:
         session.output.note(f"more: --cursor {found.cursor}")

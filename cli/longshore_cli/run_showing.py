@@ -1,7 +1,9 @@
 """Showing a run."""
 
+from datetime import timedelta
+
 from longshore.domain import ids
-from longshore.domain.api import ChangeView, LogPlace, RunView
+from longshore.domain.api import ChangeView, LogPlace, RunSummary, RunView
 from longshore.domain.durations import format_duration
 
 from longshore_cli.client import ApiClient
@@ -54,9 +56,18 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("last output", run.output_at),
         ("uploads", "failing" if run.upload_failing else None),
         ("ended", run.ended_at),
+        ("took", took(run)),
         ("log", _place(run.log)),
         ("log lines", run.digest.lines if run.digest else None),
     ]
+
+
+def took(run: RunSummary) -> str | None:
+    """How long the command ran, to the second; None while it has not ended."""
+    if not run.begun_at or not run.ended_at:
+        return None
+    whole = timedelta(seconds=round((run.ended_at - run.begun_at).total_seconds()))
+    return format_duration(whole)
 
 
 def _place(place: LogPlace | None) -> str | None:

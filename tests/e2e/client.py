@@ -4,8 +4,10 @@ import base64
 import gzip
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -141,6 +143,72 @@ class Deployment:
         body = s3.get_object(Bucket=found["log"]["bucket"], Key=found["log"]["key"])["Body"].read()
         return [json.loads(line) for line in gzip.decompress(body).splitlines()]
 
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """What lies in the dead-letter queue, as the API lists it."""
-        return self.read("/dead-letters")["dead_letters"]
+    def output(self, found: Mapping[str, Any]) -> list[str]:
+        """What the run's command wrote, line by line."""
+        return [line["msg"] for line in self.log(found) if line["stream"] == "output"]
+
+    def chunks(self, pool_id: str, run: str) -> list[str]:
+        """The keys of the run's log chunks in the bucket."""
+        bucket = self.cloud.outputs["BucketName"]
+        found = self.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"chunks/{pool_id}/{run}/")
+        return [one["Key"] for one in found.get("Contents", [])]
+
+    def expire_chunks(self, pool_id: str, run: str) -> None:
+        """What the bucket's lifecycle does to chunks after two days."""
+        bucket = self.cloud.outputs["BucketName"]
+        for key in self.chunks(pool_id, run):
+            self.cloud.client("s3").delete_object(Bucket=bucket, Key=key)
+
+    def wait_assembled(self, run: str) -> dict[str, Any]:
+        """Wait until the final log of an ended run is written."""
+        wait_until(lambda: (self.run(run) or {}).get("digest") is not None)
+        return self.read(f"/runs/{run}")
+
+    def refusals(self, *words: str, seconds: float = 60) -> dict[str, str]:
+        """Wait until each word stands in the reason of a dead letter; the reasons."""
+        found: dict[str, str] = {}
+
+        def all_there() -> bool:
+            # A reader hides letters from the next one for a moment.
+            for letter in self.read("/dead-letters")["dead_letters"]:
+                found.update({word: letter["reason"] for word in words if word in letter["reason"]})
+            return found.keys() >= set(words)
+
+        wait_until(all_there, seconds)
+        return found
+
+    @contextmanager
+    def uploads_denied(self, pool_id: str) -> Generator[None]:
+        """As long as this lasts, the bucket takes nothing from the pool's agents."""
+        bucket = self.cloud.outputs["BucketName"]
+        resources = [f"arn:aws:s3:::{bucket}/{kind}/{pool_id}/*" for kind in ("chunks", "logs")]
+        statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": resources}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.cloud.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy)
+        try:
+            yield
+        finally:
+            self.cloud.client("s3").delete_bucket_policy(Bucket=bucket)
+
+    @contextmanager
+    def deaf(self) -> Generator[None]:
+        """As long as this lasts, the control plane hears nothing of what agents say."""
+        name = self.cloud.function_name("ReceiveWorkerEvents")
+        self.cloud.client("lambda").put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        try:
+            yield
+        finally:
+            self.cloud.client("lambda").delete_function_concurrency(FunctionName=name)
+
+
+def seconds_of(found: Mapping[str, Any]) -> float:
+    """How long the run's phase took, by the control plane's clock."""
+    return (datetime.fromisoformat(found["ended_at"]) - datetime.fromisoformat(found["begun_at"])).total_seconds()
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for a condition, boundedly."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"it did not come true within {seconds} s"
+        time.sleep(0.2)

@@ -15,8 +15,8 @@ from tests.e2e.client import Deployment
 @pytest.fixture(scope="session")
 def deployment(cloud: LocalCloud) -> Iterator[Deployment]:
     """The deployed system on the local cloud."""
-    with closing(Deployment(cloud)) as found:
-        yield found
+    with closing(Deployment(cloud)) as running:
+        yield running
 
 
 @pytest.fixture

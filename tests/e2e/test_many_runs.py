@@ -4,7 +4,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.client import Deployment
+from tests.e2e.hosts import start_host
+
+pytestmark = pytest.mark.timeout(300, func_only=True)
 
 RUNS, SUBMITTERS, WORKERS = 200, 16, 20
 
@@ -14,11 +19,14 @@ def test_two_hundred_runs_begin_exactly_once_each(deployment: Deployment, open_f
     ran = open_folder / "ran"
     ran.touch()
     ran.chmod(0o666)
-    deployment.cloud.start_agent(pool.token, pool.key, WORKERS)
-    deployment.wait_workers(pool.pool_id, WORKERS)
+    start_host(deployment, pool, WORKERS, seconds=120)
     command = ["sh", "-c", f'echo "$LONGSHORE_RUN $LONGSHORE_ATTEMPT" >> {ran}']
+
+    def submit(number: int) -> str:
+        return deployment.send(pool.pool_id, f"r{number}", command)
+
     with ThreadPoolExecutor(SUBMITTERS) as submitters:
-        runs = list(submitters.map(lambda n: deployment.send(pool.pool_id, f"r{n}", command), range(RUNS)))
+        runs = list(submitters.map(submit, range(RUNS)))
     ends = Counter(deployment.wait(run, seconds=180)["state"] for run in runs)
     assert ends == {"FINISHED": RUNS}
     begun = Counter(line.split()[0] for line in ran.read_text().splitlines())

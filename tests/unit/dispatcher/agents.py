@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from longshore.adapters.memory_blobs import MemoryBlobs
 from longshore.domain import ids, objects
 from longshore.domain.messages import (
     Assign,
@@ -49,6 +48,15 @@ class Held:
         return self.run, self.attempt
 
 
+def write_end_marker(world: World, held: Held, digest: LogDigest, outcome: Outcome) -> None:
+    """The attempt's log is complete in the bucket, if the bucket is there."""
+    if world.blobs.down:
+        return
+    end = LogEnd(run=held.run, attempt=held.attempt, digest=digest, outcome=outcome)
+    key = objects.log_end_key(world.pool.id, held.run, held.attempt)
+    world.blobs.write(key, end.model_dump_json(by_alias=True).encode())
+
+
 @dataclass(kw_only=True)
 class FakeAgent:
     """One session of one worker. `publish` is how its messages leave; `begun` is what its commands did.
@@ -57,10 +65,9 @@ class FakeAgent:
     """
 
     worker_id: str
-    pool_id: str
     session: str
     publish: Callable[[str, FromAgent], None]
-    blobs: MemoryBlobs
+    world: World
     launch: str | None = None
     prompt: bool = True
     log_timeout: float | None = None
@@ -109,9 +116,9 @@ class FakeAgent:
         held = self.held
         assert held
         name = objects.chunk_name("perform", sequence)
-        key = objects.chunk_prefix(self.pool_id, held.run, held.attempt) + name
+        key = objects.chunk_prefix(self.world.pool.id, held.run, held.attempt) + name
         text = "".join(json.dumps({"stream": "output", "msg": line}) + "\n" for line in lines)
-        self.blobs.write(key, gzip.compress(text.encode()))
+        self.world.blobs.write(key, gzip.compress(text.encode()))
 
     def finish(self, outcome: Outcome = FINISHED, *, marker: bool = True) -> None:
         """Its phase has ended; the log and its end marker are in the bucket, then it says so."""
@@ -119,11 +126,8 @@ class FakeAgent:
         assert held
         held.stage = "finished"
         digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
-        if marker and not self.blobs.down:
-            end = LogEnd(run=held.run, attempt=held.attempt, digest=digest, outcome=outcome)
-            self.blobs.write(
-                objects.log_end_key(self.pool_id, held.run, held.attempt), end.model_dump_json(by_alias=True).encode()
-            )
+        if marker:
+            write_end_marker(self.world, held, digest, outcome)
         report = PhaseFinished(
             session=self.session,
             run=held.run,
@@ -246,10 +250,9 @@ def agent(world: World, name: str = "w1", session: int = 1, **fields: Any) -> Fa
 
     made = FakeAgent(
         worker_id=worker_id,
-        pool_id=world.pool.id,
         session=f"session-{session:04}",
         publish=publish,
-        blobs=world.blobs,
+        world=world,
     )
     for field_name, value in fields.items():
         assert hasattr(made, field_name)

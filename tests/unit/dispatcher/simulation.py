@@ -4,7 +4,7 @@ After every step the invariants are checked; when the faults are over, everythin
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -18,9 +18,11 @@ from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import WorkerState
 from longshore.errors import LongshoreError
+from longshore_worker.held import Identity
 
 from tests.unit.dispatcher.agents import FINISHED, Attempt, FakeAgent
 from tests.unit.dispatcher.invariants import check
+from tests.unit.dispatcher.real_agent import RealAgent
 from tests.unit.dispatcher.world import NAMESPACE, Crash, World
 
 DELIVERIES = 3
@@ -43,7 +45,7 @@ class InFlight:
 class Site:
     """An agent with the machine it runs on; `doubted` if the broker has said that it lost its connection."""
 
-    agent: FakeAgent
+    agent: FakeAgent | RealAgent
     alive: bool = True
     task: str | None = None
     doubted: bool = False
@@ -51,11 +53,15 @@ class Site:
 
 @dataclass(kw_only=True)
 class Simulation:
-    """One history. `faults` is the probability of each kind of trouble, per occasion."""
+    """One history. `faults` is the probability of each kind of trouble, per occasion.
+
+    `real`: with the agent's own state machine, instead of one that is simple enough to be believed.
+    """
 
     seed: int
     kind: PoolKind = PoolKind.PRIVATE
     faults: float = 0.06
+    real: bool = False
     trace: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -79,7 +85,7 @@ class Simulation:
     # The stage.
 
     def start_agent(
-        self, task: str | None = None, remains: list[Remains] | None = None, worker_id: str | None = None
+        self, task: str | None = None, remains: Sequence[Remains] = (), worker_id: str | None = None
     ) -> None:
         """An agent process starts and registers."""
         self.names += 1
@@ -93,17 +99,23 @@ class Simulation:
                 InFlight(f"{event} of {worker_id[-4:]}", lambda: self.world.hear(worker_id, event, body, at))
             )
 
-        agent = FakeAgent(
-            worker_id=worker_id,
-            pool_id=self.world.pool.id,
-            session=f"session-{self.names:04}",
-            publish=publish,
-            blobs=self.world.blobs,
-            launch=launch,
-            prompt=False,
-        )
-        self.sites.append(Site(agent, task=task))
-        agent.register(*(remains or []))
+        session = f"session-{self.names:04}"
+        if self.real:
+            identity = Identity(worker_id=worker_id, session=session, agent_version="1", launch=launch)
+            real = RealAgent(self.world, identity, publish, remains)
+            self.sites.append(Site(real, task=task))
+            real.register()
+        else:
+            fake = FakeAgent(
+                worker_id=worker_id,
+                session=session,
+                publish=publish,
+                world=self.world,
+                launch=launch,
+                prompt=False,
+            )
+            self.sites.append(Site(fake, task=task))
+            fake.register(*remains)
 
     def submit(self) -> None:
         """A request comes into the queue."""
@@ -154,6 +166,12 @@ class Simulation:
             self.queue(body)
         self.world.queue.refused.clear()
         self.follow_tasks()
+        for site in self.sites:
+            if site.alive and isinstance(site.agent, RealAgent) and site.agent.left:
+                self.say(f"{site.agent.worker_id[-4:]} leaves")
+                if site.task:
+                    self.world.tasks.end(site.task, "its agent ended")
+                self.kill(site)
 
     def follow_tasks(self) -> None:
         by_task = {site.task: site for site in self.sites if site.task}
@@ -241,7 +259,7 @@ class Simulation:
         elif held.stage == "running":
             self.finish(site.agent)
 
-    def finish(self, agent: FakeAgent) -> None:
+    def finish(self, agent: FakeAgent | RealAgent) -> None:
         held = agent.held
         assert held
         run = self.world.table.run(held.run)
@@ -329,7 +347,7 @@ class Simulation:
             if site.alive and not site.doubted:
                 self.inspect_command(site.agent)
 
-    def inspect_command(self, agent: FakeAgent) -> None:
+    def inspect_command(self, agent: FakeAgent | RealAgent) -> None:
         """While a command acts, its run is RUNNING; only one that was told to end may have been given up on."""
         held = agent.held
         if not held or held.stage != "running":
@@ -401,6 +419,8 @@ class Simulation:
         assert all(self.world.run(name).is_final for name in self.accepted), f"not everything ended: {states}"
         assert self.world.table.tickets(self.world.pool.id, 9) == []
         assert self.is_whole(), "a worker that lives is never offered work again"
+        failures = [str(fields["note"]) for event, fields in self.world.logged if event == "not_reaped"]
+        assert all(note.startswith(("Lost", "Busy", "Unavailable")) for note in failures), failures
         for run_id in self.finished_well:
             run = self.world.table.run(run_id)
             assert run

@@ -10,6 +10,7 @@ from longshore.dispatcher.announce import Assignment, announce, repeat
 from longshore.dispatcher.match import IDLE_PAGE, match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.domain import deadlines, ids
+from longshore.domain.durations import format_duration
 from longshore.domain.placement import shuffled
 from longshore.domain.pool import Pool, ticket_for
 from longshore.domain.requests import RunRequest
@@ -103,7 +104,7 @@ def check_timeouts(request: RunRequest, pool: Pool) -> None:
         ("run_timeout", request.run_timeout, settings.max_run_timeout),
     ):
         if wanted and wanted > most:
-            raise Refused(name, wanted, f"pool {pool.name} allows at most {most}")
+            raise Refused(name, format_duration(wanted), f"pool {pool.name} allows at most {format_duration(most)}")
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,84 @@
+"""The agent's own state machine in the place of `FakeAgent`: what it is asked to do is done at once, and in memory."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from longshore.domain.messages import EVENTS, FromAgent, LogDigest, Outcome, Remains, Renew, ToAgent, read_to_agent
+from longshore_worker.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
+from longshore_worker.held import Identity
+from longshore_worker.worker import Worker
+
+from tests.unit.dispatcher.agents import FINISHED, Attempt, Held, write_end_marker
+from tests.unit.dispatcher.world import World
+
+EVENT_OF = {kind: event for event, kind in EVENTS.items()}
+
+
+class RealAgent:
+    """One session of one worker, with what `FakeAgent` has."""
+
+    def __init__(
+        self, world: World, identity: Identity, publish: Callable[[str, FromAgent], None], remains: Sequence[Remains]
+    ) -> None:
+        self.worker_id = identity.worker_id
+        self.begun: list[Attempt] = []
+        self.left = False
+        self._world = world
+        self._session = identity.session
+        self._publish = publish
+        self._worker = Worker(identity, Random(identity.worker_id), remains=remains)
+
+    @property
+    def held(self) -> Held | None:
+        holding = self._worker.holding
+        return Held(holding.run, holding.attempt, holding.stage) if holding else None
+
+    @property
+    def leaving(self) -> bool:
+        return self._worker.is_leaving
+
+    def register(self) -> None:
+        """It connects, or connects again."""
+        self._do(self._worker.disconnected(self._now()))
+        self._do(self._worker.connected(self._now()))
+
+    def take(self, messages: list[ToAgent]) -> None:
+        for message in messages:
+            self._do(self._worker.received(read_to_agent(message.encode()), self._now()))
+
+    def prepare(self) -> None:
+        if self.held:
+            self._do(self._worker.prepared(self.held.key, self._now()))
+
+    def finish(self, outcome: Outcome = FINISHED) -> None:
+        held = self.held
+        assert held
+        digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
+        self._do(self._worker.phase_ended(held.key, self._now()))
+        write_end_marker(self._world, held, digest, outcome)
+        self._do(self._worker.report(held.key, outcome, digest, self._now()))
+
+    def terminate(self) -> None:
+        self._do(self._worker.terminate(self._now()))
+
+    def repeat(self) -> None:
+        self._do(self._worker.tick(self._now()))
+
+    def _now(self) -> float:
+        return self._world.now.timestamp()
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Publish(message):
+                    self._publish(EVENT_OF[type(message)], message)
+                case Begin(assign):
+                    self.begun.append((assign.run, assign.attempt))
+                case EndPhase(reason):
+                    self.finish(Outcome(end="FAILED", reason=reason, exit_code=-9))
+                case AskGrants(run, attempt):
+                    self._publish("renew", Renew(session=self._session, run=run, attempt=attempt, quiet_seconds=0))
+                case Leave():
+                    self.left = True
+                case _:
+                    continue

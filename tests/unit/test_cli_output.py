@@ -1,0 +1,62 @@
+"""What commands print, on a terminal and elsewhere."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from longshore_cli.output import Output, tell, tell_age
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+RUN = "0VT8RTWS526GQWQWXCA430BPSZ"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A colourful terminal of 60 columns."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "60", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (timedelta(seconds=-3), "0s ago"),
+        (timedelta(seconds=119), "119s ago"),
+        (timedelta(minutes=2), "2m ago"),
+        (timedelta(hours=5), "5h ago"),
+        (timedelta(days=9), "9d ago"),
+    ],
+)
+def test_an_age_has_one_unit(span: timedelta, said: str) -> None:
+    assert tell_age(NOW - span, NOW) == said
+
+
+def test_values_are_told_plainly() -> None:
+    assert [tell(value) for value in (None, True, 3, "x", NOW)] == ["-", "yes", "3", "x", "2026-01-02 03:04:05Z"]
+
+
+def test_between_programs_columns_are_tabs_and_times_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(("RUN", "STATE", "AT"), [(RUN, "READY", NOW)])
+    assert capsys.readouterr().out == f"RUN\tSTATE\tAT\n{RUN}\tREADY\t2026-01-02 03:04:05Z\n"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_ids_stay_whole_and_states_have_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    note = "a long note that has no room beside the others and goes on below"
+    Output().table(("RUN", "STATE", "NOTE"), [(RUN, "FAILED", note)])
+    out = capsys.readouterr().out
+    assert RUN in out
+    assert "\x1b[1;31mFAILED" in out
+    assert "…" not in out
+
+
+@pytest.mark.usefixtures("terminal")
+def test_what_looks_like_markup_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(("NOTE",), [("[bold]x[/bold] [/]",)])
+    Output().fields([("note", "[red]x"), ("nothing", None)])
+    out = capsys.readouterr().out
+    assert "[bold]x[/bold] [/]" in out
+    assert "[red]x" in out
+    assert "nothing" not in out
