@@ -11,7 +11,7 @@ from longshore.domain import api
 from longshore.domain.requests import RunRequest
 from pydantic import BaseModel, ValidationError
 
-from longshore_cli.errors import ApiRefused, CliError, Unknown, Unreachable
+from longshore_cli.errors import ApiRefused, CliError, Disconnected, Unknown
 
 if TYPE_CHECKING:
     from longshore.domain.states import RunState
@@ -32,6 +32,7 @@ class ApiClient:
     def __init__(self, http: httpx.Client, plain: httpx.Client) -> None:
         self._http = http
         self.plain = plain
+        self._reached = False
 
     def about(self) -> api.About:
         """What answers."""
@@ -92,18 +93,30 @@ class ApiClient:
     def _call(self, method: str, path: str, content: bytes | None, tries: int) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if content is not None else {}
         request = self._http.build_request(method, path, content=content, headers=headers)
-        response = self._send(request)
         for pause in PAUSES[: tries - 1]:
-            if response.status_code not in _AGAIN:
+            response = self._try(request)
+            if response and response.status_code not in _AGAIN:
                 break
             time.sleep(pause)
+        else:
             response = self._send(request)
         _check(response)
         return response
 
+    def _try(self, request: httpx.Request) -> httpx.Response | None:
+        """The answer; None when a network that worked before does not now, which may pass."""
+        try:
+            return self._send(request)
+        except Disconnected:
+            if not self._reached:
+                raise
+            return None
+
     def _send(self, request: httpx.Request) -> httpx.Response:
         with readable(self._http.base_url.host):
-            return self._http.send(request)
+            response = self._http.send(request)
+        self._reached = True
+        return response
 
 
 @contextmanager
@@ -112,9 +125,9 @@ def readable(host: str) -> Generator[None]:
     try:
         yield
     except httpx.TimeoutException:
-        raise Unreachable(f"{host} did not answer in time") from None
+        raise Disconnected(f"{host} did not answer in time") from None
     except httpx.HTTPError as error:
-        raise Unreachable(f"cannot reach {host}: {str(error) or type(error).__name__}") from None
+        raise Disconnected(f"cannot reach {host}: {str(error) or type(error).__name__}") from None
 
 
 def _join(path: tuple[str, ...]) -> str:

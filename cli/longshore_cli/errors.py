@@ -4,7 +4,8 @@ CliError
 ├── Usage         the command line itself cannot work              2
 ├── ApiRefused    the API answered with an error                   1
 │   └── Unknown   what was named does not exist                    1
-├── Unreachable   no network, no credentials, no such deployment   1
+├── Unreachable   no credentials, no such deployment               1
+│   └── Disconnected   the network does not work                   1
 ├── LogLost       a log cannot be read                             1
 └── Interrupted   Ctrl-C                                         130
 """
@@ -36,6 +37,10 @@ class Unknown(ApiRefused):
 
 class Unreachable(CliError):
     """The deployment cannot be found, reached or signed for."""
+
+
+class Disconnected(Unreachable):
+    """The network does not work, or does not now."""
 
 
 class LogLost(CliError):

@@ -26,7 +26,7 @@ def test_before_go_the_run_is_handed_back_and_goes_to_another(deployment: Deploy
     assert host.wait() == 0
     deployment.cloud.start_agent(pool.token, pool.key)
     found = deployment.wait(run, reaping=True)
-    assert (found["state"], found["attempt"], found["losses"]) == ("FINISHED", 2, 0)
+    assert (found["state"], found["attempt"], found["losses"]) == ("FINISHED", 2, 0), found["history"]
 
 
 def test_during_a_run_it_is_interrupted_and_its_log_is_whole(deployment: Deployment) -> None:

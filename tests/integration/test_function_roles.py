@@ -79,7 +79,7 @@ class RoleClients:
 def event_for(function: str, pool: Credential) -> dict[str, Any]:
     """An event that makes the function use the table, and changes nothing the second time."""
     arn = "arn:aws:ecs:us-east-1:000000000000"
-    worker = f"longshore.{pool.pool_id}.unknown"
+    worker = f"longshore.{pool.pool_id}.{'0' * 32}"
     request = {"schema": 1, "pool": pool.pool_id, "command": ["true"], "id": "one"}
     return {
         "DispatchRuns": {"Records": [{"messageId": "one", "body": json.dumps(request)}]},
@@ -144,6 +144,7 @@ def test_a_function_fails_without_the_table(cloud: LocalCloud, function: str, po
 
 def test_a_role_opens_nothing_else(cloud: LocalCloud, function: str, pool: Credential) -> None:
     act_as, outputs = RoleClients(cloud, function), cloud.outputs
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-local"]}}
     attempts = {
         "delete the table": lambda: act_as.client("dynamodb").delete_table(TableName=outputs["TableName"]),
         "scan the table": lambda: act_as.client("dynamodb").scan(TableName=outputs["TableName"]),
@@ -159,7 +160,9 @@ def test_a_role_opens_nothing_else(cloud: LocalCloud, function: str, pool: Crede
         "purge the queue": lambda: act_as.client("sqs").purge_queue(QueueUrl=outputs["RequestQueueUrl"]),
         "make a role": lambda: act_as.client("iam").create_role(RoleName="more", AssumeRolePolicyDocument="{}"),
         "run the model's task": lambda: act_as.client("ecs").run_task(
-            cluster=outputs["ClusterName"], taskDefinition=outputs["WorkerTaskDefinitionArn"]
+            cluster=outputs["ClusterName"],
+            taskDefinition=outputs["WorkerTaskDefinitionArn"],
+            networkConfiguration=network,
         ),
     }
     assert [what for what, attempt in attempts.items() if not denied(attempt)] == []

@@ -10,9 +10,8 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUN = "0VT8RTWS526GQWQWXCA430BPSZ"
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A colourful terminal of 60 columns."""
+def be_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have stdout be a colourful terminal of 60 columns. To be called in the test: captures change stdout before it."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for name, value in {"TERM": "xterm-256color", "COLUMNS": "60", "FORCE_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
@@ -42,8 +41,10 @@ def test_between_programs_columns_are_tabs_and_times_are_whole(capsys: pytest.Ca
     assert capsys.readouterr().out == f"RUN\tSTATE\tAT\n{RUN}\tREADY\t2026-01-02 03:04:05Z\n"
 
 
-@pytest.mark.usefixtures("terminal")
-def test_on_a_terminal_ids_stay_whole_and_states_have_colour(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_terminal_ids_stay_whole_and_states_have_colour(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_a_terminal(monkeypatch)
     note = "a long note that has no room beside the others and goes on below"
     Output().table(("RUN", "STATE", "NOTE"), [(RUN, "FAILED", note)])
     out = capsys.readouterr().out
@@ -52,8 +53,10 @@ def test_on_a_terminal_ids_stay_whole_and_states_have_colour(capsys: pytest.Capt
     assert "…" not in out
 
 
-@pytest.mark.usefixtures("terminal")
-def test_what_looks_like_markup_is_only_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_looks_like_markup_is_only_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_a_terminal(monkeypatch)
     Output().table(("NOTE",), [("[bold]x[/bold] [/]",)])
     Output().fields([("note", "[red]x"), ("nothing", None)])
     out = capsys.readouterr().out

@@ -17,12 +17,13 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from longshore_cli.connecting import connect
-from longshore_cli.errors import Unreachable
+from longshore_cli.errors import Disconnected, Unreachable
 from longshore_cli.main import run
 from longshore_cli.session import Where
 from longshore_cli.target import find_target
 
 from tests.unit.cli_calls import Cli
+from tests.unit.run_records import add_run, begin
 
 URL = "https://abc.lambda-url.eu-west-1.on.aws/"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET"}
@@ -306,6 +307,27 @@ def test_a_network_that_breaks_in_the_middle_is_a_line() -> None:
     cli.before = break_down
     ended = cli("pool", "list")
     assert (ended.code, ended.err) == (1, "longshore: cannot reach api.test: ReadError\n")
+
+
+def test_a_network_that_comes_back_while_a_log_is_followed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    cli = Cli()
+    cli.api.pool("red")
+    run_id = begin(cli.api, add_run(cli.api)).id
+    failures = iter([False, True, True])
+
+    def fail_twice(_request: httpx.Request) -> None:
+        if next(failures, False):
+            raise httpx.ConnectError("refused")
+
+    cli.before = fail_twice
+    client = cli.client()
+    assert client.run(run_id) == client.run(run_id)
+    assert next(failures, None) is None
+    failures = iter([True] * 9)
+    with pytest.raises(Disconnected, match=r"cannot reach api\.test: refused"):
+        client.run(run_id)
+    assert len(list(failures)) == 5
 
 
 def test_starting_loads_nothing_that_only_some_commands_need() -> None:
