@@ -2,11 +2,13 @@
 
 # awscrt brings no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false, reportUnknownLambdaType=false
+# pyright: reportUnknownVariableType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -107,19 +109,24 @@ class Requester:
             self._identity.certificate.encode(), self._identity.key.encode()
         )
         options.override_default_trust_store(cloud.ca_pem.encode())
-        tell = self._loop.call_soon_threadsafe
         return mqtt5.Client(
             mqtt5.ClientOptions(
                 host_name=cloud.mqtt_host,
                 port=cloud.mqtt_port,
                 tls_ctx=io.ClientTlsContext(options),
                 connect_options=mqtt5.ConnectPacket(client_id=self._identity.client_id, keep_alive_interval_sec=30),
-                on_lifecycle_event_connection_success_fn=lambda _: tell(self._note_connected),
-                on_lifecycle_event_stopped_fn=lambda _: tell(self._stopped.set),
-                on_publish_callback_fn=lambda data: tell(self._receive, bytes(data.publish_packet.payload or b"")),
+                on_lifecycle_event_connection_success_fn=lambda _: self._tell(self._note_connected),
+                on_lifecycle_event_stopped_fn=lambda _: self._tell(self._stopped.set),
+                on_publish_callback_fn=lambda data: self._tell(
+                    partial(self._receive, bytes(data.publish_packet.payload or b""))
+                ),
                 disable_metrics=True,
             )
         )
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        """From a thread of the client's."""
+        self._loop.call_soon_threadsafe(what)
 
     def _note_connected(self) -> None:
         if not self._connected.done():

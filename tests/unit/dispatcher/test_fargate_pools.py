@@ -321,6 +321,7 @@ def test_the_same_registration_twice_joins_once():
     one.register()
     (launch,) = launches(world)
     assert len(launch.joined) == 1
+    assert (world.worker(one.worker_id).task_arn,) == launch.tasks
     world.disconnect(one.worker_id)
     world.wait(16)
     world.ring()

@@ -167,8 +167,7 @@ def task_of(ports: Ports, worker: Worker) -> str | None:
     if worker.task_arn:
         return worker.task_arn
     launch = ports.store.launch(worker.pool_id, worker.launch) if worker.launch else None
-    name = ids.worker_name(worker.id)
-    return next((arn for arn in launch.tasks if ids.task_id(arn) == name), None) if launch else None
+    return launch.task_of(ids.worker_name(worker.id)) if launch else None
 
 
 def _used_up(sender: Sender, worker: Worker, done: int) -> bool:

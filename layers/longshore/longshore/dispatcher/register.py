@@ -81,6 +81,7 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, launch: Launch
         log_limit=_span(message.log_timeout_seconds),
         run_limit=_span(message.run_timeout_seconds),
         launch=launch.id if launch else fresh.launch,
+        task_arn=launch.task_of(ids.worker_name(sender.worker_id)) if launch else fresh.task_arn,
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from longshore.domain import keys
+from longshore.domain import ids, keys
 from longshore.domain.keys import Key
 from longshore.domain.requests import RunType
 from longshore.domain.run import Run
@@ -182,6 +182,10 @@ class Launch:
     def token(self) -> str:
         """The clientToken: the same for a repeated try, another for the next."""
         return f"{self.id}.{self.attempt}"
+
+    def task_of(self, task_id: str) -> str | None:
+        """The ARN that ECS named for a task; None until the answer is known, or when it is not of this launch."""
+        return next((arn for arn in self.tasks if ids.task_id(arn) == task_id), None)
 
     @property
     def starting(self) -> int:
