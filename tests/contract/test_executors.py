@@ -18,6 +18,8 @@ from longshore_worker.processes import Mark, marked
 from longshore_worker.settings import RunUser
 
 ESCAPE = "setsid sh -c 'sleep 300 & setsid sleep 300 & sleep 300' & echo started; exec sleep 300"
+OF_THE_C_LIBRARY = 0b11 << 31
+"""Signals 32 and 33: glibc lets nobody change them, so whoever started the tests decides."""
 NOBODY = RunUser(name="nobody", uid=65534, gid=65534)
 
 
@@ -112,7 +114,8 @@ def test_signals_are_as_a_program_expects_them(executor: Executor, tmp_path: Pat
         what = order(tmp_path, run_name, "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
         async with started(executor, what) as execution:
             output, _ = await asyncio.gather(read_all(execution), execution.wait())
-        assert [int(line.split()[1], 16) for line in output.decode().splitlines()] == [0, 0]
+        found = [int(line.split()[1], 16) & ~OF_THE_C_LIBRARY for line in output.decode().splitlines()]
+        assert found == [0, 0]
 
     run(scenario)
 

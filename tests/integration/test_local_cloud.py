@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -121,19 +122,21 @@ def test_a_cloud_that_lost_a_process_is_broken_and_is_replaced(
 
 @pytest.mark.parametrize("wait_for", ["ministack/s3", "sam"])
 def test_ctrl_c_while_it_comes_up_leaves_nothing(command_environment: dict[str, str], wait_for: str) -> None:
+    # A name of its own: what a killed test has left of an earlier one would be taken for this one's.
+    name = f"abandoned-{uuid4().hex[:8]}"
     command = subprocess.Popen(
-        local("up", "--name", "abandoned"),
+        local("up", "--name", name),
         env=command_environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
     parts = Path(tempfile.gettempdir())
-    until(lambda: any(parts.glob(f"longshore-abandoned-*/{wait_for.partition('/')[0]}")))
+    until(lambda: any(parts.glob(f"longshore-{name}-*/{wait_for.partition('/')[0]}")))
     os.killpg(command.pid, signal.SIGINT)
     _, told = command.communicate(timeout=30)
     assert command.returncode == 130, told.decode()
-    assert belongings("abandoned") == []
+    assert belongings(name) == []
 
 
 def test_a_cloud_of_a_killed_process_ends_by_itself(command_environment: dict[str, str]) -> None:

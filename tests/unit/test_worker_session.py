@@ -216,7 +216,9 @@ def test_a_refused_attempt_is_dropped_and_not_prepared_again() -> None:
     worker = welcomed()
     worker.received(assignment(), 1)
     worker.prepared(("R1", 1), 2)
-    assert worker.received(m.Refused(session=SESSION, run="R1", attempt=1), 3) == [Abandon("R1", 1)]
+    abandon, publish = worker.received(m.Refused(session=SESSION, run="R1", attempt=1), 3)
+    assert abandon == Abandon("R1", 1)
+    assert kinds([publish]) == ["Registered"]
     assert worker.holding is None
     assert not any(isinstance(action, Prepare) for action in worker.received(assignment(), 4))
 
@@ -226,8 +228,9 @@ def test_a_running_attempt_that_is_refused_is_killed_and_reported_once() -> None
     (end,) = worker.received(m.Refused(session=SESSION, run="R1", attempt=1), 4)
     assert isinstance(end, EndPhase)
     assert end.grace_seconds == 0
-    assert kinds(worker.report(("R1", 1), FINISHED, m.LogDigest(), 5)) == ["PhaseFinished"]
+    assert kinds(worker.report(("R1", 1), FINISHED, m.LogDigest(), 5)) == ["PhaseFinished", "Registered"]
     assert worker.holding is None
+    worker.received(welcome(), 6)
     assert until(worker, 1000) == []
 
 

@@ -223,7 +223,7 @@ class Worker:
             case m.Go():
                 self._go(held, now)
             case m.Refused():
-                self._refused(held)
+                self._refused(held, now)
             case m.Stop():
                 self._stop(held, message.reason, self.pool.stop_grace_seconds, now)
             case m.Kill():
@@ -288,17 +288,23 @@ class Worker:
         held.stage = "running"
         self._actions.append(Begin(held.assign))
 
-    def _refused(self, held: Held) -> None:
+    def _refused(self, held: Held, now: float) -> None:
         if held.stage == "running":
             held.unwanted = True
             self._actions.append(EndPhase(Reason.KILLED, "the control plane refused this attempt", 0))
         elif held.stage == "finished":
             held.unwanted = True
             if self._outbox.drop(_report_name(held.key)):
-                self._held = None
+                self._let_go(now)
         else:
             self._memory.give_back(held.key)
             self._drop(held)
+            self._let_go(now)
+
+    def _let_go(self, now: float) -> None:
+        """Nothing is in hand after a refusal: whoever refused may think this worker away, and takes it in again."""
+        self._held = None
+        self._register(now)
 
     def _stop(self, held: Held, reason: Reason, grace: float, now: float) -> None:
         if held.stage == "running":
@@ -361,7 +367,7 @@ class Worker:
         self._memory.keep_report(held.key, make())
         if held.unwanted:
             self._actions.append(Publish(make()))
-            self._held = None
+            self._let_go(now)
             return
         self._last_report = _report_name(held.key)
         self._outbox.put(self._last_report, make, now)
