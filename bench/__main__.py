@@ -18,15 +18,16 @@ PARTS: Mapping[str, Callable[[], dict[str, float]]] = {
     "reads of the reaper": count_reads,
     "latency on the local cloud": measure_latency,
 }
-GOALS: Mapping[str, str] = {
-    "aws_calls_per_warm_dispatch": "= 3",
-    "aws_calls_per_run_in_burst_of_10": "<= 1.3",
-    "wru_per_run_life": "<= 18",
-    "wru_per_run_life_by_ticket": "<= 24",
-    "wru_per_run_life_fargate": "<= 40",
-    "submit_to_agent_p50_over_sqs_to_lambda": "<= 2.5",
-    "submit_to_command_p50_over_sqs_to_lambda": "<= 4",
+MOST: Mapping[str, float] = {
+    "aws_calls_per_warm_dispatch": 3,
+    "aws_calls_per_run_in_burst_of_10": 1.3,
+    "wru_per_run_life": 18,
+    "wru_per_run_life_by_ticket": 24,
+    "wru_per_run_life_fargate": 40,
+    "submit_to_agent_p50_over_sqs_to_lambda": 2.5,
+    "submit_to_command_p50_over_sqs_to_lambda": 4,
 }
+"""The goals: no more than this."""
 
 
 def main() -> int:
@@ -39,9 +40,11 @@ def main() -> int:
             figures |= PARTS[name]()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(figures, indent=2) + "\n")
-    table = Table("figure", "value", "goal", title="Longshore benchmarks")
+    table = Table("figure", "value", "goal", "", title="Longshore benchmarks")
     for name, value in figures.items():
-        table.add_row(name, f"{value:g}", GOALS.get(name, ""))
+        most = MOST.get(name)
+        goal, judged = ("", "") if most is None else (f"<= {most:g}", "met" if value <= most else "[red]missed[/red]")
+        table.add_row(name, f"{value:g}", goal, judged)
     console.print(table)
     return 0
 

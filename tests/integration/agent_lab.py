@@ -27,7 +27,7 @@ from longshore.domain.objects import chunk_prefix, log_end_key, log_key
 from longshore_local.ministack import LAUNCHER
 from longshore_local.settings import Settings
 from longshore_sealing.keys import generate_key, make_csr
-from longshore_worker.connection import Crt
+from longshore_worker.crt import Crt
 
 BUCKET = "agent-lab"
 NAMESPACE = "longshore"

@@ -247,7 +247,7 @@ def test_a_second_connection_with_the_same_id_ends_the_first(lab: Lab, agent: Ag
     code = f"""
 import json, sys, threading
 from awscrt import mqtt5
-from longshore_worker.connection import Crt
+from longshore_worker.crt import Crt
 from longshore_worker.token import decode_token
 token = decode_token({lab.token()!r})
 crt = Crt(token, {lab.key!r})

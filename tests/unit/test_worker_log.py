@@ -19,7 +19,8 @@ from longshore.domain.messages import Grants, Outcome, PostGrant, PutGrant
 from longshore_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
 from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
 from longshore_worker.lines import LONGEST_LINE, LineSplitter, NoMask
-from longshore_worker.phase_log import LogTerms, PhaseLog
+from longshore_worker.log_writer import LogTerms
+from longshore_worker.phase_log import PhaseLog
 from longshore_worker.spool import Spool
 
 FINISHED = Outcome(end="FINISHED", exit_code=0)
@@ -174,6 +175,8 @@ def test_an_unterminated_line_is_shipped_after_a_short_silence(tmp_path: Path) -
     async def scenario() -> None:
         store = FakeStore()
         log = make_log(store, tmp_path)
+        # Nothing has kept the log awake before.
+        await asyncio.sleep(0.1)
         log.output(b"Proceed? ")
         await asyncio.sleep(0.6)
         assert messages(store.chunks[0]) == [("output", "Proceed? ")]
@@ -217,7 +220,7 @@ def test_a_refused_grant_asks_for_another_and_goes_on_with_it(tmp_path: Path) ->
 def test_a_chunk_that_is_wrong_for_good_is_left_out_and_the_final_log_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longshore_worker.phase_log.FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("longshore_worker.delivery.FIRST_BACKOFF", 0.001)
 
     async def scenario() -> None:
         store = FakeStore(failures=[UploadRefused("400")] * 5)

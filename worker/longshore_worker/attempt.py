@@ -13,8 +13,9 @@ from longshore_worker.executor import Execution, Order, Starter
 from longshore_worker.folders import remove_folder
 from longshore_worker.held import PoolSettings
 from longshore_worker.host import Host
+from longshore_worker.log_writer import LogTerms
 from longshore_worker.phase import Phase
-from longshore_worker.phase_log import LogTerms, PhaseLog
+from longshore_worker.phase_log import PhaseLog
 from longshore_worker.timeouts import Limits
 from longshore_worker.uploads import Store
 from longshore_worker.workspace import fetch, take_environment, unpack

@@ -1,4 +1,4 @@
-"""One worker's MQTT 5 connection over mutual TLS. The only module that knows awscrt.
+"""One worker's MQTT 5 connection over mutual TLS. Nobody but this, `crt` and `refusals` knows awscrt.
 
 awscrt calls back on a thread of its own; everything is handed to the event loop before it is looked at.
 """
@@ -15,38 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from awscrt import io, mqtt5
-from awscrt.exceptions import AwsCrtError
-from longshore.domain.messages import Endpoint, PoolToken
+from awscrt import mqtt5
+from longshore.domain.messages import Endpoint
 
-from longshore_worker.errors import ConfigurationRefused
+from longshore_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks, Crt
+from longshore_worker.refusals import Refusals, is_refusal
 
-KEEP_ALIVE = 30
-PING_TIMEOUT = 10
-CONNECT_TIMEOUT = 15
-LONGEST_RECONNECT = 30
 NEXT_ENDPOINT_AFTER = 30.0
-FEWEST_REFUSALS = 3
-SHORT_LIFE = 10.0
-"""A connection that ends within these seconds, without a message on it, was refused by its policy."""
-
-_REFUSING = frozenset(
-    {
-        mqtt5.ConnectReasonCode.NOT_AUTHORIZED,
-        mqtt5.ConnectReasonCode.BAD_USERNAME_OR_PASSWORD,
-        mqtt5.ConnectReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
-        mqtt5.ConnectReasonCode.BANNED,
-    }
-)
-_REFUSING_ERRORS = frozenset(
-    {
-        "AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE",
-        "AWS_IO_TLS_ALERT_NOT_GRACEFUL",
-        "AWS_ERROR_MQTT_UNEXPECTED_HANGUP",
-        "AWS_IO_SOCKET_CLOSED",
-        "AWS_IO_TLS_CLOSED_BEFORE_ALERT",
-    }
-)
 _PING_LOST = "AWS_ERROR_MQTT5_PING_RESPONSE_TIMEOUT"
 
 log = logging.getLogger("longshore.connection")
@@ -76,25 +51,6 @@ class Listener(Protocol):
         ...
 
 
-class Crt:
-    """What all connections of the process share: one thread, one TLS context."""
-
-    def __init__(self, token: PoolToken, private_key: bytes) -> None:
-        """Raises ConfigurationRefused when certificate, key or CA cannot be used."""
-        group = io.EventLoopGroup(1)
-        self.bootstrap = io.ClientBootstrap(group, io.DefaultHostResolver(group))
-        options = io.TlsContextOptions.create_client_with_mtls(token.certificate.encode(), private_key)
-        if token.ca:
-            options.override_default_trust_store(token.ca.encode())
-        try:
-            self.tls = io.ClientTlsContext(options)
-        except AwsCrtError as error:
-            found = f"a certificate, key or CA that cannot be used ({error.name})"
-            raise ConfigurationRefused(
-                "LONGSHORE_TOKEN", found, "a token and the private key that belongs to it"
-            ) from None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """Who connects where, and listens to what."""
@@ -119,11 +75,8 @@ class MqttConnection:
         self._stopped = asyncio.Event()
         self._closing = False
         self._up = False
-        self._connected_at: float | None = None
-        self._heard = False
         self._down_since = clock()
-        self._refused_since: float | None = None
-        self._refusals = 0
+        self._refusals = Refusals(address.give_up_after_seconds)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -154,36 +107,14 @@ class MqttConnection:
 
     def _make_client(self, endpoint: Endpoint) -> mqtt5.Client:
         tell = self._tell
-        return mqtt5.Client(
-            mqtt5.ClientOptions(
-                host_name=endpoint.host,
-                port=endpoint.port,
-                bootstrap=self._crt.bootstrap,
-                tls_ctx=self._crt.tls,
-                connect_options=mqtt5.ConnectPacket(
-                    client_id=self._address.client_id,
-                    keep_alive_interval_sec=KEEP_ALIVE,
-                    session_expiry_interval_sec=0,
-                ),
-                session_behavior=mqtt5.ClientSessionBehaviorType.CLEAN,
-                offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
-                extended_validation_and_flow_control_options=(
-                    mqtt5.ExtendedValidationAndFlowControlOptions.AWS_IOT_CORE_DEFAULTS
-                ),
-                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
-                min_reconnect_delay_ms=500,
-                max_reconnect_delay_ms=LONGEST_RECONNECT * 1000,
-                min_connected_time_to_reset_reconnect_delay_ms=30_000,
-                ping_timeout_ms=PING_TIMEOUT * 1000,
-                connack_timeout_ms=CONNECT_TIMEOUT * 1000,
-                on_publish_callback_fn=lambda data: tell(self._received, data),
-                on_lifecycle_event_connection_success_fn=lambda data: tell(self._succeeded, data),
-                on_lifecycle_event_connection_failure_fn=lambda data: tell(self._failed, data),
-                on_lifecycle_event_disconnection_fn=lambda data: tell(self._lost, data),
-                on_lifecycle_event_stopped_fn=lambda data: tell(self._was_stopped, data),
-                disable_metrics=True,
-            )
+        callbacks = Callbacks(
+            received=lambda data: tell(self._received, data),
+            succeeded=lambda data: tell(self._succeeded, data),
+            failed=lambda data: tell(self._failed, data),
+            lost=lambda data: tell(self._lost, data),
+            stopped=lambda data: tell(self._was_stopped, data),
         )
+        return self._crt.make_client(endpoint, self._address.client_id, callbacks)
 
     def _tell(self, what: Callable[[Any], None], data: Any) -> None:
         if not self._loop.is_closed():
@@ -192,7 +123,7 @@ class MqttConnection:
     # On the event loop.
 
     def _succeeded(self, _data: mqtt5.LifecycleConnectSuccessData) -> None:
-        self._connected_at, self._heard = self._clock(), False
+        self._refusals.connected(self._clock())
         if self._closing or not self._client:
             return
         packet = mqtt5.SubscribePacket(
@@ -218,14 +149,14 @@ class MqttConnection:
         self._listener.on_connected()
 
     def _received(self, data: mqtt5.PublishReceivedData) -> None:
-        self._heard, self._refused_since, self._refusals = True, None, 0
+        self._refusals.heard()
         self._listener.on_message(bytes(data.publish_packet.payload or b""))
 
     def _failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
         name = getattr(data.exception, "name", repr(data.exception))
         code = data.connack_packet.reason_code if data.connack_packet else None
         log.info("cannot connect", extra={"error": name, "code": code, "host": self._host})
-        if code in _REFUSING or (code is None and name in _REFUSING_ERRORS):
+        if is_refusal(code, name):
             self._count_refusal(f"the broker refuses the connection ({name if code is None else code})")
         self._try_next_endpoint()
 
@@ -241,7 +172,7 @@ class MqttConnection:
             self._listener.on_disconnected(KEEP_ALIVE + PING_TIMEOUT if name == _PING_LOST else 0.0)
         if code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
             self._listener.on_taken_over()
-        elif not self._heard and self._connected_at and self._clock() - self._connected_at < SHORT_LIFE:
+        elif self._refusals.ended_at_once(self._clock()):
             self._count_refusal("the broker ends each connection at once: the pool's policy does not allow it")
 
     def _was_stopped(self, _data: mqtt5.LifecycleStoppedData) -> None:
@@ -253,11 +184,7 @@ class MqttConnection:
         return f"{endpoint.host}:{endpoint.port}"
 
     def _count_refusal(self, note: str) -> None:
-        now = self._clock()
-        self._refusals += 1
-        self._refused_since = now if self._refused_since is None else self._refused_since
-        lasted = now - self._refused_since
-        if self._refusals >= FEWEST_REFUSALS and lasted >= self._address.give_up_after_seconds and not self._closing:
+        if self._refusals.count(self._clock()) and not self._closing:
             self._listener.on_rejected(note)
 
     def _try_next_endpoint(self) -> None:

@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from longshore_worker.worker import Worker
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -19,6 +21,16 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def about(worker: Worker) -> dict[str, object]:
+    """What a line about a worker brings as `extra`: who it is, and which attempt it holds."""
+    holding = worker.holding
+    return {
+        "worker": worker.identity.worker_id,
+        "run": holding.run if holding else None,
+        "attempt": holding.attempt if holding else None,
+    }
 
 
 def set_up_logging(*, debug: bool) -> None:

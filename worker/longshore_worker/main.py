@@ -19,7 +19,8 @@ from longshore.domain.messages import Remains
 
 from longshore_worker import __version__
 from longshore_worker.agent import Agent
-from longshore_worker.connection import Address, Crt, MqttConnection
+from longshore_worker.connection import Address, MqttConnection
+from longshore_worker.crt import Crt
 from longshore_worker.errors import ConfigurationRefused, ExitCode
 from longshore_worker.folders import StateFolder
 from longshore_worker.held import Identity
