@@ -21,7 +21,7 @@ PAUSES = (0.3, 1.0, 3.0)
 TRIES = len(PAUSES) + 1
 _AGAIN = frozenset({429, 502, 503, 504})
 _FORBIDDEN = (
-    "the API refused your AWS identity (403): it needs what the stack's output RequesterPolicyArn grants, and a clock "
+    "the API refused your AWS identity (403): it needs what the stack's output ApiPolicyArn grants, and a clock "
     "that is right"
 )
 

@@ -12,10 +12,13 @@ from longshore.domain.pool import PoolKind
 from longshore.domain.requests import refusal
 from pydantic import ValidationError
 
-from longshore_cli.errors import CliError, Unknown, Usage
+from longshore_cli.errors import ApiRefused, CliError, Unknown, Usage
 from longshore_cli.output import Output
 from longshore_cli.parameters import Parameters
 from longshore_cli.session import Connection
+
+SERVER_ERROR = 500
+"""From this status on, an answer does not say that nothing was done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,14 @@ def create_fargate_pool(connection: Connection, new: NewPool, output: Output) ->
     parameters.put_key(key.decode())
     try:
         created = connection.api.create_pool(request)
+    except ApiRefused as error:
+        if error.status < SERVER_ERROR:
+            parameters.remove_key()
+        else:
+            _keep_key(parameters, pool_id, output)
+        raise
     except CliError:
-        parameters.remove_key()
+        _keep_key(parameters, pool_id, output)
         raise
     try:
         parameters.put_token(base64.b64decode(created.token).decode())
@@ -72,6 +81,12 @@ def create_fargate_pool(connection: Connection, new: NewPool, output: Output) ->
         output.note(created.token)
         raise
     return created
+
+
+def _keep_key(parameters: Parameters, pool_id: str, output: Output) -> None:
+    """Nobody knows whether the pool was created, and without its key it could never work."""
+    output.note(f"`longshore pool show {pool_id}` says whether the pool was created all the same")
+    output.note(f"its key stays in the parameter {parameters.key_name}; delete it if it was not")
 
 
 def _refuse_known_name(connection: Connection, name: str) -> None:

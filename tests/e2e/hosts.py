@@ -2,9 +2,11 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from longshore_local.agent import AgentProcess
 
 from tests.e2e.client import Credential, Deployment, wait_until
@@ -18,6 +20,15 @@ def start_host(
     agent = deployment.cloud.start_agent(pool.token, pool.key, count, **options)
     deployment.wait_workers(pool.pool_id, before + count, seconds=seconds)
     return agent
+
+
+def agent_of(task: str) -> psutil.Process:
+    """The agent in a Fargate task, found by where it asks for its task's metadata."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("ECS_CONTAINER_METADATA_URI_V4", "").endswith(f"/{task}"):
+                return process
+    raise AssertionError(f"no agent runs in task {task}")
 
 
 def freeze(agent: AgentProcess) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longshore.domain.ids import run_id
+from longshore.domain.ids import run_id, task_id, worker_name
 
 from tests.e2e.client import Deployment, wait_until
-from tests.e2e.hosts import start_host
+from tests.e2e.hosts import agent_of, start_host
 
 pytestmark = pytest.mark.timeout(func_only=True)
 
@@ -40,17 +40,32 @@ def test_a_task_is_started_when_nobody_is_idle_and_ends_with_its_run(deployment:
     assert [worker["state"] for worker in deployment.workers(pool.pool_id)] == ["GONE"]
 
 
-def test_a_task_stopped_by_ecs_fails_its_run(deployment: Deployment) -> None:
+@pytest.fixture
+def busy_task(deployment: Deployment) -> tuple[str, str]:
+    """A run in its phase on a task, and the task's id."""
     pool = deployment.create_pool("fargate", max_workers=1)
     run = deployment.send(pool.pool_id, "one", ["sh", "-c", "echo started; sleep 120"])
-    deployment.wait(run, "RUNNING", seconds=90)
-    ecs = deployment.cloud.ecs()
+    found = deployment.wait(run, "RUNNING", seconds=90)
+    return run, task_id(worker_name(found["worker"]))
+
+
+def test_a_task_stopped_by_ecs_interrupts_its_run(deployment: Deployment, busy_task: tuple[str, str]) -> None:
+    run, task = busy_task
     cluster = deployment.cloud.outputs["ClusterName"]
-    worker = deployment.workers(pool.pool_id)[0]["id"].rpartition(".")[2]
-    tasks = [arn for arn in ecs.list_tasks(cluster=cluster)["taskArns"] if arn.endswith(worker)]
-    ecs.stop_task(cluster=cluster, task=tasks[0], reason="an operator wanted it")
+    deployment.cloud.ecs().stop_task(cluster=cluster, task=task, reason="an operator wanted it")
     found = deployment.wait(run)
-    assert (found["state"], found["reason"]) in {("FAILED", "interrupted"), ("FAILED", "worker_lost")}
+    assert (found["state"], found["reason"]) == ("FAILED", "interrupted")
+    assert deployment.output(found) == ["started"]
+
+
+def test_a_task_that_dies_fails_its_run_as_soon_as_ecs_says_so(
+    deployment: Deployment, busy_task: tuple[str, str]
+) -> None:
+    run, task = busy_task
+    agent_of(task).kill()
+    found = deployment.wait(run)
+    assert (found["state"], found["reason"]) == ("FAILED", "worker_lost")
+    assert "ecs" in {change["by"] for change in found["history"]}
 
 
 def test_the_same_request_twice_is_one_run(deployment: Deployment, open_folder: Path) -> None:

@@ -29,6 +29,7 @@ def test_two_hundred_runs_begin_exactly_once_each(deployment: Deployment, open_f
         runs = list(submitters.map(submit, range(RUNS)))
     ends = Counter(deployment.wait(run, seconds=180)["state"] for run in runs)
     assert ends == {"FINISHED": RUNS}
-    begun = Counter(line.split()[0] for line in ran.read_text().splitlines())
-    assert begun == Counter(dict.fromkeys(runs, 1))
+    begun = Counter(ran.read_text().splitlines())
+    ended = {run: deployment.read(f"/runs/{run}")["attempt"] for run in runs}
+    assert begun == Counter({f"{run} {attempt}": 1 for run, attempt in ended.items()})
     deployment.wait_workers(pool.pool_id, WORKERS)

@@ -1,4 +1,4 @@
-"""Who may send requests: whoever has the stack's RequesterPolicy, and nobody else."""
+"""Who may send requests and who may use the API: whoever has the stack's policy for it, and nobody else."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -63,14 +63,27 @@ def requester(cloud: LocalCloud, new_user: Callable[[str | None], User]) -> User
 
 
 @pytest.fixture
+def api_user(cloud: LocalCloud, new_user: Callable[[str | None], User]) -> User:
+    return new_user(cloud.outputs["ApiPolicyArn"])
+
+
+@pytest.fixture
 def stranger(new_user: Callable[[str | None], User]) -> User:
     return new_user(None)
 
 
-def test_a_requester_reaches_the_queue_and_the_api(cloud: LocalCloud, requester: User) -> None:
+def test_a_requester_reaches_the_queue_and_not_the_api(cloud: LocalCloud, requester: User) -> None:
     sent = requester.client("sqs").send_message(QueueUrl=cloud.outputs["RequestQueueUrl"], MessageBody="not a request")
     assert sent["MessageId"]
-    assert requester.get("/pools") == 200
+    assert requester.get("/pools") == 403
+
+
+def test_a_user_of_the_api_reaches_it_and_not_the_function_nor_the_queue(cloud: LocalCloud, api_user: User) -> None:
+    assert api_user.get("/pools") == 200
+    with pytest.raises(ClientError, match="AccessDenied"):
+        api_user.client("lambda").invoke(FunctionName=cloud.function_name("ServeApi"), Payload=b"{}")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        api_user.client("sqs").send_message(QueueUrl=cloud.outputs["RequestQueueUrl"], MessageBody="{}")
 
 
 def test_a_requester_sends_over_mqtt_what_requests_are_and_nothing_else(cloud: LocalCloud, requester: User) -> None:

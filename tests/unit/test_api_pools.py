@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from longshore.adapters.memory_certificates import MemoryCertificates
 from longshore.domain.worker import WorkerState
 from longshore.errors import Busy, LongshoreError, Lost, Unavailable
 from longshore.ports import Write
@@ -72,6 +73,17 @@ def test_a_name_that_exists_is_a_conflict_that_says_what_exists_and_certifies_no
     assert "'red'" in answer.body["error"]
     assert pool["id"] in answer.body["error"]
     assert len(api.certificates.issued) == 1
+
+
+def test_a_pool_whose_token_cannot_be_made_takes_no_name(api: InProcessApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: MemoryCertificates) -> None:
+        raise Unavailable("iot", "no answer")
+
+    monkeypatch.setattr(MemoryCertificates, "endpoints", fail)
+    assert api.call("POST", "/pools", {"name": "red", "kind": "private", "csr": CSR}).status == 503
+    assert api.store.records() == []
+    monkeypatch.undo()
+    assert api.call("POST", "/pools", {"name": "red", "kind": "private", "csr": CSR}).status == 201
 
 
 def test_a_name_that_is_taken_while_the_pool_is_made_is_a_conflict_too(

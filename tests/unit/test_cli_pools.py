@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from longshore.domain.worker import WorkerState
 from longshore_sealing.keys import make_csr, make_key
@@ -147,6 +148,19 @@ def test_a_fargate_pool_that_is_refused_leaves_no_key_behind(cli: Cli, key: Path
     assert ended.code == 1
     assert "settings.log_timeout" in ended.err
     assert cli.parameters.values == {}
+
+
+def test_a_fargate_pool_that_may_have_been_created_keeps_its_key(cli: Cli, key: Path) -> None:
+    def cut(request: httpx.Request) -> None:
+        if request.method == "POST":
+            raise httpx.ReadTimeout("no answer", request=request)
+
+    cli.before = cut
+    ended = cli("pool", "create", "sea", "--kind", "fargate", "--key", str(key))
+    assert ended.code == 1
+    ((name, value),) = cli.parameters.values.items()
+    assert value == key.read_text()
+    assert name in ended.err
 
 
 def test_a_token_that_cannot_be_put_is_shown_because_nobody_can_show_it_again(cli: Cli, key: Path) -> None:

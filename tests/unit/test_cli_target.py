@@ -207,7 +207,7 @@ def expected_signature(path: str, headers: dict[str, str], port: int) -> str:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((403, b'{"Message": "Forbidden"}'), "RequesterPolicyArn"),
+        ((403, b'{"Message": "Forbidden"}'), "ApiPolicyArn"),
         ((500, b"Internal Server Error"), "the API answered 500"),
         ((200, b"<html>"), "the API's answer is not understood"),
         ((200, b'{"pools": 1}'), "the API's answer is not understood"),

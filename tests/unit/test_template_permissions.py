@@ -185,16 +185,21 @@ def test_requesters_send_requests_and_hear_answers(template: Template) -> None:
     assert {(action, resource) for role, action, resource, _ in grants(template) if role == "RequesterPolicy"} == {
         ("sqs:SendMessage", "RequestQueue.Arn"),
         ("sqs:GetQueueUrl", "RequestQueue.Arn"),
-        ("lambda:InvokeFunctionUrl", "ServeApi.Arn"),
-        ("lambda:InvokeFunction", "ServeApi.Arn"),
         ("iot:Connect", f"{iot}:client/longshore-requester-*"),
         ("iot:Publish", f"{iot}:topic/longshore/requests/*"),
         ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/*"),
         ("iot:Receive", f"{iot}:topic/longshore/replies/*"),
+    }
+
+
+def test_users_of_the_api_reach_it_and_nothing_behind_it(template: Template) -> None:
+    assert {(action, resource) for role, action, resource, _ in grants(template) if role == "ApiPolicy"} == {
+        ("lambda:InvokeFunctionUrl", "ServeApi.Arn"),
+        ("lambda:InvokeFunction", "ServeApi.Arn"),
         ("cloudformation:DescribeStacks", STACK),
     }
 
 
 def test_the_function_behind_the_url_is_open_through_the_url_only(template: Template) -> None:
-    found = {action: condition for role, action, _, condition in grants(template) if role == "RequesterPolicy"}
+    found = {action: condition for role, action, _, condition in grants(template) if role == "ApiPolicy"}
     assert found["lambda:InvokeFunction"] == {"Bool": {"lambda:InvokedViaFunctionUrl": "true"}}

@@ -12,7 +12,7 @@ from longshore.domain.ids import ULID
 from longshore.domain.messages import Endpoint, PoolToken
 from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName
 from longshore.errors import LongshoreError, Lost, NotFound, Refused
-from longshore.ports import Certificate, Create, Ports, Store, TaskSettings
+from longshore.ports import Create, Ports, Store, TaskSettings
 
 
 class NameTaken(LongshoreError):
@@ -45,6 +45,8 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     pool_id = request.id or ids.ulid(now, ports.random(10))
     if ports.store.pool(pool_id):
         raise Refused("id", pool_id, "an id that no pool has yet")
+    # Before anything is made: a pool whose token cannot be given would be a name that is taken for nothing.
+    brokers, ca = ports.certificates.endpoints()
     certificate = ports.certificates.issue(pool_id, request.csr)
     pool = Pool(
         id=pool_id,
@@ -61,7 +63,14 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         pool = replace(pool, task_definition=_define_task(ports, deployment, pool_id, request))
     _write(ports.store, pool)
     ports.log("pool_created", {"pool": pool.id, "name": pool.name, "kind": pool.kind_of})
-    return Created(pool=pool, token=_token(ports, deployment, pool, certificate))
+    token = PoolToken(
+        namespace=deployment.namespace,
+        pool_id=pool.id,
+        mqtt=[Endpoint(host=host, port=port) for host, port in brokers],
+        certificate=certificate.pem,
+        ca=ca,
+    )
+    return Created(pool=pool, token=base64.b64encode(json.dumps(token.dump()).encode()).decode())
 
 
 def _check_kind(request: CreatePool) -> None:
@@ -94,18 +103,6 @@ def _write(store: Store, pool: Pool) -> None:
     except Lost:
         # Someone created a pool of that name since it was looked for.
         raise NameTaken(pool.name, store.pool_named(pool.name) or pool.id) from None
-
-
-def _token(ports: Ports, deployment: Deployment, pool: Pool, certificate: Certificate) -> str:
-    brokers, ca = ports.certificates.endpoints()
-    token = PoolToken(
-        namespace=deployment.namespace,
-        pool_id=pool.id,
-        mqtt=[Endpoint(host=host, port=port) for host, port in brokers],
-        certificate=certificate.pem,
-        ca=ca,
-    )
-    return base64.b64encode(json.dumps(token.dump()).encode()).decode()
 
 
 def find_pool(store: Store, name_or_id: str) -> Pool:
