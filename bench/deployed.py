@@ -35,7 +35,6 @@ ENVIRONMENT = {
     "LONGSHORE_ECS_CLUSTER": "longshore",
     "LONGSHORE_SUBNETS": "subnet-1",
     "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
-    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
 }
 
 

@@ -25,7 +25,7 @@ MEANING = {
     "warning": "How long before a timeout the log says that it is near",
     "grant_life": "How long one permission to write a log holds",
     "idle_timeout": "Stop a Fargate worker that is idle for so long",
-    "start_timeout": "Give up on a Fargate task that has not become a worker",
+    "start_timeout": "Look for a Fargate task that has not become a worker, and give its place back if it is gone",
     "losses": "How often a run's worker may be lost before it has begun",
     "offers": "How often a run is offered without an answer",
     "max_workers": "The most Fargate workers at once",

@@ -93,7 +93,7 @@ def test_a_launch_starts_as_many_tasks_as_it_counts(fleet: Fleet) -> None:
     started = fleet.tasks.run(launch, a_pool())
     assert len(set(started.tasks)) == 3
     assert started.failures == ()
-    assert sorted(fleet.tasks.of_launch(launch.id)) == sorted(started.tasks)
+    assert sorted(fleet.tasks.of_launch(launch)) == sorted(started.tasks)
     assert all(len(task_id(arn)) == 32 for arn in started.tasks)
 
 
@@ -101,7 +101,7 @@ def test_repeating_a_launch_starts_nothing_more(fleet: Fleet) -> None:
     launch = fleet.launch(count=2)
     first, second = fleet.tasks.run(launch, a_pool()), fleet.tasks.run(launch, a_pool())
     assert sorted(second.tasks) == sorted(first.tasks)
-    assert len(fleet.tasks.of_launch(launch.id)) == 2
+    assert len(fleet.tasks.of_launch(launch)) == 2
 
 
 def test_the_same_token_with_other_parameters_adopts_the_tasks_that_it_has_started(fleet: Fleet) -> None:
@@ -116,22 +116,23 @@ def test_the_next_try_of_a_launch_starts_tasks_of_its_own(fleet: Fleet) -> None:
     first = fleet.tasks.run(launch, a_pool())
     second = fleet.tasks.run(replace(launch, attempt=2), a_pool())
     assert set(first.tasks).isdisjoint(second.tasks)
-    assert set(fleet.tasks.of_launch(launch.id)) == {*first.tasks, *second.tasks}
+    assert set(fleet.tasks.of_launch(launch)) == {*first.tasks, *second.tasks}
 
 
 def test_a_launch_knows_its_own_tasks_only(fleet: Fleet) -> None:
     mine, other = fleet.launch(), fleet.launch()
     started = fleet.tasks.run(mine, a_pool())
     fleet.tasks.run(other, a_pool())
-    assert fleet.tasks.of_launch(mine.id) == list(started.tasks)
-    assert fleet.tasks.of_launch("01NOSUCHLAUNCH") == []
+    assert fleet.tasks.of_launch(mine) == list(started.tasks)
+    assert fleet.tasks.of_launch(fleet.launch()) == []
 
 
 def test_a_stopped_task_is_no_more_and_stopping_it_again_is_fine(fleet: Fleet) -> None:
     launch = fleet.launch()
     [arn] = fleet.tasks.run(launch, a_pool()).tasks
+    answered = replace(launch, tasks=(arn,))
     fleet.tasks.stop(arn, "no longer needed" * 50)
-    until_none(lambda: fleet.tasks.of_launch(launch.id))
+    until_none(lambda: fleet.tasks.of_launch(answered))
     fleet.tasks.stop(arn, "again")
 
 
@@ -192,7 +193,7 @@ def test_a_service_that_does_not_answer_is_unavailable() -> None:
     for call in (
         lambda: tasks.run(a_launch(), a_pool()),
         lambda: tasks.stop("arn", "reason"),
-        lambda: tasks.of_launch("launch"),
+        lambda: tasks.of_launch(a_launch()),
         lambda: tasks.define(POOL, SETTINGS),
     ):
         with pytest.raises(Unavailable, match="ecs"):
@@ -307,5 +308,5 @@ def test_memory_fails_on_request_and_starts_what_fits() -> None:
     assert started.failures == ("RESOURCE:CPU",)
     assert len(tasks.running) == 2
     tasks.end(started.tasks[0], "Essential container in task exited")
-    assert tasks.of_launch(launch.id) == [started.tasks[1]]
+    assert tasks.of_launch(launch) == [started.tasks[1]]
     assert tasks.tasks[started.tasks[0]].stopped == "Essential container in task exited"

@@ -160,8 +160,13 @@ class Deployment:
             self.cloud.client("s3").delete_object(Bucket=bucket, Key=key)
 
     def wait_assembled(self, run: str) -> dict[str, Any]:
-        """Wait until the final log of an ended run is written."""
-        wait_until(lambda: (self.run(run) or {}).get("digest") is not None)
+        """Sweep until the final log of an ended run is written."""
+
+        def is_written() -> bool:
+            self.cloud.reap()
+            return (self.run(run) or {}).get("digest") is not None
+
+        wait_until(is_written)
         return self.read(f"/runs/{run}")
 
     def refusals(self, *words: str, seconds: float = 60) -> dict[str, str]:

@@ -31,7 +31,6 @@ ENVIRONMENT = {
     "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-dead-letters",
     "LONGSHORE_ECS_CLUSTER": "longshore",
     "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
-    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::111122223333:role/execution",
     "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
     "POWERTOOLS_SERVICE_NAME": "longshore",
     "POWERTOOLS_METRICS_NAMESPACE": "Longshore",

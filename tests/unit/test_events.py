@@ -42,7 +42,6 @@ ENVIRONMENT = {
     "LONGSHORE_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/longshore-dead-letters",
     "LONGSHORE_ECS_CLUSTER": NAMESPACE,
     "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/longshore-worker:1",
-    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
     "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
 }
 

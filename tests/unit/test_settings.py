@@ -23,8 +23,6 @@ COMPLETE = {
     "LONGSHORE_SECURITY_GROUPS": "",
     "LONGSHORE_ASSIGN_PUBLIC_IP": "DISABLED",
     "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:eu-west-1:123456789012:task-definition/fleet-worker:3",
-    "LONGSHORE_TASK_EXECUTION_ROLE_ARN": "arn:aws:iam::123456789012:role/execution",
-    "LONGSHORE_WORKER_TASK_ROLE_ARN": "",
     "AWS_REGION": "eu-west-1",
 }
 
@@ -35,10 +33,9 @@ def test_a_complete_environment_is_read_into_types() -> None:
     assert settings.subnets == ("subnet-1", "subnet-2")
     assert settings.security_groups == ()
     assert settings.assign_public_ip == "DISABLED"
-    assert settings.log_retention_days == 60
 
 
-@pytest.mark.parametrize("name", ["LONGSHORE_ECS_ENDPOINT", "LONGSHORE_WORKER_TASK_ROLE_ARN", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("name", ["LONGSHORE_ECS_ENDPOINT", "AWS_ENDPOINT_URL"])
 def test_what_is_empty_on_aws_is_none(name: str) -> None:
     field = next(field for field, info in model_fields().items() if info.alias == name)
     assert getattr(read_settings({**COMPLETE, name: ""}), field) is None
@@ -62,8 +59,6 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
         ("LONGSHORE_REQUEST_QUEUE_URL", "fleet-requests"),
         ("LONGSHORE_SSM_PREFIX", "longshore"),
         ("LONGSHORE_ASSIGN_PUBLIC_IP", "yes"),
-        ("LONGSHORE_TASK_EXECUTION_ROLE_ARN", "execution"),
-        ("LONGSHORE_LOG_RETENTION_DAYS", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_and_its_variable_named(name: str, value: str) -> None:

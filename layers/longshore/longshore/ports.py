@@ -197,7 +197,7 @@ class Tasks(Protocol):
         """Stop a task; one that is no more counts as stopped. Raises Unavailable."""
         ...
 
-    def of_launch(self, launch_id: str) -> list[str]:
+    def of_launch(self, launch: Launch) -> list[str]:
         """ARNs of the launch's tasks that have not stopped. Raises Unavailable."""
         ...
 

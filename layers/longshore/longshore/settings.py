@@ -33,7 +33,6 @@ class Settings(BaseModel):
     request_queue_url: Annotated[str, Field(alias="LONGSHORE_REQUEST_QUEUE_URL", pattern=r"^https?://")]
     dead_letter_queue_url: Annotated[str, Field(alias="LONGSHORE_DEAD_LETTER_QUEUE_URL", pattern=r"^https?://")]
     ssm_prefix: Annotated[str, Field(alias="LONGSHORE_SSM_PREFIX", pattern=r"^/")]
-    log_retention_days: Annotated[int, Field(alias="LONGSHORE_LOG_RETENTION_DAYS", ge=1)] = 60
 
     ecs_cluster: Annotated[Text, Field(alias="LONGSHORE_ECS_CLUSTER")]
     ecs_endpoint: Annotated[OptionalText, Field(alias="LONGSHORE_ECS_ENDPOINT")] = None
@@ -41,8 +40,6 @@ class Settings(BaseModel):
     security_groups: Annotated[Words, Field(alias="LONGSHORE_SECURITY_GROUPS")] = ()
     assign_public_ip: Annotated[Literal["ENABLED", "DISABLED"], Field(alias="LONGSHORE_ASSIGN_PUBLIC_IP")] = "ENABLED"
     worker_task_definition: Annotated[Text, Field(alias="LONGSHORE_WORKER_TASK_DEFINITION")]
-    task_execution_role_arn: Annotated[str, Field(alias="LONGSHORE_TASK_EXECUTION_ROLE_ARN", pattern=r"^arn:")]
-    worker_task_role_arn: Annotated[OptionalText, Field(alias="LONGSHORE_WORKER_TASK_ROLE_ARN")] = None
 
     region: Annotated[Text, Field(alias="AWS_REGION")]
     endpoint_url: Annotated[OptionalText, Field(alias="AWS_ENDPOINT_URL")] = None

@@ -233,6 +233,22 @@ def test_a_task_that_stops_before_its_worker_registered_is_counted_once_and_repl
     check(world)
 
 
+def test_starts_that_keep_failing_come_ever_more_rarely_and_go_on_once_they_work():
+    world = fargate()
+    world.submit()
+    for _ in range(120):
+        for task in world.tasks.running:
+            world.stop_task(task.arn, stopped_reason="CannotPullContainerError: no such image")
+        world.sweep(after=60)
+    assert 8 <= len(launches(world)) <= 16
+    assert world.run("r1").state is RunState.READY
+    for _ in range(16):
+        world.sweep(after=60)
+    started(world)
+    assert world.run("r1").state is RunState.RUNNING
+    check(world)
+
+
 def test_a_task_that_stops_before_go_gives_its_run_to_another():
     world = fargate()
     run = world.submit()

@@ -277,6 +277,9 @@ def test_a_kill_that_nobody_answers_ends_the_run_at_its_deadline_with_its_log_pu
     world.ring()
     ended = world.run("r1")
     assert (ended.state, ended.reason) == (RunState.FAILED, Reason.LOG_TIMEOUT)
+    assert world.blobs.log_end(world.pool.id, ended.id, 1) is None
+    world.sweep(after=1)
+    ended = world.run("r1")
     assert ended.due_at is None
     assert [line["msg"] for line in log_of(world, ended)[:3]] == ["first", "second", "third"]
     last = log_of(world, ended)[-1]

@@ -164,7 +164,7 @@ class World:
     def sweep(self, after: float = 0) -> Reaped:
         """The reaper's turn, after some time."""
         self.wait(after)
-        reaped = reap(self.ports, self.pools)
+        reaped = reap(self.ports, self.pools, self.now + timedelta(seconds=40))
         sweep(self.ports, self.pools, self.now + timedelta(seconds=40))
         return reaped
 

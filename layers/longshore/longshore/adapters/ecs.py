@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -75,12 +75,15 @@ class EcsTasks:
                 if not _no_such_task(error):
                     raise
 
-    def of_launch(self, launch_id: str) -> list[str]:
+    def of_launch(self, launch: Launch) -> list[str]:
         with translated("ecs"):
-            running = self._named(launch_id, "RUNNING")
+            # By its API's reference, `startedBy` must be the only filter that is used.
+            found = self._client().get_paginator("list_tasks")
+            answers = found.paginate(cluster=self._place.cluster, startedBy=launch.id)
+            running = [arn for answer in answers for arn in answer["taskArns"]]
             # A task whose stop has been asked for leaves that list at once, and may act for minutes more.
-            stopping = self._named(launch_id, "STOPPED")
-            return running + [arn for batch in pages(stopping, 100) for arn in self._not_stopped(batch)]
+            others = [arn for arn in launch.tasks if arn not in running]
+            return running + [arn for batch in pages(others, 100) for arn in self._not_stopped(batch)]
 
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         """Raises Refused when ECS will not have it, Unavailable when it does not answer. Repeating makes a revision."""
@@ -93,11 +96,6 @@ class EcsTasks:
         if not arn:
             raise Unavailable("ecs", "RegisterTaskDefinition named no ARN")
         return arn
-
-    def _named(self, launch_id: str, desired: Literal["RUNNING", "STOPPED"]) -> list[str]:
-        found = self._client().get_paginator("list_tasks")
-        answers = found.paginate(cluster=self._place.cluster, startedBy=launch_id, desiredStatus=desired)
-        return [arn for answer in answers for arn in answer["taskArns"]]
 
     def _not_stopped(self, arns: Sequence[str]) -> list[str]:
         tasks = self._client().describe_tasks(cluster=self._place.cluster, tasks=arns)["tasks"]
@@ -116,7 +114,7 @@ class EcsTasks:
         # The same token with other parameters: the tasks of the first call are there, and ECS names them.
         named: object = error.response.get("resourceIds")
         found = [str(arn) for arn in named] if isinstance(named, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        return tuple(found or self.of_launch(launch.id))
+        return tuple(found or self.of_launch(launch))
 
 
 def _line(failure: "FailureTypeDef") -> str:

@@ -44,6 +44,7 @@ _RUN_NAMES = {
     "reason": "re",
     "exit_code": "ec",
     "note": "no",
+    "push": "pu",
     "history": "h",
 }
 _WORKER_NAMES = {
@@ -64,6 +65,7 @@ _WORKER_NAMES = {
     "seen_at": "se",
     "disconnected_at": "di",
     "note": "no",
+    "push": "pu",
 }
 
 

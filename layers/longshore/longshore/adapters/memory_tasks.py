@@ -54,9 +54,9 @@ class MemoryTasks:
         self._answer()
         self.end(task_arn, reason)
 
-    def of_launch(self, launch_id: str) -> list[str]:
+    def of_launch(self, launch: Launch) -> list[str]:
         self._answer()
-        return [task.arn for task in self.running if task.launch_id == launch_id]
+        return [task.arn for task in self.running if task.launch_id == launch.id]
 
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         self._answer()

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Literal
 
 from longshore.dispatcher.announce import Assignment, announce, repeat
-from longshore.dispatcher.assemble import assemble
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import ring, send_who
@@ -44,7 +43,7 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
 
     def end(run: Run, now: datetime) -> Settled:
         ended = finished(run, message.outcome, message.log, now, "worker")
-        ended = replace(ended, expires_at=now + deadlines.RETENTION)
+        ended = replace(ended, due_at=deadlines.log_due(ended, now), expires_at=now + deadlines.RETENTION)
         return Settled(run=ended, writes=(Replace(ended),))
 
     worker, run = _let_go(ports, pools, sender, message, end)
@@ -109,8 +108,6 @@ def _let_go(
         except Lost:
             continue
         _follow_up(ports, pools, sender, after, following)
-        if settled.run.is_final and settled.run.due_at:
-            assemble(ports, settled.run)
         return after, settled.run
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 

@@ -7,7 +7,7 @@ never written is repeated by the sweep with the same token.
 from dataclasses import replace
 
 from longshore.domain import deadlines, ids
-from longshore.domain.placement import tasks_wanted
+from longshore.domain.placement import starts_paused_until, tasks_wanted
 from longshore.domain.pool import Launch, Pool, followed
 from longshore.errors import Busy, Lost, Refused, Unavailable
 from longshore.ports import Create, Ports, Replace, Require, Started, Write
@@ -30,10 +30,14 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
         if not pool or not counters or not pool.task_definition:
             return reserved
         waiting = len(ports.store.tickets(pool_id, pool.settings.max_workers + 1))
-        sizes = tasks_wanted(pool, waiting, ports.store.launches(pool_id), counters)
+        launches, now = ports.store.launches(pool_id), ports.clock()
+        sizes = tasks_wanted(pool, waiting, launches, counters)
         if not sizes:
             return reserved
-        now = ports.clock()
+        paused_until = starts_paused_until(launches, deadlines.GONE_RETENTION)
+        if paused_until and now < paused_until:
+            ports.log("starts_paused", {"pool": pool_id, "until": paused_until.isoformat(timespec="seconds")})
+            return reserved
         launch = Launch(
             id=ids.ulid(now, ports.random(10)),
             pool_id=pool_id,
@@ -53,7 +57,7 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
 def call(ports: Ports, pool: Pool, launch: Launch) -> None:
     """Make (or repeat) the launch's RunTask call and write down its answer.
 
-    What ECS refuses is given back at once; the tickets stay, and the next sweep asks again.
+    What ECS refuses is given back at once; the tickets stay, and a sweep asks again, later after each failure.
     """
     try:
         started = ports.tasks.run(launch, pool)
@@ -81,7 +85,8 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
         counters = ports.store.counters(launch.pool_id)
         if not current or not counters or current.answered or current.attempt != launch.attempt:
             return
-        missing = max(0, current.count - len(started.tasks))
+        known = {ids.task_id(arn) for arn in started.tasks}.union(current.joined, current.stopped)
+        missing = max(0, current.count - len(known))
         now = ports.clock()
         answered = replace(
             current, count=current.count - missing, tasks=started.tasks, answered=True, note=_note(started)

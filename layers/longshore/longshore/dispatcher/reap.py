@@ -1,60 +1,120 @@
 """The due part of a sweep: whatever has passed its deadline is read again, consistently, and looked at.
 
 The index may be stale in both directions; only the fresh item counts. One item that cannot be handled is pushed
-forward and counted, so that it never stops the rest.
+forward, further each time, and counted, so that it never stops the rest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from longshore.dispatcher.assemble import assemble, assemble_earlier
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.reap_launch import follow_launch
 from longshore.dispatcher.reap_run import reap_run
 from longshore.dispatcher.reap_worker import reap_worker
+from longshore.domain.deadlines import pushed
 from longshore.domain.keys import Key
-from longshore.domain.pool import Launch
+from longshore.domain.pool import Launch, Pool
 from longshore.domain.run import Run
+from longshore.domain.states import HELD
 from longshore.domain.worker import Worker
-from longshore.errors import Busy, Lost, Unavailable
+from longshore.errors import Busy, Lost
 from longshore.ports import Ports, Replace
 
 SWEEP_LIMIT = 200
-PUSH = timedelta(minutes=2)
+
+type Due = Run | Worker | Launch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reaped:
-    """How many items were due, and how many of them could not be handled."""
+    """How many items were looked at as due, and how many of them could not be handled."""
 
     due: int
     failed: int
 
 
-def reap(ports: Ports, pools: Pools, limit: int = SWEEP_LIMIT) -> Reaped:
-    """Look at everything that is due, up to the limit; the next sweep goes on."""
-    failed = 0
-    keys = ports.store.overdue(ports.clock(), limit)
+def reap(ports: Ports, pools: Pools, until: datetime, limit: int = SWEEP_LIMIT) -> Reaped:
+    """Look at everything that is due, up to the limit and until the time is up; the next sweep goes on.
+
+    Whatever has ended in this turn has its log put together in the same sweep, if the index is quick enough.
+    """
+    first = _reap(ports, pools, ports.store.overdue(ports.clock(), limit), until)
+    if not first.handled:
+        return first.counted
+    again = [key for key in ports.store.overdue(ports.clock(), limit) if key not in first.failed]
+    second = _reap(ports, pools, again, until)
+    return Reaped(due=first.counted.due, failed=first.counted.failed + second.counted.failed)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    handled: Sequence[Key]
+    failed: Sequence[Key]
+
+    @property
+    def counted(self) -> Reaped:
+        return Reaped(due=len(self.handled) + len(self.failed), failed=len(self.failed))
+
+
+def _reap(ports: Ports, pools: Pools, keys: Sequence[Key], until: datetime) -> _Turn:
+    handled: list[Key] = []
+    failed: list[Key] = []
     for key in keys:
+        if ports.clock() >= until:
+            ports.log("reap_cut_short", {"due": len(keys), "looked_at": len(handled) + len(failed)})
+            break
         try:
-            look(ports, pools, key)
+            _take(ports, pools, key)
         except Exception as error:
             # Whatever is wrong with one item, a mistake of ours included: the others have their turn.
-            failed += 1
+            failed.append(key)
             ports.log("not_reaped", {"pk": key.pk, "sk": key.sk, "note": f"{type(error).__name__}: {error}"[:200]})
             _push(ports, key)
-    return Reaped(due=len(keys), failed=failed)
+        else:
+            handled.append(key)
+    return _Turn(handled, failed)
+
+
+def _take(ports: Ports, pools: Pools, key: Key) -> None:
+    found = _find(ports, pools, key)
+    if not found:
+        return
+    record, pool = found
+    if isinstance(record, Run) and record.state not in HELD:
+        assemble(ports, pool.settings, record)
+        return
+    _judge(ports, pools, pool, record)
+    if isinstance(record, Run) and record.began_before:
+        # Behind the judgement, which has moved the deadline.
+        assemble_earlier(ports, pool.settings, record)
 
 
 def look(ports: Ports, pools: Pools, key: Key) -> None:
-    """Look at one item, if it is due: a run, a worker or a launch."""
+    """Look at one item, if it is due: a run, a worker or a launch.
+
+    A run that is due for its log is left to the sweep: whoever calls this has no time for it.
+    """
+    found = _find(ports, pools, key)
+    if found and not (isinstance(found[0], Run) and found[0].state not in HELD):
+        _judge(ports, pools, found[1], found[0])
+
+
+def _find(ports: Ports, pools: Pools, key: Key) -> tuple[Due, Pool] | None:
+    """The item and its pool, if it is due indeed."""
     record = ports.store.due(key)
     if not record or not record.due_at or record.due_at > ports.clock():
-        return
+        return None
     pool = pools.get(record.pool_id)
     if not pool:
         ports.log("pool_missing", {"pk": key.pk, "sk": key.sk})
-        _write(ports, record, None)
-        return
+        _write(ports, replace(record, version=record.version + 1, due_at=None))
+        return None
+    return record, pool
+
+
+def _judge(ports: Ports, pools: Pools, pool: Pool, record: Due) -> None:
     match record:
         case Run():
             reap_run(ports, pools, pool, record)
@@ -65,17 +125,18 @@ def look(ports: Ports, pools: Pools, key: Key) -> None:
 
 
 def _push(ports: Ports, key: Key) -> None:
-    """Move an item that could not be handled out of the way of the others."""
+    """Move an item that could not be handled out of the way of the others, unless that was done as it was tried."""
     try:
         record = ports.store.due(key)
-        if record and record.due_at:
-            _write(ports, record, ports.clock() + PUSH)
-    except Unavailable as error:
-        ports.log("not_pushed", {"pk": key.pk, "sk": key.sk, "note": str(error)[:120]})
+        if record and record.due_at and record.due_at <= ports.clock():
+            _write(ports, pushed(record, ports.clock()))
+    except Exception as error:
+        # An item that cannot even be read stays where it is, and is counted at every sweep.
+        ports.log("not_pushed", {"pk": key.pk, "sk": key.sk, "note": f"{type(error).__name__}: {error}"[:120]})
 
 
-def _write(ports: Ports, record: Run | Worker | Launch, due_at: datetime | None) -> None:
+def _write(ports: Ports, record: Due) -> None:
     try:
-        ports.store.commit(Replace(replace(record, version=record.version + 1, due_at=due_at)))
+        ports.store.commit(Replace(record))
     except (Lost, Busy):
         ports.log("event_ignored", {"pk": record.key.pk, "note": "changed meanwhile"})

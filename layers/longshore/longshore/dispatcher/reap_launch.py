@@ -29,7 +29,7 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
 
 
 def _follow_starting(ports: Ports, launch: Launch) -> None:
-    alive = set(ports.tasks.of_launch(launch.id))
+    alive = set(ports.tasks.of_launch(launch))
     late = ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT
     for arn in launch.tasks:
         if ids.task_id(arn) in (*launch.joined, *launch.stopped):
@@ -59,7 +59,7 @@ def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | Non
     absent = ports.clock() - gone_at(worker) if worker else deadlines.LEAVE
     if absent < deadlines.SWEEP:
         return
-    if absent < deadlines.LEAVE or arn in ports.tasks.of_launch(launch.id):
+    if absent < deadlines.LEAVE or arn in ports.tasks.of_launch(launch):
         ports.tasks.stop(arn, "longshore: its worker is gone")
     else:
         _count_stopped(ports, launch, arn)

@@ -1,4 +1,4 @@
-"""A run that is due: overrun, silent, never prepared, not gone although it was killed, or without its log.
+"""A run that is due: overrun, silent, never prepared, or not gone although it was killed.
 
 The worker enforces its timeouts exactly; this is the independent second enforcer, with slack.
 """
@@ -6,7 +6,6 @@ The worker enforces its timeouts exactly; this is the independent second enforce
 from dataclasses import replace
 
 from longshore.dispatcher.announce import send_kill, send_refused
-from longshore.dispatcher.assemble import assemble
 from longshore.dispatcher.finish import task_of
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import ask, ring
@@ -23,17 +22,16 @@ from longshore.ports import Ports, Replace, Write
 
 
 def reap_run(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
-    """Decide a due run. Raises Unavailable when the bucket must be asked and does not answer: nobody is killed then."""
+    """Decide a due run that a worker holds.
+
+    Raises Unavailable when the bucket must be asked and does not answer: nobody is killed then.
+    """
     now = ports.clock()
-    if run.is_final:
-        assemble(ports, run)
-    elif run.state is RunState.PREPARING:
+    if run.state is RunState.PREPARING:
         if now >= deadlines.prepare_deadline(run, pool.settings):
             _give_up_preparing(ports, pool, run)
         else:
             _look_later(ports, pool, run)
-    elif run.state is not RunState.RUNNING:
-        ports.store.commit(Replace(touched(run, due_at=None)))
     elif run.ending:
         _follow_ending(ports, pools, pool, run, run.ending)
     elif now >= deadlines.run_deadline(run, pool.settings):
@@ -155,9 +153,6 @@ def _end_alone(ports: Ports, pool: Pool, run: Run, loss: Loss) -> None:
         ports.store.commit(*settled.writes)
     except Lost:
         ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
-        return
-    if settled.run.due_at:
-        assemble(ports, settled.run)
 
 
 def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:
@@ -167,4 +162,3 @@ def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:
     _end_and_ask(ports, pool, run, ended, "a preparation took too long")
     if run.worker and run.session:
         send_refused(ports, run.pool_id, run.worker, run.session, run.id, run.attempt)
-    assemble(ports, ended)

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from longshore.dispatcher.assemble import assemble, assemble_lost_attempt
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.settle import Loss, settle
-from longshore.domain.messages import Outcome
 from longshore.domain.pool import PoolSettings
 from longshore.domain.run import Run
 from longshore.domain.states import RunState
@@ -58,20 +56,15 @@ def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Relea
         note = {"worker": worker_id, "was": worker.state, "run": run.id if run else None, "note": how.loss.note[:120]}
         ports.log("worker_released", note)
         if run and after:
-            _follow_up(ports, pools, run, after, how.loss)
+            _follow_up(ports, pools, after)
         return after
     raise Busy(f"worker {worker_id}: others kept writing")
 
 
-def _follow_up(ports: Ports, pools: Pools, before: Run, after: Run, loss: Loss) -> None:
-    """What a run that was taken from its worker needs next: another worker, or its log put together."""
+def _follow_up(ports: Ports, pools: Pools, after: Run) -> None:
+    """A run that is offered again wants a worker. Its log is the sweep's: putting one together takes a while."""
     if after.state is RunState.READY:
-        if before.state is RunState.RUNNING:
-            outcome = Outcome(end="FAILED", reason=loss.reason, note=loss.note[:200])
-            assemble_lost_attempt(ports, before, outcome)
         match(ports, pools, after.pool_id)
-    elif after.is_final and after.due_at:
-        assemble(ports, after)
 
 
 def held_run(ports: Ports, worker: Worker) -> Run | None:

@@ -52,7 +52,7 @@ def _after_loss(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> 
     if run.ending:
         return _unlogged(ended_as_decided(run, now, loss.by, loss.note), now)
     if run.retryable and run.losses + 1 < settings.losses:
-        return released(run, now, loss.by, loss.note, losses=1)
+        return replace(released(run, now, loss.by, loss.note, losses=1), due_at=now)
     return _unlogged(failed(run, loss.reason, now, loss.by, loss.note), now)
 
 
@@ -68,12 +68,12 @@ def _after_offer(run: Run, settings: PoolSettings, loss: Loss, now: datetime) ->
 
 
 def _unlogged(run: Run, now: datetime) -> Run:
-    """A run that ended without its worker's word has no final log yet: due at once, for whoever assembles it."""
+    """A run that ended without its worker's word has no final log yet: due at once, for the sweep."""
     return replace(run, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
 
 
 def end_with(run: Run, end: LogEnd, now: datetime) -> Settled:
     """Ended with the outcome that stands in the attempt's end marker: its worker had done all its work."""
     after = finished(run, end.outcome, end.digest, now, "end marker")
-    after = replace(after, expires_at=now + deadlines.RETENTION)
+    after = replace(after, due_at=now if after.began_before else None, expires_at=now + deadlines.RETENTION)
     return Settled(run=after, writes=(Replace(after),))

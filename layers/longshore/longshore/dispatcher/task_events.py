@@ -74,6 +74,9 @@ def account(ports: Ports, pool_id: str, launch_id: str, task_arn: str, note: str
     task = ids.task_id(task_arn)
     if not launch or task in launch.stopped:
         return ()
+    if launch.answered and task not in launch.joined and not launch.task_of(task):
+        # Its place was given back when the answer did not name it.
+        return ()
     counters = ports.store.counters(pool_id)
     if not counters:
         return ()

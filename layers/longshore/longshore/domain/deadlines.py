@@ -1,8 +1,10 @@
 """When something must be looked at, and when silence or length is too much. All spans come from the pool's settings."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from longshore.domain.pool import PoolSettings
+from longshore.domain.pool import Launch, PoolSettings
+from longshore.domain.push import Push
 from longshore.domain.run import Run, Spec, Timeouts
 from longshore.domain.states import RunState
 from longshore.domain.worker import Worker
@@ -12,6 +14,10 @@ RETENTION = timedelta(days=60)
 GONE_RETENTION = timedelta(days=1)
 """How long a worker that went, or a launch that is over, still shows."""
 SWEEP = timedelta(minutes=1)
+LONGEST_PUSH = timedelta(minutes=30)
+"""The longest that something is left alone because it could not be handled."""
+LATE_UPLOAD = timedelta(minutes=3)
+"""How long an agent that reported without its whole log may still be uploading it."""
 LEAVE = timedelta(minutes=5)
 """How long a worker that leaves may take to say goodbye, or its task to stop (ECS kills it after two minutes)."""
 START_FAILURE_LIMIT = timedelta(minutes=15)
@@ -77,3 +83,19 @@ def worker_silent_since(run: Run, worker: Worker) -> datetime:
     """The last sign of life of a disconnected worker and the run it holds."""
     signs = (worker.disconnected_at, worker.seen_at, run.begun_at, run.chunk_at, run.output_at)
     return max(at for at in signs if at)
+
+
+def log_due(run: Run, now: datetime) -> datetime | None:
+    """When the log of a run that its worker has ended must be put together; None if the worker has left it whole."""
+    if run.begun_at and run.log and not run.log.complete:
+        return now + LATE_UPLOAD
+    return now if run.began_before else None
+
+
+def pushed[T: Run | Worker | Launch](record: T, now: datetime) -> T:
+    """Out of the way of what else is due: for a sweep the first time, for twice as long each time that follows."""
+    before = record.push.times if record.push and record.push.version == record.version else 0
+    version = record.version + 1
+    due_at = now + min(SWEEP * 2**before, LONGEST_PUSH)
+    # Beyond six the delay grows no more.
+    return replace(record, version=version, push=Push(times=min(before + 1, 6), version=version), due_at=due_at)

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, Ticket
 from longshore.domain.worker import Marker
 
 CONTENDED = 4
 """A dispatcher that lost a race picks within so many tickets of the best class, so that racers part."""
+
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(minutes=15)
+"""How long no task is started after two launches in a row that came to nothing; twice as long after each further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,23 @@ def pair(tickets: Sequence[Ticket], markers: Sequence[Marker], randomness: bytes
     return [
         Pair(ticket=ticket, marker=marker) for ticket, marker in zip(order, shuffled(markers, randomness), strict=False)
     ]
+
+
+def starts_paused_until(launches: Sequence[Launch], retention: timedelta) -> datetime | None:
+    """Until when no task should be started, because the last launches came to nothing: ECS refused them, or no task of
+    theirs became a worker. What makes one start fail makes the next one fail too, and each of them costs.
+
+    `retention` is how long a launch that is over is kept.
+    """
+    failures: list[datetime] = []
+    for launch in sorted(launches, key=lambda launch: launch.created_at, reverse=True):
+        if launch.joined:
+            break
+        if launch.is_over and launch.expires_at:
+            failures.append(launch.expires_at - retention)
+    if len(failures) < 2:
+        return None
+    return max(failures) + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(len(failures) - 2, 10))
 
 
 def tasks_wanted(pool: Pool, waiting: int, launches: Sequence[Launch], counters: Counters) -> list[int]:

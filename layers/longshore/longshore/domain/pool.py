@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from longshore.domain import ids, keys
 from longshore.domain.keys import Key
+from longshore.domain.push import Push
 from longshore.domain.requests import RunType
 from longshore.domain.run import Run
 
@@ -170,6 +171,7 @@ class Launch:
     answered: bool = False
     note: str | None = None
     due_at: datetime | None = None
+    push: Push | None = None
     expires_at: datetime | None = None
 
     kind: ClassVar[str] = "launch"

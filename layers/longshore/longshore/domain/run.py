@@ -11,6 +11,7 @@ from typing import ClassVar
 from longshore.domain import keys
 from longshore.domain.keys import Key
 from longshore.domain.messages import LogDigest, Outcome
+from longshore.domain.push import Push
 from longshore.domain.requests import RunType, Workspace
 from longshore.domain.states import FINAL, HELD, Reason, RunState, allowed
 
@@ -88,6 +89,7 @@ class Run:
     log: LogDigest | None = None
 
     due_at: datetime | None = None
+    push: Push | None = None
     expires_at: datetime | None = None
     history: tuple[str, ...] = ()
 
@@ -100,6 +102,11 @@ class Run:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def began_before(self) -> bool:
+        """Whether an earlier attempt may have begun and left a log that nobody closed."""
+        return self.retryable and self.losses > 0
 
     def held_by(self, worker: str, session: str, attempt: int) -> bool:
         """Whether this worker, session and attempt hold the run: the fence on every message of an agent."""
@@ -163,7 +170,8 @@ def claimed(run: Run, worker: str, session: str, at: datetime, timeouts: "Timeou
         upload_failing=False,
         chunk=None,
         chunk_at=None,
-        due_at=due_at,
+        # A run that is due as it waits has the log of a lost attempt to be put together: the next sweep still sees it.
+        due_at=min(run.due_at or due_at, due_at),
     )
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from longshore.domain import keys
 from longshore.domain.keys import Key
+from longshore.domain.push import Push
 
 
 class WorkerState(StrEnum):
@@ -52,6 +53,7 @@ class Worker:
     note: str | None = None
     left: bool = False
     due_at: datetime | None = None
+    push: Push | None = None
     expires_at: datetime | None = None
 
     kind: ClassVar[str] = "worker"
