@@ -1,6 +1,7 @@
 """Tasks that came to nothing: launches whose answer was never written, and tasks without a worker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from longshore.dispatcher.launch import call
@@ -31,6 +32,10 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
 def _follow_starting(ports: Ports, launch: Launch) -> None:
     alive = set(ports.tasks.of_launch(launch))
     late = ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT
+    if late:
+        # From this write on no worker joins: one that read the launch before it loses, and is refused the next time.
+        launch = replace(launch, version=launch.version + 1)
+        ports.store.commit(Replace(launch))
     for arn in launch.tasks:
         if ids.task_id(arn) in (*launch.joined, *launch.stopped):
             continue
@@ -40,13 +45,14 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
             ports.tasks.stop(arn, "longshore: no worker came of it")
 
 
-def reconcile(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
+def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker]) -> None:
     """Free the places of tasks whose worker is gone, although no event said that they have stopped.
 
-    Such a task is stopped first; only one that ECS no longer lists, long after, counts as stopped.
+    Such a task is stopped first; only one that ECS no longer lists, long after, counts as stopped. `workers` must have
+    been read after `launches`: a worker is there as soon as its launch says that it has joined.
     """
     by_task = {ids.worker_name(worker.id): worker for worker in workers}
-    for launch in ports.store.launches(pool.id):
+    for launch in launches:
         for arn in launch.tasks:
             task = ids.task_id(arn)
             if task in launch.joined and task not in launch.stopped:

@@ -49,8 +49,8 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
             send_refused(ports, sender.pool.id, sender.worker_id, message.session, held.run, held.attempt)
             return
         launch = _launch_of(ports, sender, message)
-        if launch and ids.worker_name(sender.worker_id) in launch.stopped:
-            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "its task stopped"})
+        if launch and (note := _over(ports, launch, sender.worker_id)):
+            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
             return
         try:
             _take_in(ports, sender, worker, launch, message)
@@ -113,6 +113,16 @@ def _launch_of(ports: Ports, sender: Sender, message: Registered) -> Launch | No
     if not message.launch or not ids.ULID.fullmatch(message.launch):
         return None
     return ports.store.launch(sender.pool.id, message.launch)
+
+
+def _over(ports: Ports, launch: Launch, worker_id: str) -> str | None:
+    """Why a task must be given no run any more: it has stopped, or comes up after its time and is being stopped."""
+    task = ids.worker_name(worker_id)
+    if task in launch.stopped:
+        return "its task stopped"
+    if task not in launch.joined and ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT:
+        return "its task is late"
+    return None
 
 
 def _span(seconds: float | None) -> timedelta | None:

@@ -57,8 +57,10 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
             stop_task(ports, worker)
     match(ports, pools, pool_id)
     if pool.kind_of is PoolKind.FARGATE:
-        _scale_in(ports, pool, ports.store.workers(pool_id))
-        reconcile(ports, pool, workers)
+        launches = ports.store.launches(pool_id)
+        workers = ports.store.workers(pool_id)
+        _scale_in(ports, pool, workers)
+        reconcile(ports, launches, workers)
 
 
 def is_missed(worker: Worker, now: datetime) -> bool:
