@@ -4,11 +4,11 @@ from typing import Any
 
 from longshore.api.application import Api
 from longshore.dispatcher.deployment import Deployment
-from longshore.wiring import logged, ports, settings
+from longshore.wiring import functions, logged, ports, settings
 
 SETTINGS = settings()
 DEPLOYMENT = Deployment(namespace=SETTINGS.namespace, ssm_prefix=SETTINGS.ssm_prefix, bucket=SETTINGS.bucket)
-APPLICATION = Api(ports=ports(), deployment=DEPLOYMENT).application()
+APPLICATION = Api(ports=ports(), functions=functions(), deployment=DEPLOYMENT).application()
 
 
 @logged

@@ -13,7 +13,7 @@ from typing import Any
 
 LAYER = "LongshoreLayer"
 # The AWS services that the functions call; a test compares them with the clients that the layer's code makes.
-SERVICES = frozenset({"dynamodb", "ecs", "iot", "iot-data", "s3", "sqs", "ssm"})
+SERVICES = frozenset({"dynamodb", "ecs", "iot", "iot-data", "lambda", "s3", "sqs", "ssm"})
 MANIFESTS = ("pyproject.toml", "requirements.txt")
 # pydantic looks through every dist-info for plug-ins.
 UNUSED = ("bin", "boto3/data", "boto3/examples", "*.dist-info", "*.data")

@@ -82,6 +82,18 @@ class ApiClient:
         """What lies in the dead-letter queue."""
         return self._get(api.DeadLetterList, "dead-letters")
 
+    def dead_letter(self, letter: str) -> api.DeadLetterDetail:
+        """A dead letter."""
+        return self._get(api.DeadLetterDetail, "dead-letters", letter)
+
+    def redrive(self, choice: api.DeadLetterChoice) -> api.Redriven:
+        """Send dead letters again; repeating it changes nothing."""
+        return self._post(api.Redriven, "dead-letters/redrive", choice)
+
+    def purge(self, choice: api.DeadLetterChoice) -> api.Purged:
+        """Throw dead letters away."""
+        return self._post(api.Purged, "dead-letters/purge", choice)
+
     def _get[T: BaseModel](self, model: type[T], *path: str, **query: object) -> T:
         pairs = [f"{name}={quote(_text(value), safe='')}" for name, value in query.items() if value is not None]
         return _read(model, self._call("GET", _join(path) + (f"?{'&'.join(pairs)}" if pairs else ""), None, TRIES))

@@ -90,11 +90,15 @@ def tell(value: object) -> str:
 
 def tell_age(at: datetime, now: datetime) -> str:
     """How long ago something was, in one unit."""
-    seconds = max(0, round((now - at).total_seconds()))
+    return f"{tell_span(max(0, round((now - at).total_seconds())))} ago"
+
+
+def tell_span(seconds: int) -> str:
+    """How long something took or is ago, in one unit."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= 2 * size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def _console() -> "Console":

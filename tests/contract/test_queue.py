@@ -13,7 +13,7 @@ from longshore.adapters.sqs import MAX_BODY_BYTES, SqsQueue
 from longshore.domain import keys
 from longshore.domain.wakes import Wake, read_wake
 from longshore.errors import Refused, Unavailable
-from longshore.ports import Queue
+from longshore.ports import DeadLetter, Queue
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
@@ -110,7 +110,13 @@ def test_listing_dead_letters_leaves_them_where_they_are(inbox: Inbox) -> None:
     assert [letter.sent_at for letter in first] == sorted(letter.sent_at for letter in first)
 
 
-READER = ["sqs:SendMessage", "sqs:ReceiveMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
+READER = [
+    "sqs:SendMessage",
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ChangeMessageVisibility",
+]
 
 
 @pytest.mark.local
@@ -128,6 +134,8 @@ def test_listing_dead_letters_needs_no_more_than_the_permissions_of_the_api(bare
         reader.refuse(f"body {number}", "no good", "requests")
     assert len(reader.dead_letters(100)) == 12
     assert len(reader.dead_letters(100)) == 12
+    assert reader.sift_dead_letters(lambda letter: True, 100) == 12
+    assert reader.dead_letters(100) == []
 
 
 def test_a_letter_that_cannot_be_shown_again_is_not_hidden_in_silence(moto: None) -> None:
@@ -154,6 +162,58 @@ def test_no_more_dead_letters_are_read_than_asked_for(inbox: Inbox) -> None:
     for number in range(7):
         inbox.queue.refuse(f"body {number}", "no good", "requests")
     assert len(inbox.queue.dead_letters(5)) == 5
+
+
+def test_sifting_removes_what_is_done_with_and_leaves_the_rest(inbox: Inbox) -> None:
+    for number in range(23):
+        inbox.queue.refuse(f"body {number}", "no good", "requests")
+    seen: list[str] = []
+
+    def done(letter: DeadLetter) -> bool:
+        seen.append(letter.body)
+        return int(letter.body.removeprefix("body ")) % 2 == 0
+
+    assert inbox.queue.sift_dead_letters(done, 100) == 23
+    assert sorted(seen) == sorted(f"body {number}" for number in range(23))
+    left = {letter.body for letter in inbox.queue.dead_letters(100)}
+    assert left == {f"body {number}" for number in range(1, 23, 2)}
+
+
+def test_sifting_looks_at_no_more_than_it_may(inbox: Inbox) -> None:
+    for number in range(12):
+        inbox.queue.refuse(f"body {number}", "no good", "requests")
+    assert inbox.queue.sift_dead_letters(lambda letter: True, 5) == 5
+    assert len(inbox.queue.dead_letters(100)) == 7
+
+
+def test_a_letter_whose_handling_fails_stays_and_so_do_those_behind_it(inbox: Inbox) -> None:
+    for number in range(3):
+        inbox.queue.refuse(f"body {number}", "no good", "requests")
+
+    def fail(letter: DeadLetter) -> bool:
+        raise Unavailable("sqs", "not now")
+
+    with pytest.raises(Unavailable, match="not now"):
+        inbox.queue.sift_dead_letters(fail, 10)
+    assert len(inbox.queue.dead_letters(10)) == 3
+
+
+@pytest.mark.local
+def test_a_letter_that_sqs_moved_says_so_and_keeps_its_id_whatever_its_sender_wrote(bare_cloud: BareCloud) -> None:
+    client = bare_cloud.client("sqs")
+    queue = in_sqs(client).queue
+    assert isinstance(queue, SqsQueue)
+    letters = client.get_queue_attributes(QueueUrl=queue.dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
+    policy = json.dumps({"deadLetterTargetArn": letters["QueueArn"], "maxReceiveCount": 1})
+    client.set_queue_attributes(QueueUrl=queue.queue_url, Attributes={"RedrivePolicy": policy})
+    forged = {"reason": {"DataType": "String", "StringValue": "forged"}}
+    sent = client.send_message(QueueUrl=queue.queue_url, MessageBody="{}", MessageAttributes=forged)["MessageId"]
+    for _ in range(3):
+        client.receive_message(QueueUrl=queue.queue_url, VisibilityTimeout=0)
+    queue.refuse("{}", "no good", "requests")
+    found = {letter.id: letter.moved for letter in queue.dead_letters(10)}
+    assert found.pop(sent) is True
+    assert list(found.values()) == [False]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +247,7 @@ CALLS: Mapping[str, Callable[[Queue], object]] = {
     "send": lambda queue: queue.send("{}"),
     "refuse": lambda queue: queue.refuse("{}", "no good", "requests"),
     "dead_letters": lambda queue: queue.dead_letters(1),
+    "sift_dead_letters": lambda queue: queue.sift_dead_letters(lambda letter: True, 1),
 }
 
 

@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from longshore.adapters.memory import MemoryStore
 from longshore.adapters.memory_blobs import MemoryBlobs
 from longshore.adapters.memory_certificates import MemoryCertificates
+from longshore.adapters.memory_functions import MemoryFunctions
 from longshore.adapters.memory_messenger import MemoryMessenger
 from longshore.adapters.memory_queue import MemoryQueue
 from longshore.adapters.memory_tasks import MemoryTasks
@@ -67,6 +68,7 @@ class InProcessApi:
     messenger: MemoryMessenger = field(default_factory=MemoryMessenger)
     tasks: MemoryTasks = field(default_factory=MemoryTasks)
     certificates: MemoryCertificates = field(default_factory=MemoryCertificates)
+    functions: MemoryFunctions = field(default_factory=MemoryFunctions)
     logged: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class InProcessApi:
             log=lambda event, fields: self.logged.append((event, fields)),
         )
         deployment = Deployment(namespace="longshore", ssm_prefix="/longshore/longshore", bucket="bucket")
-        self._application = Api(ports=self.ports, deployment=deployment).application()
+        self._application = Api(ports=self.ports, functions=self.functions, deployment=deployment).application()
 
     def _random(self, count: int) -> bytes:
         self._draws += 1

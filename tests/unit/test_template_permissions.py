@@ -203,3 +203,14 @@ def test_users_of_the_api_reach_it_and_nothing_behind_it(template: Template) -> 
 def test_the_function_behind_the_url_is_open_through_the_url_only(template: Template) -> None:
     found = {action: condition for role, action, _, condition in grants(template) if role == "ApiPolicy"}
     assert found["lambda:InvokeFunction"] == {"Bool": {"lambda:InvokedViaFunctionUrl": "true"}}
+
+
+def test_only_the_api_invokes_functions_and_only_those_that_hear_events(template: Template) -> None:
+    may_invoke = {
+        (role, resource)
+        for role, action, resource, _ in grants(template)
+        if action == "lambda:InvokeFunction" and role.removesuffix("Role") in FUNCTIONS
+    }
+    assert may_invoke == {("ServeApiRole", "ReceiveWorkerEvents.Arn"), ("ServeApiRole", "ReceiveTaskEvents.Arn")}
+    takes = {function for function in FUNCTIONS if may(template, function, "sqs:DeleteMessage", "DeadLetterQueue.Arn")}
+    assert takes == {"ServeApi"}

@@ -6,6 +6,7 @@ All adapters raise the errors of `longshore.errors` only.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import IO, Protocol
 
 from longshore.domain.keys import Key
@@ -164,15 +165,43 @@ class Queue(Protocol):
         """What lies in the dead-letter queue now, oldest first, left where it is. Raises Unavailable."""
         ...
 
+    def sift_dead_letters(self, done: Callable[["DeadLetter"], bool], limit: int) -> int:
+        """Hand up to `limit` letters to `done`, each once and hidden from others meanwhile; how many it were.
+
+        A letter that `done` says True of is removed at once; any other is left where it is. Raises Unavailable, and
+        whatever `done` raises: then the letter in hand is left too.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A message of the dead-letter queue as it lies there; `attributes` are its string attributes."""
+    """A message of the dead-letter queue as it lies there; `attributes` are its string attributes.
+
+    `moved` says that SQS took it from the request queue, so that everything in it is as a requester wrote it. No other
+    letter is a requester's word: only functions and rules may write to the dead-letter queue.
+    """
 
     id: str
     sent_at: datetime
     body: str
     attributes: dict[str, str]
+    moved: bool = False
+
+
+class FunctionName(StrEnum):
+    """A function whose events may be handed to it again, by the end of its name."""
+
+    RECEIVE_WORKER_EVENTS = "receive-worker-events"
+    RECEIVE_TASK_EVENTS = "receive-task-events"
+
+
+class Functions(Protocol):
+    """The deployment's own functions, for events that they have failed to handle."""
+
+    def invoke(self, name: FunctionName, event: str) -> None:
+        """Have a function handle an event (JSON) soon, with retries of its own. Raises Unavailable."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from longshore.adapters.aws_clients import Clients
 from longshore.adapters.certificates import IotCertificates
 from longshore.adapters.dynamodb import DynamoStore
 from longshore.adapters.ecs import EcsTasks, TaskPlace
+from longshore.adapters.functions import LambdaFunctions
 from longshore.adapters.iot import IotMessenger
 from longshore.adapters.presign import BucketAddress, Presigner
 from longshore.adapters.s3 import S3Blobs
 from longshore.adapters.sqs import SqsQueue
 from longshore.adapters.telemetry import Telemetry
-from longshore.ports import Ports
+from longshore.ports import Functions, Ports
 from longshore.settings import Settings, read_settings
 
 
@@ -36,6 +37,12 @@ def clients() -> Clients:
     """The AWS clients of this function."""
     found = settings()
     return Clients(found.region, found.endpoint_url, found.ecs_endpoint)
+
+
+@cache
+def functions() -> Functions:
+    """The other functions, for what hands their events to them again. Calls nothing."""
+    return LambdaFunctions(settings().namespace, lambda: clients().functions)
 
 
 @cache

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_iot import IoTClient
     from mypy_boto3_iot_data import IoTDataPlaneClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
@@ -66,6 +67,11 @@ class Clients:
     def sqs(self) -> "SQSClient":
         """The queues."""
         return self._client("sqs", self._endpoint_url, _QUICK)
+
+    @cached_property
+    def functions(self) -> "LambdaClient":
+        """The deployment's own functions."""
+        return self._client("lambda", self._endpoint_url, _QUICK)
 
     @cached_property
     def ssm(self) -> "SSMClient":

@@ -1,6 +1,7 @@
 """The queues in memory."""
 
 import heapq
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -39,6 +40,14 @@ class MemoryQueue:
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         self._answer()
         return self.refused[:limit]
+
+    def sift_dead_letters(self, done: Callable[[DeadLetter], bool], limit: int) -> int:
+        self._answer()
+        shown = self.refused[:limit]
+        for letter in shown:
+            if done(letter):
+                self.refused.remove(letter)
+        return len(shown)
 
     def take(self) -> list[str]:
         """The bodies (requests and wake-ups) whose delay has passed, in order; they are gone from the queue."""

@@ -64,15 +64,32 @@ class SqsQueue:
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         found: dict[str, DeadLetter] = {}
-        handles: list[str] = []
+
+        def note(letter: DeadLetter) -> bool:
+            found[letter.id] = letter
+            return False
+
+        self.sift_dead_letters(note, limit)
+        return sorted(found.values(), key=lambda letter: letter.sent_at)
+
+    def sift_dead_letters(self, done: Callable[[DeadLetter], bool], limit: int) -> int:
+        hidden: list[str] = []
+        judged: set[str] = set()
         wanted = min(limit, self._waiting())
-        while len(found) < wanted and (messages := self._receive()):
-            for message in messages:
-                handles.append(message.get("ReceiptHandle", ""))
-                letter = _letter(message)
-                found[letter.id] = letter
-        self._show_again(handles)
-        return sorted(found.values(), key=lambda letter: letter.sent_at)[:limit]
+        try:
+            while len(judged) < wanted and (messages := self._receive(wanted - len(judged))):
+                letters = [_letter(message) for message in messages]
+                handles = [message.get("ReceiptHandle", "") for message in messages]
+                hidden += handles
+                for handle, letter in zip(handles, letters, strict=True):
+                    # A letter whose hiding ran out may come twice.
+                    if letter.id not in judged and done(letter):
+                        self._remove(handle)
+                        hidden.remove(handle)
+                    judged.add(letter.id)
+        finally:
+            self._show_again(hidden)
+        return len(judged)
 
     def _waiting(self) -> int:
         with translated("sqs"):
@@ -81,18 +98,22 @@ class SqsQueue:
             )["Attributes"]
         return int(said.get("ApproximateNumberOfMessages", 0))
 
-    def _receive(self) -> "list[MessageTypeDef]":
+    def _receive(self, most: int) -> "list[MessageTypeDef]":
         with translated("sqs"):
             # A long poll asks all of the queue's servers; a short one may miss letters.
             answer = self._client().receive_message(
                 QueueUrl=self.dead_letter_url,
-                MaxNumberOfMessages=_BATCH,
+                MaxNumberOfMessages=min(most, _BATCH),
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,
-                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageSystemAttributeNames=["SentTimestamp", "DeadLetterQueueSourceArn"],
                 MessageAttributeNames=["All"],
             )
         return answer.get("Messages", [])
+
+    def _remove(self, handle: str) -> None:
+        with translated("sqs"):
+            self._client().delete_message(QueueUrl=self.dead_letter_url, ReceiptHandle=handle)
 
     def _show_again(self, handles: list[str]) -> None:
         # One by one: the batch form is the same permission on AWS, but not everywhere.
@@ -121,4 +142,5 @@ def _letter(message: "MessageTypeDef") -> DeadLetter:
         sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, tz=UTC),
         body=message.get("Body", ""),
         attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
+        moved="DeadLetterQueueSourceArn" in system,
     )

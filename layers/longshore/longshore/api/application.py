@@ -6,15 +6,13 @@ from typing import Any
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response, content_types
 
 from longshore import __version__
+from longshore.api.dead_letters import add_dead_letter_routes
 from longshore.api.pools import add_pool_routes
 from longshore.api.problems import answer_problems
 from longshore.api.runs import add_run_routes
-from longshore.dispatcher.dead_letters import show_dead_letter
 from longshore.dispatcher.deployment import Deployment
-from longshore.domain.api import About, DeadLetterList
-from longshore.ports import Ports
-
-DEAD_LETTERS_SHOWN = 100
+from longshore.domain.api import About
+from longshore.ports import Functions, Ports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +20,7 @@ class Api:
     """What the API answers with."""
 
     ports: Ports
+    functions: Functions
     deployment: Deployment
 
     def application(self) -> LambdaFunctionUrlResolver:
@@ -30,6 +29,7 @@ class Api:
         answer_problems(app, self.ports)
         add_pool_routes(app, self.ports, self.deployment)
         add_run_routes(app, self.ports, self.deployment)
+        add_dead_letter_routes(app, self.ports, self.functions)
         self._add_own_routes(app)
         return app
 
@@ -39,11 +39,6 @@ class Api:
             return About(
                 version=__version__, namespace=self.deployment.namespace, ssm_prefix=self.deployment.ssm_prefix
             )
-
-        @app.get("/dead-letters", summary="Input that nothing came of, and why")
-        def dead_letters() -> DeadLetterList:  # pyright: ignore[reportUnusedFunction]
-            letters = self.ports.queue.dead_letters(DEAD_LETTERS_SHOWN)
-            return DeadLetterList(dead_letters=[show_dead_letter(letter) for letter in letters])
 
         @app.get("/openapi.json", include_in_schema=False)
         def openapi() -> Response[str]:  # pyright: ignore[reportUnusedFunction]

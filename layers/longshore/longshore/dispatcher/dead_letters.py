@@ -1,53 +1,103 @@
-"""Dead letters: input that nothing came of, read as far as it can be and shown with its reason.
+"""Dead letters: input that nothing came of, told apart by who wrote them, with the reason that each carries.
 
 They come from several writers: the dispatcher's own refusals (attributes `reason` and `source`), SQS itself when a
-message was received too often (no attributes), failed invocations (a Lambda destination's record), and rules,
+message was received too often (nothing added), failed invocations (a Lambda destination's record), and rules,
 EventBridge and Scheduler that could not deliver (their own attributes or records).
 """
 
-import base64
-import binascii
 import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
 from typing import Any, cast
 
+from longshore.dispatcher.letter_bodies import field_names, mask, read_mapping, request_in
 from longshore.domain.api import DeadLetterView
 from longshore.ports import DeadLetter
 
 BODY_SHOWN = 300
 UNREADABLE_SHOWN = 40
+EVENTS_SOURCE = "worker events"
+"""What `receive_worker_events` writes beside an event that it refuses."""
 _TOO_OFTEN = "every delivery of it failed; the log of dispatch_runs says why"
 
 
-def show_dead_letter(letter: DeadLetter) -> DeadLetterView:
-    """A dead letter as users see it; an environment's values are taken out."""
-    body = _mapping(letter.body)
-    source, reason = _origin(letter, body)
-    request = _request_in(body)
+class Writer(Enum):
+    """Who put a letter into the queue, which decides how it is read and where it goes again."""
+
+    QUEUE = auto()
+    DISPATCHER = auto()
+    EVENTS = auto()
+    FUNCTION = auto()
+    RULE = auto()
+    EVENTBRIDGE = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a letter comes from, in code and in words, and why nothing came of it."""
+
+    writer: Writer
+    source: str
+    reason: str
+
+
+def origin_of(letter: DeadLetter) -> Origin:
+    """Who wrote a letter.
+
+    What SQS moved is judged first: its body and attributes are a requester's, who could make them look like another
+    writer's.
+    """
+    attributes = letter.attributes
+    if letter.moved:
+        return Origin(writer=Writer.QUEUE, source="sqs", reason=_TOO_OFTEN)
+    if "reason" in attributes:
+        source = attributes.get("source", "dispatcher")
+        writer = Writer.EVENTS if source == EVENTS_SOURCE else Writer.DISPATCHER
+        return Origin(writer=writer, source=source, reason=attributes["reason"])
+    if "ERROR_CODE" in attributes:
+        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html; Scheduler writes the same.
+        said = attributes.get("ERROR_MESSAGE") or attributes["ERROR_CODE"]
+        return Origin(writer=Writer.EVENTBRIDGE, source="eventbridge", reason=said)
+    body = read_mapping(letter.body)
+    if isinstance(context := body.get("requestContext"), dict) and "functionArn" in context:
+        said = _invocation_failure(cast("dict[str, Any]", context), body)
+        return Origin(writer=Writer.FUNCTION, source="function", reason=said)
+    if isinstance(failures := body.get("failures"), list) and failures:
+        # https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
+        first = cast("list[object]", failures)[0]
+        told = cast("dict[str, object]", first) if isinstance(first, dict) else {}
+        said = str(told.get("errorMessage", "the rule's action failed"))
+        return Origin(writer=Writer.RULE, source="mqtt rule", reason=said)
+    return Origin(writer=Writer.QUEUE, source="sqs", reason=_TOO_OFTEN)
+
+
+def show_dead_letter(letter: DeadLetter, now: datetime) -> DeadLetterView:
+    """A dead letter in a list; an environment's values are taken out."""
+    origin = origin_of(letter)
+    body = read_mapping(letter.body)
+    request = request_in(body)
     return DeadLetterView(
         id=letter.id,
         at=letter.sent_at,
-        source=source,
-        reason=reason,
+        age_seconds=max(0, int((now - letter.sent_at).total_seconds())),
+        source=origin.source,
+        reason=origin.reason,
         request_id=_text(request, "id"),
         pool=_text(request, "pool"),
         body=_shown(letter.body, body, request),
     )
 
 
-def _origin(letter: DeadLetter, body: dict[str, Any]) -> tuple[str, str]:
-    attributes = letter.attributes
-    if "reason" in attributes:
-        return attributes.get("source", "dispatcher"), attributes["reason"]
-    if "ERROR_CODE" in attributes:
-        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html; Scheduler writes the same.
-        return "eventbridge", attributes.get("ERROR_MESSAGE") or attributes["ERROR_CODE"]
-    if isinstance(context := body.get("requestContext"), dict) and "functionArn" in context:
-        return "function", _invocation_failure(cast("dict[str, Any]", context), body)
-    if isinstance(failures := body.get("failures"), list) and failures:
-        # https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html
-        first = cast("list[dict[str, Any]]", failures)[0]
-        return "mqtt rule", str(first.get("errorMessage", "the rule's action failed"))
-    return "sqs", _TOO_OFTEN
+def content_of(letter: DeadLetter) -> str:
+    """All of a letter's body that may be shown: what was wrapped is unwrapped, an environment's values are masked.
+
+    Of what is no JSON only the beginning is told: nobody can say where in it a secret stands.
+    """
+    body = read_mapping(letter.body)
+    if not body:
+        return letter.body[:UNREADABLE_SHOWN]
+    return json.dumps(mask(body), indent=2)
 
 
 def _invocation_failure(context: dict[str, Any], body: dict[str, Any]) -> str:
@@ -56,25 +106,6 @@ def _invocation_failure(context: dict[str, Any], body: dict[str, Any]) -> str:
     failure = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
     function = str(context["functionArn"]).removesuffix(":$LATEST").rpartition(":")[2]
     return f"{function}: {failure.get('errorMessage') or context.get('condition', 'failed')}"
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-
-
-def _request_in(body: dict[str, Any]) -> dict[str, Any]:
-    """The request itself: an MQTT rule wraps it as base64 in `body`."""
-    wrapped = body.get("body")
-    if not isinstance(wrapped, str):
-        return body
-    try:
-        return _mapping(base64.b64decode(wrapped, validate=True).decode())
-    except (binascii.Error, UnicodeDecodeError):
-        return {}
 
 
 def _text(request: dict[str, Any], field: str) -> str | None:
@@ -87,10 +118,5 @@ def _shown(text: str, body: dict[str, Any], request: dict[str, Any]) -> str:
     if not body:
         return text[:UNREADABLE_SHOWN]
     if not {"command", "pool", "environment"} & set(request):
-        return f"fields: {', '.join(body)}"[:BODY_SHOWN]
-    shown = dict(request)
-    if "environment" in shown:
-        environment = shown["environment"]
-        names = cast("dict[str, object]", environment) if isinstance(environment, dict) else {}
-        shown["environment"] = dict.fromkeys(names, "***")
-    return json.dumps(shown)[:BODY_SHOWN]
+        return field_names(body)[:BODY_SHOWN]
+    return json.dumps(mask(request))[:BODY_SHOWN]

@@ -5,7 +5,6 @@ malformed is refused once, into the dead-letter queue with its reason, and the r
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list
     submissions: dict[str, Submission] = {}
     for record in records:
         try:
-            found = _read(record)
+            found = read_record(record)
             if isinstance(found, Wake):
                 _wake(ports, pools, found)
             else:
@@ -60,8 +59,9 @@ def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list
     return again
 
 
-def _read(record: Record) -> Submission | Wake:
-    envelope = _envelope(record.body)
+def read_record(record: Record) -> Submission | Wake:
+    """What a message of the request queue asks for. Raises Refused for one that is malformed."""
+    envelope = open_envelope(record.body)
     if envelope:
         request = read_request(envelope.payload)
         _check_reply(request, envelope.client)
@@ -72,7 +72,8 @@ def _read(record: Record) -> Submission | Wake:
     return Submission(request=read_request(record.body), delivery=f"sqs:{record.id}", by="sqs")
 
 
-def _envelope(body: str) -> Envelope | None:
+def open_envelope(body: str) -> Envelope | None:
+    """What the MQTT rule wrapped, or None for a message that came directly. Raises Refused for a broken one."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -84,7 +85,8 @@ def _envelope(body: str) -> Envelope | None:
         return None
     try:
         payload = base64.b64decode(fields["body"], validate=True)
-    except binascii.Error:
+    except ValueError:
+        # Also what binascii calls an error; text that is not ASCII is a plain ValueError.
         raise Refused("body", "bytes that are not base64", "the body as the rule encodes it") from None
     return Envelope(client=fields["client_id"], payload=payload)
 
@@ -135,7 +137,7 @@ def _reply_topic(record: Record, request: RunRequest | None) -> tuple[str | None
     if request:
         return request.reply_to, request.id
     try:
-        envelope = _envelope(record.body)
+        envelope = open_envelope(record.body)
         found = json.loads(envelope.payload if envelope else record.body)
     except (Refused, ValueError, RecursionError):
         return None, None

@@ -67,9 +67,7 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission]) -> lis
 
 def _draft(ports: Ports, pool: Pool, submission: Submission) -> Draft:
     request = submission.request
-    check_timeouts(request, pool)
-    if request.workspace and request.workspace.key.split("/")[1] != pool.id:
-        raise Refused("workspace.key", repr(request.workspace.key), f"a key below inputs/{pool.id}/")
+    check_request(request, pool)
     now = ports.clock()
     request_id = request.id or submission.delivery
     run_id = ids.run_id(pool.id, request_id)
@@ -94,6 +92,13 @@ def _draft(ports: Ports, pool: Pool, submission: Submission) -> Draft:
         expires_at=now + deadlines.RETENTION * 2,
     )
     return Draft(submission=submission, run=accepted(run, now, submission.by), spec=spec)
+
+
+def check_request(request: RunRequest, pool: Pool) -> None:
+    """Raises Refused for what the pool does not allow, or is another pool's."""
+    check_timeouts(request, pool)
+    if request.workspace and request.workspace.key.split("/")[1] != pool.id:
+        raise Refused("workspace.key", repr(request.workspace.key), f"a key below inputs/{pool.id}/")
 
 
 def check_timeouts(request: RunRequest, pool: Pool) -> None:
@@ -243,4 +248,4 @@ def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[di
     return new, writes
 
 
-__all__ = ["Submission", "Submitted", "check_timeouts", "submit"]
+__all__ = ["Submission", "Submitted", "check_request", "check_timeouts", "submit"]

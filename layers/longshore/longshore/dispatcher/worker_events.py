@@ -1,9 +1,9 @@
 """The messages of the agents, each to its use case."""
 
 import base64
-import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
@@ -42,13 +42,54 @@ class WorkerEvent:
     received_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """What the broker says of a connection."""
+
+    client_id: str
+    kind: str
+    at: datetime
+
+
+def read_event(event: Mapping[str, object]) -> WorkerEvent | Presence:
+    """What an IoT rule delivers, read. Raises Refused, naming the field."""
+    at = _time(event)
+    if "clientId" in event:
+        return Presence(client_id=_text(event, "clientId"), kind=_text(event, "eventType"), at=at)
+    return WorkerEvent(
+        pool_id=_text(event, "pool_id"),
+        worker_id=_text(event, "worker_id"),
+        event=_text(event, "event"),
+        # An empty payload may come as none at all.
+        body=_text({"body": event.get("body") or ""}, "body"),
+        received_at=at,
+    )
+
+
+def _text(event: Mapping[str, object], field: str) -> str:
+    found = event.get(field)
+    if not isinstance(found, str):
+        raise Refused(field, "nothing" if found is None else type(found).__name__, "text")
+    return found
+
+
+def _time(event: Mapping[str, object]) -> datetime:
+    found = event.get("received_at")
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise Refused("received_at", repr(found)[:40], "milliseconds since 1970")
+    try:
+        return datetime.fromtimestamp(found / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise Refused("received_at", repr(found)[:40], "milliseconds since 1970") from None
+
+
 def receive(ports: Ports, pools: Pools, event: WorkerEvent) -> None:
     """Handle one message of an agent.
 
     Raises Refused for one that nobody sends (it will never be better), Busy and Unavailable for one that must come
     again. A message of a stale attempt or session changes nothing and is counted.
     """
-    message = _read(event)
+    message = read_message(event)
     sender = _sender(ports, pools, event.pool_id, event.worker_id, event.received_at)
     match message:
         case Registered():
@@ -77,13 +118,17 @@ def receive_presence(ports: Ports, pools: Pools, client_id: str, kind: str, at: 
     disconnected(ports, pools, _sender(ports, pools, pool_id, client_id, at))
 
 
-def _read(event: WorkerEvent) -> FromAgent:
+def read_message(event: WorkerEvent) -> FromAgent:
+    """What an agent says. Raises Refused, naming the field."""
     if event.event not in EVENTS:
         raise Refused("event", event.event[:64], f"one of {', '.join(EVENTS)}")
     try:
-        return read_from_agent(event.event, base64.b64decode(event.body, validate=True))
-    except binascii.Error:
+        body = base64.b64decode(event.body, validate=True)
+    except ValueError:
+        # Also what binascii calls an error; text that is not ASCII is a plain ValueError.
         raise Refused("body", "bytes that are not base64", "the body as the rule encodes it") from None
+    try:
+        return read_from_agent(event.event, body)
     except ValidationError as error:
         raise refusal(error) from None
 

@@ -6,7 +6,7 @@ Times are UTC, in ISO 8601; spans are Go durations. A field that is null says "n
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from longshore.domain.messages import SCHEMA, LogDigest, Value
 from longshore.domain.pool import PoolKind
@@ -286,6 +286,7 @@ class DeadLetterView(Value):
 
     id: str
     at: datetime
+    age_seconds: int
     source: str
     reason: str
     request_id: str | None = None
@@ -294,6 +295,67 @@ class DeadLetterView(Value):
 
 
 class DeadLetterList(Value):
-    """What lies in the dead-letter queue, oldest first."""
+    """What lies in the dead-letter queue, oldest first, by the deployment's clock."""
 
+    at: datetime
     dead_letters: list[DeadLetterView]
+
+
+class DeadLetterDetail(DeadLetterView):
+    """A dead letter in full, an environment's values masked.
+
+    `goes_to` is where redriving sends it; when it is null the letter would only fail again, and `kept_because` says
+    why.
+    """
+
+    content: str
+    attributes: dict[str, str]
+    goes_to: str | None = None
+    kept_because: str | None = None
+
+
+class DeadLetterChoice(ApiInput):
+    """Which dead letters are meant: these, or all that are no younger than a moment."""
+
+    ids: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(min_length=1, max_length=100)] | None
+    ) = None
+    before: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "DeadLetterChoice":
+        if (self.ids is None) == (self.before is None):
+            raise ValueError("say either ids or before")
+        return self
+
+
+class RedrivenLetter(Value):
+    """A letter that was sent again, and the run it leads to if it is a request."""
+
+    id: str
+    to: str
+    run: str | None = None
+
+
+class KeptLetter(Value):
+    """A letter that was left where it is."""
+
+    id: str
+    reason: str
+
+
+class Redriven(Value):
+    """What became of chosen letters. `missing` are not there (any more); `more` says that not all were looked at."""
+
+    redriven: list[RedrivenLetter]
+    kept: list[KeptLetter]
+    missing: list[str]
+    more: bool
+
+
+class Purged(Value):
+    """The letters that were thrown away. `missing` and `more` as in `Redriven`."""
+
+    purged: list[str]
+    missing: list[str]
+    more: bool

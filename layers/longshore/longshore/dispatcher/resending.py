@@ -1,0 +1,115 @@
+"""Where a dead letter goes when it is sent again, and as what.
+
+Only what SQS, a rule or a function says of a letter decides which function hears of it: a request, whatever it holds,
+goes to the request queue and nowhere else.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from longshore.dispatcher.dead_letters import Writer, origin_of
+from longshore.dispatcher.inbox import Record, open_envelope, read_record
+from longshore.dispatcher.letter_bodies import read_mapping, unwrap
+from longshore.dispatcher.pools import find_pool
+from longshore.dispatcher.submit import check_request
+from longshore.dispatcher.worker_events import WorkerEvent, read_event, read_message
+from longshore.domain import ids
+from longshore.errors import Refused
+from longshore.ports import DeadLetter, FunctionName, Ports, Wake
+
+REQUEST_QUEUE = "request queue"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resending:
+    """A letter's content as it is sent: to a function, or to the request queue. `run` is the one a request leads to."""
+
+    body: str
+    function: FunctionName | None = None
+    run: str | None = None
+
+    @property
+    def to(self) -> str:
+        """Where it goes, in words."""
+        return self.function or REQUEST_QUEUE
+
+
+def readdress(ports: Ports, letter: DeadLetter) -> Resending:
+    """The letter as it can be sent again. Raises Refused or NotFound for one that would only fail once more."""
+    match origin_of(letter).writer:
+        case Writer.QUEUE | Writer.DISPATCHER:
+            return _request(ports, letter, letter.body)
+        case Writer.EVENTS:
+            return _event(FunctionName.RECEIVE_WORKER_EVENTS, read_mapping(letter.body))
+        case Writer.EVENTBRIDGE:
+            return _event(_function(letter.attributes.get("TARGET_ARN", "")), read_mapping(letter.body))
+        case Writer.FUNCTION:
+            body = read_mapping(letter.body)
+            context, payload = (cast("dict[str, Any]", body.get(name) or {}) for name in _INVOCATION)
+            return _event(_function(str(context.get("functionArn", ""))), payload)
+        case Writer.RULE:
+            return _rule(ports, letter, read_mapping(letter.body))
+
+
+_INVOCATION = ("requestContext", "requestPayload")
+
+
+def _request(ports: Ports, letter: DeadLetter, body: str) -> Resending:
+    found = read_record(Record(id=letter.id, body=body))
+    if isinstance(found, Wake):
+        return Resending(body=body)
+    pool = find_pool(ports.store, found.request.pool)
+    check_request(found.request, pool)
+    # The delivery is what a request without an id was known by: SQS keeps a message's id when it moves it.
+    request_id = found.request.id or found.delivery
+    return Resending(body=_named(body, request_id), run=ids.run_id(pool.id, request_id))
+
+
+def _named(body: str, request_id: str) -> str:
+    """The message with the request's id in it, whether or not it had one."""
+    envelope = open_envelope(body)
+    if not envelope:
+        return json.dumps({**read_mapping(body), "id": request_id})
+    payload = json.dumps({**read_mapping(envelope.payload), "id": request_id}).encode()
+    return json.dumps({**read_mapping(body), "body": base64.b64encode(payload).decode()})
+
+
+def _function(arn: str) -> FunctionName:
+    """The function that an ARN names; a namespace has no hyphen."""
+    name = arn.partition(":function:")[2].partition(":")[0].partition("-")[2]
+    try:
+        return FunctionName(name)
+    except ValueError:
+        raise Refused(
+            "function", repr(name), "worker and task events only; a sweep is made up for by the next"
+        ) from None
+
+
+def _event(function: FunctionName, event: object) -> Resending:
+    if not isinstance(event, Mapping) or not event:
+        raise Refused("event", "no JSON object", "an event as the function got it")
+    if function is FunctionName.RECEIVE_WORKER_EVENTS:
+        found = read_event(cast("Mapping[str, object]", event))
+        if isinstance(found, WorkerEvent):
+            read_message(found)
+    return Resending(body=json.dumps(event), function=function)
+
+
+def _rule(ports: Ports, letter: DeadLetter, record: dict[str, Any]) -> Resending:
+    """What a rule could not deliver, made into what it would have delivered."""
+    parts = str(record.get("topic", "")).split("/")
+    payload, at = record.get("base64OriginalPayload", ""), int(letter.sent_at.timestamp() * 1000)
+    match parts:
+        case [_, "requests", client]:
+            return _request(ports, letter, json.dumps({"body": payload, "client_id": client, "received_at": at}))
+        case [_, "from", pool_id, worker_id, event]:
+            said = {"pool_id": pool_id, "worker_id": worker_id, "event": event, "body": payload, "received_at": at}
+            return _event(FunctionName.RECEIVE_WORKER_EVENTS, said)
+        case ["$aws", "events", "presence", event, _]:
+            said = {**unwrap(payload), "event": event, "received_at": at}
+            return _event(FunctionName.RECEIVE_WORKER_EVENTS, said)
+        case _:
+            raise Refused("topic", repr(record.get("topic"))[:80], "a topic of this deployment's rules")
