@@ -20,11 +20,12 @@ SOURCES   = template.yaml samconfig.toml tools/build.py tools/slim_layer.py $(BU
 # Folders as well: theirs is the only time that changes when a file is removed.
 BUILT     = $(shell find functions $(LAYER)/longshore -name '*.py' -o -type d -not -name __pycache__)
 PYTEST_ARGS ?=
+SEEDS       ?= 1000
 SAM_ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check scan bench local build deploy tools format lock clean
+.PHONY: help demo test check simulate defects scan bench local build deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 help: ## what can be made
@@ -46,6 +47,12 @@ check: .venv/.synced .tools/sam/.installed ## format, lint, types, template, fas
 	.venv/bin/cfn-lint
 	$(SAM_CLI) validate --lint --region us-east-1
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
+
+simulate: .venv/.synced ## SEEDS histories of crashes and lost messages, in memory (SEEDS=1000)
+	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
+
+defects: .venv/.synced ## every defect of the simulation's list, with the invariant that notices it
+	@$(PYTHON) -m tests.simulation --defects
 
 scan: .tools/checkov/.installed ## the template against checkov's rules; .checkov.yaml says what is left out, and why
 	.tools/checkov/bin/checkov --config-file .checkov.yaml

@@ -4,10 +4,17 @@ from typing import Any
 
 from longshore.api.application import Api
 from longshore.dispatcher.deployment import Deployment
+from longshore.domain.cost import TaskSize, read_prices
 from longshore.wiring import functions, logged, ports, settings
 
 SETTINGS = settings()
-DEPLOYMENT = Deployment(namespace=SETTINGS.namespace, ssm_prefix=SETTINGS.ssm_prefix, bucket=SETTINGS.bucket)
+DEPLOYMENT = Deployment(
+    namespace=SETTINGS.namespace,
+    ssm_prefix=SETTINGS.ssm_prefix,
+    bucket=SETTINGS.bucket,
+    task_size=TaskSize(cpu=SETTINGS.worker_cpu, memory=SETTINGS.worker_memory),
+    prices=read_prices(SETTINGS.fargate_prices),
+)
 APPLICATION = Api(ports=ports(), functions=functions(), deployment=DEPLOYMENT).application()
 
 

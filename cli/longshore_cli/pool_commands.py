@@ -37,6 +37,7 @@ def create(
     image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
     cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
     memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
+    task_role: Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")] = None,
 ) -> None:
     """Create a pool; prints its token, which is shown this once."""
     from longshore.domain.pool import PoolKind
@@ -55,6 +56,7 @@ def create(
         image=image,
         cpu=cpu,
         memory=memory,
+        task_role=task_role,
     )
     make = create_fargate_pool if kind is Kind.FARGATE else create_private_pool
     created = make(session.connection, new, session.output)
@@ -112,6 +114,17 @@ def show(session: Session, pool: Annotated[str, typer.Argument(help="A pool's na
         session.output.fields(_fields(found))
 
 
+def _trouble(pool: "PoolView") -> str | None:
+    from longshore_cli.output import tell
+
+    found = pool.trouble
+    if not found:
+        return None
+    text = f"failed {found.times} times in a row since {tell(found.since)} ({found.kind}): {found.note}"
+    text += f"; next at {tell(found.retry_at)}"
+    return text + (f"; runs fail from {tell(found.runs_fail_at)}" if found.runs_fail_at else "")
+
+
 def _fields(pool: "PoolView") -> list[tuple[str, object]]:
     counts = pool.counts
     workers = f"{counts.idle} idle, {counts.busy} busy, {counts.absent} not answering, {counts.starting} starting"
@@ -123,9 +136,14 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         ("queued", counts.queued),
         ("reserved", f"{pool.workers_reserved} of {pool.settings['max_workers']}" if pool.task_definition else None),
         ("ECS said", pool.launch_note),
+        ("starts", _trouble(pool)),
         ("created", pool.created_at),
         ("certificate", pool.certificate_id),
         ("certificate until", pool.certificate_expires_at),
         ("task definition", pool.task_definition),
+        ("image", pool.image),
+        ("cpu", pool.cpu),
+        ("memory", pool.memory),
+        ("task role", pool.task_role),
         *((name.replace("_", "-"), value) for name, value in pool.settings.items()),
     ]

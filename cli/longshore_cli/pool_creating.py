@@ -33,6 +33,7 @@ class NewPool:
     image: str | None
     cpu: int | None
     memory: int | None
+    task_role: str | None
 
 
 def create_private_pool(connection: Connection, new: NewPool, output: Output) -> CreatedPool:
@@ -129,7 +130,7 @@ def _read(path: Path, option: str) -> str:
 
 
 def _request(new: NewPool, csr: str, pool_id: str | None = None) -> CreatePool:
-    fields = {name: getattr(new, name) for name in ("name", "kind", "settings", "image", "cpu", "memory")}
+    fields = {name: getattr(new, name) for name in ("name", "kind", "settings", "image", "cpu", "memory", "task_role")}
     try:
         return CreatePool.model_validate({**fields, "csr": csr, "id": pool_id})
     except ValidationError as error:

@@ -26,10 +26,13 @@ MEANING = {
     "grant_life": "How long one permission to write a log holds",
     "idle_timeout": "Stop a Fargate worker that is idle for so long",
     "start_timeout": "Look for a Fargate task that has not become a worker, and give its place back if it is gone",
+    "start_failure_limit": "Fail runs that wait for longer while every start of a task fails for good",
     "losses": "How often a run's worker may be lost before it has begun",
     "offers": "How often a run is offered without an answer",
     "max_workers": "The most Fargate workers at once",
     "runs_per_worker": "Runs that one Fargate worker takes, one after the other",
+    "warm": "Fargate workers that are kept idle, ready for the next run",
+    "spot": "Start tasks on Fargate Spot: never, for read-only runs (proposed, drift), or always",
     "log_cap_bytes": "Bytes of log that are kept of one run",
 }
 
@@ -41,10 +44,10 @@ def with_settings(function: Command) -> Command:
     return expand(function, "settings", options, _used)
 
 
-def _option(name: str, default: timedelta | int) -> inspect.Parameter:
+def _option(name: str, default: timedelta | str | int) -> inspect.Parameter:
     shown = format_duration(default) if isinstance(default, timedelta) else str(default)
-    kind = str if isinstance(default, timedelta) else int
-    metavar = "DURATION" if kind is str else "NUMBER"
+    kind = int if isinstance(default, int) else str
+    metavar = "NUMBER" if kind is int else "DURATION" if isinstance(default, timedelta) else "WHEN"
     flag = f"--{name.replace('_', '-')}"
     return option(name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} [{shown}].", metavar=metavar)])
 

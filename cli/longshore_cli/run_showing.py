@@ -57,6 +57,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("uploads", "failing" if run.upload_failing else None),
         ("ended", run.ended_at),
         ("took", took(run)),
+        ("worker time", _worker_time(run)),
         ("log", _place(run.log)),
         ("log lines", run.digest.lines if run.digest else None),
     ]
@@ -68,6 +69,14 @@ def took(run: RunSummary) -> str | None:
         return None
     whole = timedelta(seconds=round((run.ended_at - run.begun_at).total_seconds()))
     return format_duration(whole)
+
+
+def _worker_time(run: RunView) -> str | None:
+    """How long workers were busy with it, and what that has cost on Fargate."""
+    if not run.worker_seconds:
+        return None
+    spent = format_duration(timedelta(seconds=run.worker_seconds))
+    return spent if run.cost is None else f"{spent} (${run.cost:.4f})"
 
 
 def _place(place: LogPlace | None) -> str | None:

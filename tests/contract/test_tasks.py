@@ -12,7 +12,7 @@ from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.adapters.task_definitions import of_pool
 from longshore.domain.ids import task_id
 from longshore.domain.pool import Launch
-from longshore.errors import Busy, Refused, Unavailable
+from longshore.errors import Busy, NoCapacity, Refused, Throttled, Unavailable
 from longshore.ports import Tasks, TaskSettings
 
 from tests.contract.aws import dead_client, refusing_client
@@ -95,6 +95,12 @@ def test_a_launch_starts_as_many_tasks_as_it_counts(fleet: Fleet) -> None:
     assert started.failures == ()
     assert sorted(fleet.tasks.of_launch(launch)) == sorted(started.tasks)
     assert all(len(task_id(arn)) == 32 for arn in started.tasks)
+
+
+def test_a_launch_on_spot_starts_like_any_other(fleet: Fleet) -> None:
+    launch = replace(fleet.launch(2), spot=True)
+    assert len(fleet.tasks.run(launch, a_pool()).tasks) == 2
+    assert len(fleet.tasks.of_launch(launch)) == 2
 
 
 def test_repeating_a_launch_starts_nothing_more(fleet: Fleet) -> None:
@@ -188,6 +194,19 @@ def test_what_may_pass_is_unavailable(code: str, message: str, status: int) -> N
         tasks.run(a_launch(), a_pool())
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("ThrottlingException", "Rate exceeded", Throttled),
+        ("InvalidParameterException", "Throttling: rate exceeded while describing subnets", Throttled),
+        ("ClientException", "Capacity is unavailable at this time. Please try again later", NoCapacity),
+    ],
+)
+def test_being_throttled_is_told_from_a_want_of_capacity(code: str, message: str, kind: type[Unavailable]) -> None:
+    with pytest.raises(kind, match=code):
+        ecs(refusing_client("ecs", code, message, 400)).run(a_launch(), a_pool())
+
+
 def test_a_service_that_does_not_answer_is_unavailable() -> None:
     tasks = ecs(dead_client("ecs"))
     for call in (
@@ -265,6 +284,8 @@ def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -
         ],
     }
     made: Any = of_pool(model, "longshore-pool-P", "worker", replace(SETTINGS, image="mine", cpu=512, memory=1024))
+    own: Any = of_pool(model, "longshore-pool-P", "worker", replace(SETTINGS, task_role="arn:own"))
+    assert own["taskRoleArn"] == "arn:own"
     sidecar, worker = made.pop("containerDefinitions")
     assert made == {
         "family": "longshore-pool-P",

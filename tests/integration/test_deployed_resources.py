@@ -253,6 +253,10 @@ def test_tasks_are_run_in_our_cluster_and_of_our_pools_only(cloud: LocalCloud, f
     execution = cloud.outputs["TaskExecutionRoleArn"]
     assert allowed(cloud, role, "iam:PassRole", execution, iam__PassedToService="ecs-tasks.amazonaws.com")
     assert not allowed(cloud, role, "iam:PassRole", execution, iam__PassedToService="ec2.amazonaws.com")
+    roles, namespace = execution.partition(":role/")[0] + ":role/", cloud.outputs["Namespace"]
+    ours = {"iam__PassedToService": "ecs-tasks.amazonaws.com"}
+    assert allowed(cloud, role, "iam:PassRole", f"{roles}{namespace}-run-deployer", **ours)
+    assert not allowed(cloud, role, "iam:PassRole", f"{roles}admin", **ours)
 
 
 def test_listing_logs_and_missing_logs_is_allowed_and_listing_inputs_is_not(cloud: LocalCloud) -> None:

@@ -46,6 +46,7 @@ def test_the_token_of_a_pool_is_kept_nowhere(api: InProcessApi) -> None:
 
 def test_a_fargate_pool_gets_its_own_task_definition_that_names_its_parameters(api: InProcessApi) -> None:
     wanted = {"name": "sea", "kind": "fargate", "csr": CSR, "image": "repo/worker:1", "cpu": 512, "memory": 1024}
+    wanted["task_role"] = "arn:aws:iam::111122223333:role/longshore-run-deployer"
     answer = api.call("POST", "/pools", wanted)
     assert answer.status == 201
     pool_id = answer.body["pool"]["id"]
@@ -57,6 +58,23 @@ def test_a_fargate_pool_gets_its_own_task_definition_that_names_its_parameters(a
         answer.body["key_parameter"],
     )
     assert (defined.image, defined.cpu, defined.memory) == ("repo/worker:1", 512, 1024)
+    assert defined.task_role == answer.body["pool"]["task_role"] == wanted["task_role"]
+
+
+@pytest.mark.parametrize(
+    "role",
+    [
+        "arn:aws:iam::111122223333:role/admin",
+        "arn:aws:iam::111122223333:role/team/longshore-run-x",
+        "arn:aws:iam::111122223333:user/longshore-run-x",
+        "longshore-run-x",
+    ],
+)
+def test_a_role_that_was_not_offered_to_the_deployment_is_refused(api: InProcessApi, role: str) -> None:
+    answer = api.call("POST", "/pools", {"name": "sea", "kind": "fargate", "csr": CSR, "task_role": role})
+    assert answer.status in (400, 422)
+    assert answer.body["field"].endswith("task_role")
+    assert not api.certificates.issued
 
 
 def test_the_client_may_choose_the_pools_id_but_not_one_that_exists(api: InProcessApi) -> None:

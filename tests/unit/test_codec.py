@@ -101,7 +101,7 @@ def test_times_are_kept_to_the_millisecond_and_expiry_to_the_second_never_early(
 
 
 def test_a_due_time_puts_a_record_into_the_due_index_and_its_absence_takes_it_out():
-    for record in (a_run(due_at=NOW), a_worker(due_at=NOW), a_launch(due_at=NOW)):
+    for record in (a_run(due_at=NOW), a_worker(due_at=NOW)):
         item = encode(record)
         assert item["due_at"] == {"N": str(keys.milliseconds(NOW))}
         assert item["due_pk"]["S"] in {f"due#{number}" for number in range(DUE_PARTITIONS)}

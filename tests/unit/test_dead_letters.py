@@ -34,6 +34,11 @@ def request(**fields: Any) -> str:
     return json.dumps({"pool": "red", "command": ["true"], **fields})
 
 
+def wrapped(payload: str) -> str:
+    """What the IoT rule makes of a request that was published."""
+    return json.dumps({"body": encoded(payload), "client_id": "ci", "received_at": 1})
+
+
 def put(api: InProcessApi, body: str, name: str = "one", moved: bool = False, **attributes: str) -> None:
     letter = DeadLetter(id=name, sent_at=START, body=body, attributes=attributes, moved=moved)
     api.queue.refused.append(letter)
@@ -92,15 +97,27 @@ def test_redriving_a_second_time_changes_nothing(api: InProcessApi) -> None:
     assert submitted(api) == runs
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_letter_sent_twice_is_one_run_even_if_its_request_had_no_id(api: InProcessApi, wrapped: bool) -> None:
-    body = json.dumps({"body": encoded(request()), "client_id": "ci", "received_at": 1}) if wrapped else request()
-    put(api, body, moved=True)
+def test_a_letter_sent_twice_is_one_run_even_if_its_request_had_no_id(api: InProcessApi) -> None:
+    put(api, request(), moved=True)
     first = redrive(api)["redriven"]
     # As if removing it had failed after it was sent.
-    put(api, body, moved=True)
+    put(api, request(), moved=True)
     assert redrive(api)["redriven"] == first
     assert submitted(api) == [first[0]["run"]]
+
+
+def test_a_request_that_came_by_mqtt_is_sent_again_under_its_own_id(api: InProcessApi) -> None:
+    put(api, wrapped(request(id="mine")), moved=True)
+    run = ids.run_id(api.call("GET", "/pools/red").body["id"], "mine")
+    assert [one["run"] for one in redrive(api)["redriven"]] == [run]
+    assert submitted(api) == [run]
+
+
+def test_a_request_that_came_by_mqtt_without_an_id_is_kept(api: InProcessApi) -> None:
+    put(api, wrapped(request()), moved=True)
+    answer = redrive(api)
+    assert (answer["redriven"], left(api)) == ([], ["one"])
+    assert answer["kept"][0]["reason"].startswith("id: found nothing")
 
 
 def test_the_run_of_a_moved_request_is_the_one_that_its_first_delivery_may_have_made(api: InProcessApi) -> None:

@@ -111,7 +111,8 @@ def test_every_command_is_shown_on_some_page() -> None:
 
 
 def test_decisions_are_numbered_dated_and_short() -> None:
-    assert [int(file.name[:4]) for file in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    numbers = [int(file.name[:4]) for file in DECISIONS]
+    assert len(set(numbers)) == len(numbers)
     for file in DECISIONS:
         text = file.read_text(encoding="utf-8")
         lines = text.splitlines()

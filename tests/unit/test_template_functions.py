@@ -69,12 +69,15 @@ def test_the_worker_is_a_fargate_task_without_aws_credentials(template: Template
     assert "TaskRoleArn" not in model
 
 
+RUN_ROLES = "arn:aws:iam::111122223333:role/longshore-run-*"
+
+
 def test_a_role_of_the_workers_own_may_be_given_and_passed() -> None:
     arn = "arn:aws:iam::111122223333:role/deployer"
     template = load(WorkerTaskRoleArn=arn)
     assert template.resources["WorkerTaskDefinition"]["Properties"]["TaskRoleArn"] == arn
     (passing,) = template.resources["PassWorkerRoles"]["Properties"]["PolicyDocument"]["Statement"]
-    assert passing["Resource"] == ["TaskExecutionRole.Arn", arn]
+    assert passing["Resource"] == ["TaskExecutionRole.Arn", RUN_ROLES, arn]
 
 
 def test_the_default_image_is_this_versions(template: Template) -> None:

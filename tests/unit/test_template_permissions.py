@@ -19,7 +19,7 @@ WITHOUT_RESOURCE = {
     "iot:DescribeEndpoint": "the account's endpoint",
 }
 OURS = re.compile(
-    r":(topic|topicfilter)/north/|:(client|policy|task-definition)/north-|:parameter/longshore/north/|:task/Cluster/"
+    r":(topic|topicfilter)/north/|:(client|policy|task-definition)/north-|:parameter/longshore/north/|:task/Cluster/|:role/north-run-"
 )
 STACK = "arn:aws:cloudformation:eu-west-1:111122223333:stack/longshore/1"
 # A certificate's id is its hash: no pattern tells ours from others. What is attached is limited by its name.
@@ -111,7 +111,10 @@ def test_tasks_are_started_from_this_deployments_pools_only(template: Template) 
 def test_roles_are_passed_to_ecs_tasks_only(template: Template) -> None:
     passing = [(resource, condition) for _, action, resource, condition in grants(template) if action == "iam:PassRole"]
     assert passing
-    assert {resource for resource, _ in passing} == {"TaskExecutionRole.Arn"}
+    assert {resource for resource, _ in passing} == {
+        "TaskExecutionRole.Arn",
+        "arn:aws:iam::111122223333:role/longshore-run-*",
+    }
     assert all(
         condition == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}} for _, condition in passing
     )

@@ -6,6 +6,8 @@ LongshoreError
 ├── Lost           a conditional write found another state than it expected: read again and decide anew
 ├── Busy           contention that outlived the retries: let the message come again
 └── Unavailable    a service did not answer or refused for now: try later
+    ├── Throttled      it was asked too often: whether a repeated call was made before is not known
+    └── NoCapacity     it has nothing left to give now: nothing was started
 """
 
 from collections.abc import Collection
@@ -24,8 +26,8 @@ class Refused(LongshoreError):
 
     def __init__(self, field: str, found: object, allowed: str) -> None:
         shown = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
-        super().__init__(f"{field}: found {shown}; {allowed}")
-        self.field = field
+        super().__init__(_sendable(f"{field}: found {shown}; {allowed}"))
+        self.field = _sendable(field)
 
 
 class NotFound(LongshoreError):
@@ -55,3 +57,16 @@ class Unavailable(LongshoreError):
     def __init__(self, service: str, detail: str) -> None:
         super().__init__(f"{service}: {detail}")
         self.service = service
+
+
+class Throttled(Unavailable):
+    """A cloud service was asked too often."""
+
+
+class NoCapacity(Unavailable):
+    """A cloud service has no capacity left for now, and has started nothing."""
+
+
+def _sendable(text: str) -> str:
+    """The text with half surrogates, which JSON can bring and nothing can send on, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()

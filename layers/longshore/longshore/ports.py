@@ -14,6 +14,7 @@ from longshore.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
 from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Ticket
 from longshore.domain.requests import Reply
 from longshore.domain.run import Run, Spec
+from longshore.domain.trouble import TroubleKind
 from longshore.domain.wakes import Wake as Wake
 from longshore.domain.worker import Agent, Marker, Worker
 
@@ -122,7 +123,7 @@ class Store(Protocol):
     def launches(self, pool_id: str) -> list[Launch]: ...
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
-        """Keys of runs, workers and launches whose `due_at` has passed; may be stale in both directions."""
+        """Keys of runs and workers whose `due_at` has passed; may be stale in both directions."""
         ...
 
     def due(self, key: Key) -> Run | Worker | Launch | None:
@@ -206,10 +207,11 @@ class Functions(Protocol):
 
 @dataclass(frozen=True)
 class Started:
-    """What RunTask answered: ARNs of accepted tasks, and a line for each that was refused."""
+    """What RunTask answered: ARNs of accepted tasks, and a line for each that was refused, of the worst kind there."""
 
     tasks: tuple[str, ...]
     failures: tuple[str, ...] = ()
+    kind: TroubleKind = TroubleKind.CAPACITY
 
 
 class Tasks(Protocol):
@@ -218,7 +220,8 @@ class Tasks(Protocol):
     def run(self, launch: Launch, pool: Pool) -> Started:
         """Start the launch's tasks; repeating it with the same token starts nothing more.
 
-        Raises Unavailable when ECS throttles or has no capacity, Refused when it never will.
+        Raises NoCapacity when nothing was started for want of it, Throttled or Unavailable when nobody knows whether
+        anything was, Refused when ECS never will.
         """
         ...
 
@@ -244,6 +247,7 @@ class TaskSettings:
     image: str | None = None
     cpu: int | None = None
     memory: int | None = None
+    task_role: str | None = None
 
 
 @dataclass(frozen=True)

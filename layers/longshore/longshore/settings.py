@@ -40,6 +40,9 @@ class Settings(BaseModel):
     security_groups: Annotated[Words, Field(alias="LONGSHORE_SECURITY_GROUPS")] = ()
     assign_public_ip: Annotated[Literal["ENABLED", "DISABLED"], Field(alias="LONGSHORE_ASSIGN_PUBLIC_IP")] = "ENABLED"
     worker_task_definition: Annotated[Text, Field(alias="LONGSHORE_WORKER_TASK_DEFINITION")]
+    worker_cpu: Annotated[int, Field(alias="LONGSHORE_WORKER_CPU", ge=256)] = 2048
+    worker_memory: Annotated[int, Field(alias="LONGSHORE_WORKER_MEMORY", ge=512)] = 4096
+    fargate_prices: Annotated[str, Field(alias="LONGSHORE_FARGATE_PRICES")] = "vcpu-hour=0.04048,gb-hour=0.004445"
 
     region: Annotated[Text, Field(alias="AWS_REGION")]
     endpoint_url: Annotated[OptionalText, Field(alias="AWS_ENDPOINT_URL")] = None

@@ -49,11 +49,13 @@ class Held:
 
 
 def write_end_marker(world: World, held: Held, digest: LogDigest, outcome: Outcome) -> None:
-    """The attempt's log is complete in the bucket, if the bucket is there."""
+    """The attempt's log is complete in the bucket, if the bucket is there; what lies there already stays."""
     if world.blobs.down:
         return
     end = LogEnd(run=held.run, attempt=held.attempt, digest=digest, outcome=outcome)
     key = objects.log_end_key(world.pool.id, held.run, held.attempt)
+    if key in world.blobs.objects:
+        return
     world.blobs.write(key, end.model_dump_json(by_alias=True).encode())
 
 

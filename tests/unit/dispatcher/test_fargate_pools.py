@@ -195,7 +195,7 @@ def test_a_worker_may_register_and_a_task_may_stop_before_the_answer_of_its_call
     world.stop_task(arn_of(world, two))
     check(world)
     assert all(not launch.answered for launch in launches(world))
-    world.sweep(after=16)
+    world.sweep(after=31)
     assert all(launch.answered and len(launch.tasks) == 1 for launch in launches(world))
     assert sorted(launch.is_over for launch in launches(world)) == [False, True]
     assert one.begun
@@ -238,7 +238,7 @@ def test_starts_that_keep_failing_come_ever_more_rarely_and_go_on_once_they_work
     world.submit()
     for _ in range(120):
         for task in world.tasks.running:
-            world.stop_task(task.arn, stopped_reason="CannotPullContainerError: no such image")
+            world.stop_task(task.arn, stopped_reason="CannotPullContainerError: i/o timeout")
         world.sweep(after=60)
     assert 8 <= len(launches(world)) <= 16
     assert world.run("r1").state is RunState.READY

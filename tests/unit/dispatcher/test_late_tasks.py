@@ -22,8 +22,9 @@ def with_one_task() -> tuple[World, FakeAgent]:
 
 def test_a_worker_that_comes_while_the_pool_is_swept_keeps_its_task():
     world, one = with_one_task()
-    # The first one counts the tasks on their way, the second one looks for those whose worker is gone.
-    world.store.before = once(world, "launches", lambda: (one.register(), settle_down(world, one)), number=2)
+    # The first one follows what is due, the second one counts the tasks on their way, the third one looks for those
+    # whose worker is gone.
+    world.store.before = once(world, "launches", lambda: (one.register(), settle_down(world, one)), number=3)
     world.sweep(after=60)
     assert one.begun == [(world.run("r1").id, 1)]
     assert len(world.tasks.running) == 1

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 from longshore.adapters.weakness import NoWeakness, SeededWeakness, Trouble
+from longshore.dispatcher import inbox
+from longshore.domain import requests as domain_requests
+from longshore.domain.messages import Assign
+from longshore.domain.requests import RunRequest
 from longshore.domain.states import RunState
+from longshore.errors import Refused
+from longshore.ports import Create, Write
 
 from tests.unit.dispatcher.agents import joined, settle_down
 from tests.unit.dispatcher.invariants import check
@@ -242,3 +248,63 @@ def test_a_wake_up_for_a_pool_matches_what_waits_there():
     assert world.request({"schema": 1, "kind": "wake", "pool": world.pool.id}) == []
     assert world.run("r1").state is RunState.PREPARING
     check(world)
+
+
+def test_a_record_that_breaks_something_comes_again_alone(monkeypatch: pytest.MonkeyPatch):
+    world = World()
+    joined(world, "w1", "w2")
+    read = domain_requests.read_request
+
+    def reading(body: str | bytes) -> RunRequest:
+        if b"poison" in (body if isinstance(body, bytes) else body.encode()):
+            raise RecursionError("a mistake of ours")
+        return read(body)
+
+    monkeypatch.setattr(inbox, "read_request", reading)
+    again = world.request(request("good-1"), request("poison"), request("good-2"))
+    assert len(again) == 1
+    assert {world.run(name).state for name in ("good-1", "good-2")} == {RunState.PREPARING}
+    assert any(event == "record_comes_again" and "RecursionError" in str(fields) for event, fields in world.logged)
+    check(world)
+
+
+def test_a_request_that_cannot_be_written_comes_again_alone(monkeypatch: pytest.MonkeyPatch):
+    world = World()
+    joined(world, "w1")
+    commit = world.store.commit
+
+    def committing(*writes: Write) -> None:
+        if any(isinstance(write, Create) and "poison" in str(write) for write in writes):
+            raise TypeError("cannot be stored")
+        commit(*writes)
+
+    monkeypatch.setattr(world.store, "commit", committing)
+    again = world.request(*(request(name) for name in ("good-1", "poison", "good-2", "good-3")))
+    assert len(again) == 1
+    assert all(world.run(name).state in (RunState.PREPARING, RunState.READY) for name in ("good-1", "good-2", "good-3"))
+    check(world)
+
+
+def test_a_written_run_is_never_refused_because_its_worker_could_not_be_told(monkeypatch: pytest.MonkeyPatch):
+    world = World()
+    joined(world, "w1")
+
+    def refusing(*_: object, **__: object) -> None:
+        raise Refused("topic", "'w1'", "a worker of this deployment")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.messenger, "send", refusing)
+        assert world.request(request("r1")) == []
+    assert world.run("r1").state is RunState.PREPARING
+    assert not world.queue.refused
+    world.messenger.sent.clear()
+    world.sweep(after=120)
+    assert any(isinstance(sent.message, Assign) for sent in world.messenger.sent)
+    check(world)
+
+
+def test_a_request_by_mqtt_without_an_id_is_refused_because_it_might_come_twice():
+    world = World()
+    joined(world, "w1")
+    assert world.request(by_mqtt(request(None))) == []
+    assert "id: found nothing" in str(world.queue.refused)

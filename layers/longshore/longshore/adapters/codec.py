@@ -10,7 +10,6 @@ from longshore.adapters.history import shorten
 from longshore.adapters.items import Item, item_size
 from longshore.adapters.layouts import layout_at, layout_of
 from longshore.domain.keys import Key
-from longshore.domain.pool import Launch
 from longshore.domain.run import Run
 from longshore.domain.worker import Worker
 from longshore.ports import Record
@@ -40,7 +39,8 @@ def encode(record: Record) -> Item:
     A run's history gives way where its item would outgrow one unit: notes are cut, the oldest first.
     """
     item = key_item(record.key) | layout_of(record).write(record)
-    if isinstance(record, Run | Worker | Launch) and record.due_at:
+    # A launch is found by the sweep of its pool, which reads them all: an entry would cost four units for each task.
+    if isinstance(record, Run | Worker) and record.due_at:
         due = zlib.crc32(f"{record.key.pk}/{record.key.sk}".encode()) % DUE_PARTITIONS
         item["due_pk"] = {"S": due_partition(due)}
     if isinstance(record, Run):

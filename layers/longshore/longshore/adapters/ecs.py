@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from longshore.adapters.aws_errors import code_of, may_pass, text_of, translated
+from longshore.adapters.aws_errors import THROTTLED, code_of, may_pass, text_of, translated
 from longshore.adapters.task_definitions import of_pool
 from longshore.domain.pool import Launch, Pool
-from longshore.errors import LongshoreError, Refused, Unavailable
+from longshore.domain.trouble import TroubleKind
+from longshore.errors import LongshoreError, NoCapacity, Refused, Throttled, Unavailable
 from longshore.ports import Started, TaskSettings, pages
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class EcsTasks:
         self._client = client
 
     def run(self, launch: Launch, pool: Pool) -> Started:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"launchType": "FARGATE"}
+        if launch.spot:
+            options = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}
         if self._place.subnets:
             options["networkConfiguration"] = self._network()
         with translated("ecs", _judged):
@@ -52,7 +55,6 @@ class EcsTasks:
                     count=launch.count,
                     clientToken=launch.token,
                     startedBy=launch.id,
-                    launchType="FARGATE",
                     overrides={
                         "containerOverrides": [
                             {"name": CONTAINER, "environment": [{"name": "LONGSHORE_LAUNCH", "value": launch.id}]}
@@ -65,7 +67,8 @@ class EcsTasks:
                     raise
                 return Started(tasks=self._adopted(error, launch))
         arns = tuple(task["taskArn"] for task in answer["tasks"] if "taskArn" in task)
-        return Started(tasks=arns, failures=tuple(_line(failure) for failure in answer["failures"]))
+        failures = answer["failures"]
+        return Started(arns, tuple(_line(failure) for failure in failures), _kind(failures))
 
     def stop(self, task_arn: str, reason: str) -> None:
         with translated("ecs"):
@@ -117,15 +120,24 @@ class EcsTasks:
         return tuple(found or self.of_launch(launch))
 
 
+def _kind(failures: Sequence["FailureTypeDef"]) -> TroubleKind:
+    passing = all(f.get("reason", "").startswith(("AGENT", "RESOURCE", "Capacity")) for f in failures)
+    return TroubleKind.CAPACITY if passing else TroubleKind.PERMANENT
+
+
 def _line(failure: "FailureTypeDef") -> str:
     said = [failure.get("reason", "no reason"), failure.get("detail", ""), failure.get("arn", "")]
     return " ".join(word for word in said if word)
 
 
 def _judged(error: ClientError) -> LongshoreError:
-    """Unavailable or Refused. Two of the passing troubles are told by their text alone: ECS gives them no code."""
+    """What to do about it, as a type. Two of the passing troubles are told by their text: ECS gives them no code."""
     text = text_of(error)
-    if may_pass(error) or _CAPACITY in text or "Throttling" in text:
+    if _CAPACITY in text:
+        return NoCapacity("ecs", text)
+    if code_of(error) in THROTTLED or "Throttling" in text:
+        return Throttled("ecs", text)
+    if may_pass(error):
         return Unavailable("ecs", text)
     return Refused("task", text, "what ECS and the functions' roles allow; see Subnets, SecurityGroups and the roles")
 

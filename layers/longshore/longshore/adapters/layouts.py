@@ -40,6 +40,7 @@ _RUN_NAMES = {
     "chunk_at": "ca",
     "losses": "lo",
     "offers": "of",
+    "worker_seconds": "ws",
     "ended_at": "ed",
     "reason": "re",
     "exit_code": "ec",

@@ -146,7 +146,7 @@ class MemoryStore:
         due = [
             (record.due_at, *_order(record.key), record.key)
             for record in self._indexed()
-            if isinstance(record, Run | Worker | Launch) and record.due_at and record.due_at <= now
+            if isinstance(record, Run | Worker) and record.due_at and record.due_at <= now
         ]
         return [entry[-1] for entry in sorted(due, key=lambda entry: entry[:3])[:limit]]
 

@@ -16,6 +16,7 @@ class MemoryTask:
     arn: str
     launch_id: str
     task_definition: str
+    spot: bool = False
     stopped: str | None = None
 
 
@@ -23,13 +24,14 @@ class MemoryTask:
 class MemoryTasks:
     """Fulfils `ports.Tasks`.
 
-    `capacity` tasks can run at once; a RunTask beyond that starts what fits and names the rest as failures. `error` is
-    raised by the next call of `run`, after the tasks have started if `answer_lost` is set. While `down` is set, every
-    call fails.
+    `capacity` tasks can run at once, and `spot_capacity` of them on Spot; a RunTask beyond that starts what fits and
+    names the rest as failures. `error` is raised by the next call of `run`, after the tasks have started if
+    `answer_lost` is set. While `down` is set, every call fails.
     """
 
     namespace: str = "longshore"
     capacity: int = 1_000_000
+    spot_capacity: int = 1_000_000
     down: str | None = None
     error: LongshoreError | None = None
     answer_lost: bool = False
@@ -78,11 +80,15 @@ class MemoryTasks:
             self.tasks[task_arn] = replace(task, stopped=reason)
 
     def _start(self, launch: Launch) -> Started:
-        fitting = max(0, min(launch.count, self.capacity - len(self.running)))
+        on_spot = sum(task.spot for task in self.running)
+        room = self.spot_capacity - on_spot if launch.spot else launch.count
+        fitting = max(0, min(launch.count, room, self.capacity - len(self.running)))
         arns: list[str] = []
         for _ in range(fitting):
             arn = f"{CLUSTER}/{len(self.tasks) + 1:032x}"
-            self.tasks[arn] = MemoryTask(arn=arn, launch_id=launch.id, task_definition=launch.task_definition)
+            self.tasks[arn] = MemoryTask(
+                arn=arn, launch_id=launch.id, task_definition=launch.task_definition, spot=launch.spot
+            )
             arns.append(arn)
         started = Started(tuple(arns), ("RESOURCE:CPU",) * (launch.count - fitting))
         if arns:

@@ -53,6 +53,8 @@ def of_pool(
         made["cpu"] = str(settings.cpu)
     if settings.memory is not None:
         made["memory"] = str(settings.memory)
+    if settings.task_role is not None:
+        made["taskRoleArn"] = settings.task_role
     return cast("RegisterTaskDefinitionRequestTypeDef", made)
 
 

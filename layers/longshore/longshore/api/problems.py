@@ -12,6 +12,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 
 from longshore.dispatcher.pools import NameTaken
 from longshore.domain.api import Problem
+from longshore.domain.requests import refuse_field
 from longshore.errors import Busy, LongshoreError, Lost, NotFound, Refused, Unavailable
 from longshore.ports import Ports
 
@@ -60,12 +61,10 @@ def answer_problems(app: ApiGatewayResolver, ports: Ports) -> None:
 def _refusal(error: RequestValidationError) -> Refused:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
-    field = ".".join(location[1:] if location[0] in ("body", "query", "path") else location) or "request"
     if first["type"] == "json_invalid":
         return Refused("request", "a body that cannot be read", "a JSON object")
-    secret = field.startswith("environment")
-    found = "a value" if secret else "nothing" if first["type"] == "missing" else repr(first.get("input"))[:80]
-    return Refused(field, found, str(first["msg"]).removeprefix("Value error, "))
+    inner = location[1:] if location[0] in ("body", "query", "path") else location
+    return refuse_field(inner, first["type"], first.get("input"), str(first["msg"]))
 
 
 def _place(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """`phase_finished`, `handed_back`, `goodbye`: a worker lets go of its run, and takes the next one if it stays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -11,7 +12,7 @@ from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import ring, send_who
 from longshore.dispatcher.release import Release, held_run, release
 from longshore.dispatcher.sender import Sender
-from longshore.dispatcher.settle import Loss, Settled, settle
+from longshore.dispatcher.settle import Loss, Settled, may_repeat, repeated, settle
 from longshore.domain import deadlines, ids
 from longshore.domain.messages import Done, Goodbye, HandedBack, PhaseFinished
 from longshore.domain.placement import CONTENDED, apart
@@ -26,7 +27,7 @@ TRIES = 8
 AWAY = frozenset({WorkerState.ASKED, WorkerState.GONE})
 
 type Change = Callable[[Run, datetime], Settled]
-type DoneEvent = Literal["phase_finished", "handed_back", "goodbye"]
+type DoneEvent = Literal["phase_finished", "handed_back"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
     """End the run with its worker's outcome; in the same transaction the worker takes the next ticket, or is IDLE."""
 
     def end(run: Run, now: datetime) -> Settled:
+        if message.leaving and run.state is RunState.RUNNING and may_repeat(run, message.outcome):
+            return repeated(run, sender.pool.settings, now)
         ended = finished(run, message.outcome, message.log, now, "worker")
         ended = replace(ended, due_at=deadlines.log_due(ended, now), expires_at=now + deadlines.RETENTION)
         return Settled(run=ended, writes=(Replace(ended),))
 
-    worker, run = _let_go(ports, pools, sender, message, end)
-    _answer(ports, sender, message, "phase_finished", worker)
-    if run:
+    run = _let_go(ports, pools, sender, message, end)
+    if run and run.is_final:
         ports.log("run_ended", {"run": run.id, "state": run.state, "reason": run.reason, "attempt": run.attempt})
 
 
@@ -66,11 +68,7 @@ def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack)
         losses=0,
         offers=0 if message.leaving else 1,
     )
-    worker, _ = _let_go(
-        ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now)
-    )
-    match(ports, pools, sender.pool.id)
-    _answer(ports, sender, message, "handed_back", worker)
+    _let_go(ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now))
 
 
 def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> None:
@@ -83,32 +81,36 @@ def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> Non
         still=lambda found, _: found.session == message.session and not found.left,
     )
     release(ports, pools, sender.pool.id, sender.worker_id, how)
-    match(ports, pools, sender.pool.id)
     ports.messenger.send(sender.pool.id, sender.worker_id, Done(session=message.session, event="goodbye"))
+    match(ports, pools, sender.pool.id)
 
 
 def _let_go(
     ports: Ports, pools: Pools, sender: Sender, message: PhaseFinished | HandedBack, change: Change
-) -> tuple[Worker | None, Run | None]:
-    """The worker and the run as they then stand; no run if it was not this worker's to let go of."""
+) -> Run | None:
+    """The run as it then stands, its worker answered; none if it was not this worker's to let go of."""
     for tries in range(TRIES):
         worker = ports.store.worker(sender.pool.id, sender.worker_id)
         run = held_run(ports, worker) if worker else None
         if not worker or not run or not _is_about(message, run, worker):
-            _stale(ports, pools, sender, worker, message)
-            return worker, None
+            with _answering(ports, sender, message, worker):
+                _stale(ports, pools, sender, worker, message)
+            return None
         now = ports.clock()
         settled = change(run, now)
         done = 1 if settled.run.is_final else 0
         leaves = message.leaving or _used_up(sender, worker, done)
-        following = None if leaves or worker.disconnected_at else _next(ports, sender, worker, contended=tries > 0)
+        following = None if leaves or worker.disconnected_at else next_run(ports, sender, worker, contended=tries > 0)
         after, writes = _after(ports, sender, worker, following, leaves=leaves, done=done)
         try:
             ports.store.commit(*settled.writes, *writes)
         except Lost:
             continue
-        _follow_up(ports, pools, sender, after, following)
-        return after, settled.run
+        with _answering(ports, sender, message, after):
+            _follow_up(ports, pools, sender, after, following)
+            if not settled.run.is_final:
+                match(ports, pools, sender.pool.id)
+        return settled.run
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 
 
@@ -172,7 +174,7 @@ def _used_up(sender: Sender, worker: Worker, done: int) -> bool:
     return pool.kind_of is PoolKind.FARGATE and worker.runs_done + done >= pool.settings.runs_per_worker
 
 
-def _next(ports: Ports, sender: Sender, worker: Worker, *, contended: bool) -> Following | None:
+def next_run(ports: Ports, sender: Sender, worker: Worker, *, contended: bool) -> Following | None:
     """The next run of the queue, claimed for this worker."""
     tickets = ports.store.tickets(sender.pool.id, CONTENDED)
     for ticket in apart(tickets, ports.random(32)) if contended else tickets:
@@ -204,10 +206,25 @@ def _stale(
         stop_task(ports, worker)
 
 
-def _answer(
-    ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, event: DoneEvent, worker: Worker | None
-) -> None:
+@contextmanager
+def _answering(
+    ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, worker: Worker | None
+) -> Generator[None]:
+    """Answer behind what is done inside, even where that fails: the report is in the table whatever becomes of it.
+
+    The error then goes on, so that the message comes again and finds what is left.
+    """
+    try:
+        yield
+    except Exception:
+        _answer(ports, sender, message, worker)
+        raise
+    _answer(ports, sender, message, worker)
+
+
+def _answer(ports: Ports, sender: Sender, message: PhaseFinished | HandedBack, worker: Worker | None) -> None:
     """The report is in the table. A worker that was thought to be away is there after all, and is asked to register."""
+    event: DoneEvent = "handed_back" if isinstance(message, HandedBack) else "phase_finished"
     answer = Done(session=message.session, event=event, run=message.run, attempt=message.attempt)
     ports.messenger.send(sender.pool.id, sender.worker_id, answer)
     if worker and worker.session == message.session and not worker.left and worker.state in AWAY:

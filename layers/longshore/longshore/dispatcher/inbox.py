@@ -19,6 +19,9 @@ from longshore.domain.wakes import read_wake
 from longshore.errors import LongshoreError, NotFound, Refused
 from longshore.ports import Ports, Wake
 
+LONGEST_TOLD = 256
+"""Bytes of a topic, which is IoT's limit, and of an id, that are repeated to whoever sent a malformed request."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -49,13 +52,16 @@ def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list
                 submissions[record.id] = found
         except Refused as refused:
             again += _refuse(ports, record, refused)
-        except LongshoreError as error:
+        except Exception as error:  # whatever one record brings, the rest of the batch goes on
             again.append(_later(ports, record, error))
     by_submission = {id(submission): record_id for record_id, submission in submissions.items()}
     bodies = {record.id: record for record in records}
     for outcome in submit(ports, pools, list(submissions.values())):
-        record_id = by_submission[id(outcome.submission)]
-        again += _conclude(ports, bodies[record_id], outcome)
+        record = bodies[by_submission[id(outcome.submission)]]
+        try:
+            again += _conclude(ports, record, outcome)
+        except Exception as error:  # as above
+            again.append(_later(ports, record, error))
     return again
 
 
@@ -64,6 +70,9 @@ def read_record(record: Record) -> Submission | Wake:
     envelope = open_envelope(record.body)
     if envelope:
         request = read_request(envelope.payload)
+        if request.id is None:
+            # A QoS 1 publish that is repeated becomes another SQS message: only its own id tells that it is the same.
+            raise Refused("id", "nothing", "an id of the requester's own: MQTT may deliver a request twice")
         _check_reply(request, envelope.client)
         return Submission(request=request, delivery=f"sqs:{record.id}", by=f"mqtt {envelope.client}"[:40])
     wake = read_wake(record.body)
@@ -107,7 +116,7 @@ def _wake(ports: Ports, pools: Pools, wake: Wake) -> None:
 
 
 def _conclude(ports: Ports, record: Record, outcome: Submitted) -> list[str]:
-    if isinstance(outcome.error, Refused | NotFound):
+    if isinstance(outcome.error, Refused | NotFound) and not outcome.run:
         return _refuse(ports, record, outcome.error, outcome.submission.request)
     if outcome.error:
         return [_later(ports, record, outcome.error)]
@@ -144,12 +153,20 @@ def _reply_topic(record: Record, request: RunRequest | None) -> tuple[str | None
     if not isinstance(found, dict):
         return None, None
     fields = cast("dict[str, Any]", found)
-    topic, request_id = fields.get("reply_to"), fields.get("id")
-    if not isinstance(topic, str) or len(topic) > 256:
+    topic, request_id = _told(fields.get("reply_to")), _told(fields.get("id"))
+    if topic is None or (envelope and topic.split("/")[1:3] != ["replies", envelope.client]):
         return None, None
-    if envelope and topic.split("/")[1:3] != ["replies", envelope.client]:
-        return None, None
-    return topic, request_id if isinstance(request_id, str) else None
+    return topic, request_id
+
+
+def _told(found: object) -> str | None:
+    """A text that can be sent; JSON can also bring half surrogates, which cannot."""
+    if not isinstance(found, str):
+        return None
+    try:
+        return found if len(found.encode()) <= LONGEST_TOLD else None
+    except UnicodeEncodeError:
+        return None
 
 
 def _reply(ports: Ports, record: Record, topic: str, answer: Reply) -> list[str]:
@@ -161,6 +178,6 @@ def _reply(ports: Ports, record: Record, topic: str, answer: Reply) -> list[str]
     return []
 
 
-def _later(ports: Ports, record: Record, error: LongshoreError) -> str:
+def _later(ports: Ports, record: Record, error: Exception) -> str:
     ports.log("record_comes_again", {"record": record.id, "note": f"{type(error).__name__}: {error}"[:200]})
     return record.id

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from datetime import timedelta
 
 from longshore.domain.durations import format_duration, parse_duration
-from longshore.domain.pool import PoolSettings
+from longshore.domain.pool import PoolSettings, SpotUse
 from longshore.errors import Refused
 
 _NAMES = tuple(field.name for field in fields(PoolSettings))
@@ -32,8 +32,12 @@ def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
     return settings
 
 
-def _read(name: str, value: str | int, default: timedelta | int) -> timedelta | int:
+def _read(name: str, value: str | int, default: timedelta | SpotUse | int) -> timedelta | SpotUse | int:
     field = f"settings.{name}"
+    if isinstance(default, SpotUse):
+        if value not in (allowed := [str(use) for use in SpotUse]):
+            raise Refused(field, value, f"one of {', '.join(allowed)}")
+        return SpotUse(value)
     if isinstance(default, timedelta):
         if not isinstance(value, str):
             raise Refused(field, value, "a duration like '90s', '7m' or '1h10m'")
@@ -41,12 +45,15 @@ def _read(name: str, value: str | int, default: timedelta | int) -> timedelta | 
             return parse_duration(value)
         except ValueError as error:
             raise Refused(field, value, str(error)) from None
-    if isinstance(value, str) or value < 1:
-        raise Refused(field, value, "a whole number of at least 1")
+    least = min(default, 1)
+    if isinstance(value, str) or value < least:
+        raise Refused(field, value, f"a whole number of at least {least}")
     return value
 
 
 def _check(settings: PoolSettings) -> None:
+    if settings.warm > settings.max_workers:
+        raise Refused("settings.warm", settings.warm, f"at most max_workers, which is {settings.max_workers}")
     for name in ("log_timeout", "run_timeout"):
         usual, most = getattr(settings, name), getattr(settings, f"max_{name}")
         if usual > most:

@@ -14,6 +14,8 @@ from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName
 from longshore.errors import LongshoreError, Lost, NotFound, Refused
 from longshore.ports import Create, Ports, Store, TaskSettings
 
+TASK_FIELDS = ("image", "cpu", "memory", "task_role")
+
 
 class NameTaken(LongshoreError):
     """A pool of that name (or of the id that the client chose) exists already."""
@@ -39,6 +41,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     """
     settings = read_pool_settings(request.settings)
     _check_kind(request)
+    _check_role(request, deployment)
     if known := ports.store.pool_named(request.name):
         raise NameTaken(request.name, known)
     now = ports.clock()
@@ -60,7 +63,9 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         updated_at=now,
     )
     if request.kind is PoolKind.FARGATE:
-        pool = replace(pool, task_definition=_define_task(ports, deployment, pool_id, request))
+        definition = _define_task(ports, deployment, pool_id, request)
+        made = {field: getattr(request, field) for field in TASK_FIELDS}
+        pool = replace(pool, task_definition=definition, **made)
     _write(ports.store, pool)
     ports.log("pool_created", {"pool": pool.id, "name": pool.name, "kind": pool.kind_of})
     token = PoolToken(
@@ -76,9 +81,18 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
 def _check_kind(request: CreatePool) -> None:
     if request.kind is PoolKind.FARGATE:
         return
-    for field in ("image", "cpu", "memory"):
+    for field in TASK_FIELDS:
         if getattr(request, field) is not None:
-            raise Refused(field, getattr(request, field), "only a Fargate pool has an image, CPU and memory")
+            raise Refused(
+                field, getattr(request, field), "only a Fargate pool has an image, CPU, memory and a task role"
+            )
+
+
+def _check_role(request: CreatePool, deployment: Deployment) -> None:
+    """Only roles that are named for it may be passed on: IAM would refuse any other, less clearly."""
+    name = (request.task_role or "").partition(":role/")[2]
+    if request.task_role and not name.startswith(deployment.run_role_prefix):
+        raise Refused("task_role", request.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
 
 
 def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: CreatePool) -> str:
@@ -88,6 +102,7 @@ def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: Cr
         image=request.image,
         cpu=request.cpu,
         memory=request.memory,
+        task_role=request.task_role,
     )
     return ports.tasks.define(pool_id, settings)
 

@@ -8,11 +8,35 @@ from longshore.dispatcher.launch import call
 from longshore.dispatcher.task_events import account
 from longshore.domain import deadlines, ids
 from longshore.domain.pool import Launch, Pool, followed
+from longshore.domain.states import Reason
+from longshore.domain.stopped_tasks import LATE
+from longshore.domain.trouble import StartFailure, TroubleKind
 from longshore.domain.worker import Worker, WorkerState
-from longshore.errors import Lost
+from longshore.errors import Busy, LongshoreError, Lost
 from longshore.ports import Ports, Replace
 
-NO_EVENT = "its task is gone, and no event said so"
+NO_EVENT = StartFailure(
+    kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="its task is gone, and no event said so"
+)
+
+
+def follow_launches(ports: Ports, pool: Pool) -> None:
+    """The pool's launches that are due; one that cannot be handled is pushed out of the way of the others."""
+    for launch in ports.store.launches(pool.id):
+        if not launch.due_at or launch.due_at > ports.clock():
+            continue
+        try:
+            follow_launch(ports, pool, launch)
+        except LongshoreError as error:
+            ports.log("launch_not_followed", {"launch": launch.id, "note": str(error)[:200]})
+            _push(ports, launch)
+
+
+def _push(ports: Ports, launch: Launch) -> None:
+    try:
+        ports.store.commit(Replace(deadlines.pushed(launch, ports.clock())))
+    except (Lost, Busy):
+        ports.log("event_ignored", {"launch": launch.id, "note": "changed meanwhile"})
 
 
 def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
@@ -31,7 +55,7 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
 
 def _follow_starting(ports: Ports, launch: Launch) -> None:
     alive = set(ports.tasks.of_launch(launch))
-    late = ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT
+    late = ports.clock() >= launch.called_at + deadlines.LATE_TASK
     if late:
         # From this write on no worker joins: one that read the launch before it loses, and is refused the next time.
         launch = replace(launch, version=launch.version + 1)
@@ -42,7 +66,7 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
         if arn not in alive:
             _count_stopped(ports, launch, arn)
         elif late:
-            ports.tasks.stop(arn, "longshore: no worker came of it")
+            ports.tasks.stop(arn, LATE)
 
 
 def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker]) -> None:

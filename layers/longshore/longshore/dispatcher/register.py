@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from longshore.dispatcher.announce import repeat, send_refused
+from longshore.dispatcher.announce import Assignment, announce, repeat, send_refused
+from longshore.dispatcher.finish import Following, next_run
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.release import Release, held_run, release
@@ -13,9 +14,9 @@ from longshore.domain import deadlines, ids
 from longshore.domain.messages import Holding, Registered, Remains, Welcome
 from longshore.domain.pool import Launch
 from longshore.domain.states import Reason
-from longshore.domain.worker import Agent, Worker, WorkerState, freed, gone, reconnected
+from longshore.domain.worker import Agent, Worker, WorkerState, freed, gone, occupied, reconnected
 from longshore.errors import Busy, Lost
-from longshore.ports import Create, Ports, Replace, Require, Write
+from longshore.ports import Create, Delete, Ports, Replace, Require, Write
 
 TRIES = 8
 REAL = {WorkerState.IDLE, WorkerState.BUSY, WorkerState.LEAVING}
@@ -28,7 +29,7 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
     """
     for remains in message.remains:
         _bury(ports, pools, sender, remains)
-    for _ in range(TRIES):
+    for tries in range(TRIES):
         worker = ports.store.worker(sender.pool.id, sender.worker_id)
         if worker and message.session < worker.session:
             ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "older session"})
@@ -53,17 +54,27 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
             ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
             return
         try:
-            _take_in(ports, sender, worker, launch, message)
+            following = _take_in(ports, sender, worker, launch, message, contended=tries > 0)
         except Lost:
             continue
-        _welcome(ports, sender, message.session)
-        match(ports, pools, sender.pool.id)
+        _set_to_work(ports, pools, sender, message.session, following)
         return
     raise Busy(f"worker {sender.worker_id}: others kept writing")
 
 
-def _take_in(ports: Ports, sender: Sender, before: Worker | None, launch: Launch | None, message: Registered) -> None:
-    """Write the worker IDLE with its marker, and join its launch."""
+def _take_in(
+    ports: Ports,
+    sender: Sender,
+    before: Worker | None,
+    launch: Launch | None,
+    message: Registered,
+    *,
+    contended: bool,
+) -> Following | None:
+    """Write the worker IDLE with its marker, or, as a launch's that it joins, with the next run of the queue.
+
+    A task is started because runs wait: that it takes one as it comes spares the marker and a write of the worker.
+    """
     now = ports.clock()
     fresh = before or Worker(
         id=sender.worker_id,
@@ -85,9 +96,18 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, launch: Launch
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
-    writes: list[Write] = [Replace(idle) if before else Create(idle), Create(marker)]
+    following = next_run(ports, sender, fresh, contended=contended) if launch else None
+    if following:
+        busy = occupied(idle, following.run.id, following.run.attempt, now)
+        busy = replace(busy, version=idle.version)
+        writes = [Replace(busy) if before else Create(busy), Delete(following.ticket), Replace(following.run)]
+    else:
+        writes: list[Write] = [Replace(idle) if before else Create(idle), Create(marker)]
     if launch:
         writes.append(_joined(launch, sender.worker_id))
+        counters = ports.store.counters(sender.pool.id)
+        if counters and counters.trouble:
+            writes.append(Replace(counters.untroubled()))
     agent = ports.store.agent(sender.pool.id, sender.worker_id)
     described = Agent(
         pool_id=sender.pool.id,
@@ -95,10 +115,20 @@ def _take_in(ports: Ports, sender: Sender, before: Worker | None, launch: Launch
         agent_version=message.agent_version,
         metadata=message.metadata,
         version=agent.version + 1 if agent else 1,
+        expires_at=now + deadlines.TASK_RETENTION if launch else None,
     )
     writes.append(Replace(described) if agent else Create(described))
     ports.store.commit(*writes)
     ports.log("worker_registered", {"worker": sender.worker_id, "pool": sender.pool.id})
+    return following
+
+
+def _set_to_work(ports: Ports, pools: Pools, sender: Sender, session: str, following: Following | None) -> None:
+    _welcome(ports, sender, session)
+    if following:
+        announce(ports, sender.pool, Assignment(run=following.run, spec=following.spec))
+    else:
+        match(ports, pools, sender.pool.id)
 
 
 def _joined(launch: Launch, worker_id: str) -> Write:
@@ -120,7 +150,7 @@ def _over(ports: Ports, launch: Launch, worker_id: str) -> str | None:
     task = ids.worker_name(worker_id)
     if task in launch.stopped:
         return "its task stopped"
-    if task not in launch.joined and ports.clock() >= launch.created_at + deadlines.START_FAILURE_LIMIT:
+    if task not in launch.joined and launch.answered and ports.clock() >= launch.called_at + deadlines.LATE_TASK:
         return "its task is late"
     return None
 

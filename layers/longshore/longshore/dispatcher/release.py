@@ -84,7 +84,8 @@ def _plan(
     writes: list[Write] = [Replace(after)] if after != worker else []
     if worker.marker:
         writes.append(marker_gone(worker))
-    if writes and after.state is WorkerState.GONE and (agent := ports.store.agent(worker.pool_id, worker.id)):
+    agent = ports.store.agent(worker.pool_id, worker.id) if writes and after.state is WorkerState.GONE else None
+    if agent and not agent.expires_at:
         writes.append(Replace(replace(agent, version=agent.version + 1, expires_at=after.expires_at)))
     if not run:
         return writes, None

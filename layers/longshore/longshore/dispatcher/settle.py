@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from longshore.domain import deadlines
-from longshore.domain.messages import LogEnd
+from longshore.domain.messages import LogEnd, Outcome
 from longshore.domain.pool import PoolSettings, ticket_for
 from longshore.domain.run import Run, ended_as_decided, failed, finished, released
 from longshore.domain.states import Reason, RunState
@@ -38,12 +38,28 @@ def settle(ports: Ports, run: Run, settings: PoolSettings, loss: Loss, now: date
     """What becomes of a held run whose worker is lost to it. Reads the end marker first; raises Unavailable."""
     if run.state is RunState.RUNNING:
         end = ports.blobs.log_end(run.pool_id, run.id, run.attempt)
-        if end:
+        if end and not _cut_short(run, end, loss):
             return end_with(run, end, now)
     after = _after_loss(run, settings, loss, now)
     if after.state is RunState.READY:
         return Settled(run=after, writes=(Replace(after), Create(ticket_for(after))))
     return Settled(run=after, writes=(Replace(after),))
+
+
+def _cut_short(run: Run, end: LogEnd, loss: Loss) -> bool:
+    return loss.reason is Reason.SPOT_INTERRUPTED and may_repeat(run, end.outcome)
+
+
+def may_repeat(run: Run, outcome: Outcome) -> bool:
+    """Whether a run was ended by nothing but its host's going, and asks to be repeated for that."""
+    return outcome.reason is Reason.INTERRUPTED and run.retryable and not run.ending
+
+
+def repeated(run: Run, settings: PoolSettings, now: datetime) -> Settled:
+    """What becomes of such a run as its worker reports it: READY again, unless that has been so too often."""
+    after = _after_loss(run, settings, Loss(reason=Reason.INTERRUPTED, by="worker", note="its host went away"), now)
+    ticket: tuple[Write, ...] = (Create(ticket_for(after)),) if after.state is RunState.READY else ()
+    return Settled(run=after, writes=(Replace(after), *ticket))
 
 
 def _after_loss(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> Run:

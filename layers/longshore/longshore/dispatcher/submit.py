@@ -17,7 +17,7 @@ from longshore.domain.requests import RunRequest
 from longshore.domain.run import Run, Spec, accepted, claimed
 from longshore.domain.states import RunState
 from longshore.domain.worker import Marker, occupied
-from longshore.errors import Busy, LongshoreError, Lost, Refused
+from longshore.errors import Busy, Lost, NotFound, Refused, Unavailable
 from longshore.ports import MAX_CLAIMS, Create, Delete, Ports, Replace, Write, pages
 
 
@@ -32,11 +32,15 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """What became of a submission: a run (new, or the one that its id led to), or the error that kept it out."""
+    """What became of a submission: a run (new, or the one that its id led to), or an error, or both.
+
+    With an error and no run it was kept out; with a run it stands, and its message must come again for what was not
+    done yet. Only a submission without a run is ever refused.
+    """
 
     submission: Submission
     run: Run | None = None
-    error: LongshoreError | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission]) -> lis
         try:
             pool = pools.find(submission.request.pool)
             draft = _draft(ports, pool, submission)
-        except LongshoreError as error:
+        except Exception as error:  # whatever one request brings, the others of its batch go on
             outcomes.append(Submitted(submission=submission, error=error))
             continue
         by_pool.setdefault(pool.id, (pool, []))[1].append(draft)
@@ -120,9 +124,9 @@ class Progress:
     markers: list[Marker]
     new: dict[str, Assignment] = field(default_factory=dict[str, Assignment])
     known: dict[str, Run] = field(default_factory=dict[str, Run])
-    errors: dict[str, LongshoreError] = field(default_factory=dict[str, LongshoreError])
+    errors: dict[str, Exception] = field(default_factory=dict[str, Exception])
 
-    def fail(self, drafts: Iterable[Draft], error: LongshoreError) -> None:
+    def fail(self, drafts: Iterable[Draft], error: Exception) -> None:
         """These are not known to be written: their messages must come again."""
         self.errors |= {draft.run.id: error for draft in drafts}
 
@@ -130,6 +134,17 @@ class Progress:
         """The run as it stands, if it was written or found."""
         new = self.new.get(run_id)
         return new.run if new else self.known.get(run_id)
+
+    def unfinished(self, ports: Ports, run_id: str, error: Exception) -> None:
+        """The run is written, but not all was done for it.
+
+        Its message comes again, unless that would not help; its due look then does what is left. It is never refused:
+        a refused request has no run.
+        """
+        if isinstance(error, Refused | NotFound):
+            ports.log("submission_unfinished", {"run": run_id, "note": str(error)[:200]})
+        else:
+            self.errors[run_id] = error
 
 
 def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> list[Submitted]:
@@ -141,7 +156,7 @@ def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> l
         progress.markers = shuffled(ports.store.idle(pool.id, IDLE_PAGE), ports.random(32))
         for batch in pages(list(unique.values()), MAX_CLAIMS):
             _write(ports, progress, list(batch))
-    except LongshoreError as error:
+    except Exception as error:  # the other pools of the batch go on
         progress.fail([draft for run_id, draft in unique.items() if not progress.run(run_id)], error)
     _announce(ports, progress)
     _match(ports, pools, progress)
@@ -160,14 +175,14 @@ def _announce(ports: Ports, progress: Progress) -> None:
         try:
             if new.run.state is RunState.PREPARING:
                 announce(ports, progress.pool, new)
-        except LongshoreError as error:
-            progress.errors[run_id] = error
+        except Exception as error:  # the other runs' workers are told
+            progress.unfinished(ports, run_id, error)
     for run_id, run in progress.known.items():
         try:
             if run.state is RunState.PREPARING:
                 repeat(ports, progress.pool, run)
-        except LongshoreError as error:
-            progress.errors[run_id] = error
+        except Exception as error:  # the other runs' workers are told
+            progress.unfinished(ports, run_id, error)
 
 
 def _match(ports: Ports, pools: Pools, progress: Progress) -> None:
@@ -177,8 +192,9 @@ def _match(ports: Ports, pools: Pools, progress: Progress) -> None:
         return
     try:
         match(ports, pools, progress.pool.id)
-    except LongshoreError as error:
-        progress.errors |= dict.fromkeys(waiting, error)
+    except Exception as error:  # each of these runs is written: what is left is told one by one
+        for run_id in waiting:
+            progress.unfinished(ports, run_id, error)
 
 
 def _is_ready(run: Run | None) -> bool:
@@ -194,9 +210,11 @@ def _write(ports: Ports, progress: Progress, batch: list[Draft]) -> None:
             ports.store.commit(*writes)
         except Lost as lost:
             batch = _without_lost(ports, progress, batch, lost)
-        except Busy as busy:
+        except Unavailable:
+            raise
+        except Exception as error:  # Busy, or one that cannot be written: found by halving, fails alone
             if len(batch) == 1:
-                progress.fail(batch, busy)
+                progress.fail(batch, error)
                 return
             half = len(batch) // 2
             _write(ports, progress, batch[:half])

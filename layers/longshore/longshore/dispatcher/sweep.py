@@ -5,11 +5,13 @@ from datetime import datetime
 
 from longshore.dispatcher.announce import repeat
 from longshore.dispatcher.finish import stop_task
+from longshore.dispatcher.launch import launch_tasks
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import NOT_ANSWERED, put_aside, send_who
-from longshore.dispatcher.reap_launch import gone_at, reconcile
+from longshore.dispatcher.reap_launch import follow_launches, gone_at, reconcile
 from longshore.dispatcher.release import marker_gone
+from longshore.dispatcher.start_failures import fail_waiting
 from longshore.domain import deadlines
 from longshore.domain.pool import Pool, PoolEntry, PoolKind
 from longshore.domain.run import Run, touched
@@ -55,8 +57,13 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
             send_who(ports, worker)
         elif worker.state is WorkerState.LEAVING:
             stop_task(ports, worker)
+    if pool.kind_of is PoolKind.FARGATE:
+        follow_launches(ports, pool)
+        fail_waiting(ports, pool)
     match(ports, pools, pool_id)
     if pool.kind_of is PoolKind.FARGATE:
+        if pool.settings.warm:
+            launch_tasks(ports, pool)
         launches = ports.store.launches(pool_id)
         workers = ports.store.workers(pool_id)
         _scale_in(ports, pool, workers)
@@ -101,11 +108,15 @@ def _offer_again(ports: Ports, pool: Pool, run: Run, now: datetime) -> None:
 
 
 def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
-    """Idle tasks past the idle timeout leave: first the marker goes, then the task, so no run is given to them."""
+    """Idle tasks past the idle timeout leave, but for those that the pool keeps warm.
+
+    First the marker goes, then the task, so that no run is given to them.
+    """
     now = ports.clock()
-    for worker in workers:
-        idle = worker.state is WorkerState.IDLE and worker.idle_since and worker.launch
-        if not idle or now - (worker.idle_since or now) < pool.settings.idle_timeout:
+    tasks = (worker for worker in workers if worker.state is WorkerState.IDLE and worker.launch)
+    idle = sorted(tasks, key=lambda worker: worker.idle_since or now)
+    for worker in idle[: max(0, len(idle) - pool.settings.warm)]:
+        if now - (worker.idle_since or now) < pool.settings.idle_timeout:
             continue
         left = leaving(worker, "idle for too long", now + deadlines.LEAVE)
         try:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from longshore.dispatcher.deployment import Deployment
 from longshore.dispatcher.pool_settings import write_pool_settings
@@ -15,10 +16,12 @@ from longshore.domain.api import (
     PoolView,
     RunSummary,
     RunView,
+    TroubleView,
     WorkerView,
 )
-from longshore.domain.pool import Launch, Pool
-from longshore.domain.run import Run, Spec, read_history
+from longshore.domain.cost import TaskSize, cost_of
+from longshore.domain.pool import Counters, Launch, Pool, PoolKind
+from longshore.domain.run import Run, Spec, held_seconds, read_history
 from longshore.domain.worker import Agent, Worker, WorkerState
 from longshore.ports import Store
 
@@ -59,8 +62,29 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         certificate_id=pool.certificate_id,
         certificate_expires_at=pool.certificate_expires_at,
         task_definition=pool.task_definition,
+        image=pool.image,
+        cpu=pool.cpu,
+        memory=pool.memory,
+        task_role=pool.task_role,
         workers_reserved=counters.workers_reserved if counters else 0,
         launch_note=launch_note(store.launches(pool.id)),
+        trouble=show_trouble(pool, counters),
+    )
+
+
+def show_trouble(pool: Pool, counters: Counters | None) -> TroubleView | None:
+    """What stands against starting a pool's tasks, if anything does."""
+    found = counters.trouble if counters else None
+    if not found:
+        return None
+    return TroubleView(
+        kind=found.kind,
+        reason=found.reason,
+        note=found.note,
+        times=found.times,
+        since=found.since,
+        retry_at=found.retry_at,
+        runs_fail_at=found.ends_runs_from(found.since, pool.settings.start_failure_limit),
     )
 
 
@@ -115,8 +139,9 @@ def summarize_run(run: Run) -> RunSummary:
     )
 
 
-def show_run(run: Run, spec: Spec, deployment: Deployment) -> RunView:
+def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
     """A run in full. The values of its environment stay in the table."""
+    run, spec = found
     return RunView(
         **dict(summarize_run(run)),
         version=run.version,
@@ -134,6 +159,8 @@ def show_run(run: Run, spec: Spec, deployment: Deployment) -> RunView:
         upload_failing=run.upload_failing,
         losses=run.losses,
         offers=run.offers,
+        worker_seconds=held_seconds(run, now),
+        cost=_cost(run, pool, deployment, now),
         ending=_show_ending(run),
         digest=run.log,
         log=_log_place(run, deployment),
@@ -142,6 +169,14 @@ def show_run(run: Run, spec: Spec, deployment: Deployment) -> RunView:
             for change in read_history(run)
         ],
     )
+
+
+def _cost(run: Run, pool: Pool | None, deployment: Deployment, now: datetime) -> float | None:
+    if not pool or pool.kind_of is not PoolKind.FARGATE:
+        return None
+    usual = deployment.task_size
+    size = TaskSize(cpu=pool.cpu or usual.cpu, memory=pool.memory or usual.memory)
+    return round(cost_of(held_seconds(run, now), size, deployment.prices), 6)
 
 
 def _show_ending(run: Run) -> EndingView | None:

@@ -9,6 +9,7 @@ from longshore.domain.api import PoolCounts
 from longshore.domain.pool import Pool, PoolKind, Ticket
 from longshore.domain.run import Run
 from longshore.domain.states import RunState
+from longshore.domain.trouble import Trouble
 from longshore.ports import Ports
 
 
@@ -20,6 +21,7 @@ class Surroundings:
     counts: PoolCounts
     reserved: int
     launch_note: str | None
+    trouble: Trouble | None = None
     queue: Sequence[Ticket]
     now: datetime
 
@@ -35,6 +37,7 @@ def explain_run(ports: Ports, run: Run) -> str:
         counts=count_pool(ports.store, pool.id),
         reserved=counters.workers_reserved if counters else 0,
         launch_note=launch_note(ports.store.launches(pool.id)),
+        trouble=counters.trouble if counters else None,
         queue=ports.store.tickets(pool.id, TICKETS_COUNTED),
         now=ports.clock(),
     )
@@ -93,10 +96,10 @@ def _waiting(run: Run, around: Surroundings) -> str:
     place = before.index(run.id) + 1 if run.id in before else None
     position = f"it is number {place} in the queue" if place else "it is in the queue"
     tried = _tried(run)
-    return f"{position}: {_lacking(around)}{tried}"
+    return f"{position}: {_lacking(around, run)}{tried}"
 
 
-def _lacking(around: Surroundings) -> str:
+def _lacking(around: Surroundings, run: Run) -> str:
     pool, counts = around.pool, around.counts
     if counts.idle:
         return f"{_count(counts.idle, 'worker')} of pool {pool.name} {_is(counts.idle)} idle and about to take runs"
@@ -107,12 +110,14 @@ def _lacking(around: Surroundings) -> str:
         busy = f"{busy}, and {absent}" if busy else absent
     if pool.kind_of is PoolKind.PRIVATE:
         return busy or f"no worker of pool {pool.name} is connected; start longshore-agent with its token and key"
-    return _lacking_tasks(around, busy)
+    return _lacking_tasks(around, run, busy)
 
 
-def _lacking_tasks(around: Surroundings, busy: str) -> str:
+def _lacking_tasks(around: Surroundings, run: Run, busy: str) -> str:
     pool, counts = around.pool, around.counts
     said = f" (ECS said: {around.launch_note})" if around.launch_note else ""
+    if around.trouble:
+        said = f" ({_troubled(around, around.trouble, run)})"
     if counts.starting:
         starting = f"{_count(counts.starting, 'Fargate task')} of pool {pool.name} {_is(counts.starting)} starting"
         return f"{busy}, {starting}{said}" if busy else f"{starting}{said}"
@@ -121,6 +126,18 @@ def _lacking_tasks(around: Surroundings, busy: str) -> str:
         full = f"pool {pool.name} is at its limit of {_count(limit, 'worker')} (max_workers)"
         return f"{busy}; {full}{said}" if busy else f"{full}{said}"
     return f"a Fargate task of pool {pool.name} is about to be started{said}"
+
+
+def _troubled(around: Surroundings, trouble: Trouble, run: Run) -> str:
+    """Why the pool's tasks do not come up, when the next is tried, and whether the run ends for it."""
+    times = f"{trouble.times} starts in a row came to nothing" if trouble.times > 1 else "a start came to nothing"
+    text = f"{times} ({trouble.kind}; ECS said: {trouble.note})"
+    if trouble.retry_at > around.now:
+        text += f"; the next is tried in {_span(around.now, trouble.retry_at)}"
+    until = trouble.ends_runs_from(run.accepted_at, around.pool.settings.start_failure_limit)
+    return (
+        f"{text}; the run fails as {trouble.reason} in {_span(around.now, until)} unless one works" if until else text
+    )
 
 
 def _tried(run: Run) -> str:

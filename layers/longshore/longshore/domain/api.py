@@ -12,10 +12,14 @@ from longshore.domain.messages import SCHEMA, LogDigest, Value
 from longshore.domain.pool import PoolKind
 from longshore.domain.requests import Duration, RunType
 from longshore.domain.states import Reason, RunState
+from longshore.domain.trouble import TroubleKind
 from longshore.domain.worker import WorkerState
 
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Ulid = Annotated[str, Field(pattern=r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+
+
+TASK_ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
 
 
 class ApiInput(Value):
@@ -47,7 +51,7 @@ class CreatePool(ApiInput):
     """A new pool. `id` may be chosen by the client (a fresh ULID), so that it can put the key in place beforehand.
 
     `settings` maps a setting's name to a Go duration or a whole number; what is missing keeps its default.
-    `image`, `cpu` and `memory` are for Fargate pools only.
+    `image`, `cpu`, `memory` and `task_role` are for Fargate pools only; without the role its runs act as nobody.
     """
 
     name: PoolName
@@ -58,6 +62,7 @@ class CreatePool(ApiInput):
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     cpu: Annotated[int, Field(ge=256, le=16_384)] | None = None
     memory: Annotated[int, Field(ge=512, le=122_880)] | None = None
+    task_role: Annotated[str, Field(max_length=200, pattern=TASK_ROLE)] | None = None
 
 
 class PoolCounts(Value):
@@ -80,6 +85,19 @@ class PoolSummary(Value):
     counts: PoolCounts
 
 
+class TroubleView(Value):
+    """What stands against starting a pool's tasks. Runs that wait fail with `reason` from `runs_fail_at` on at the
+    earliest; null: they wait for as long as it takes."""
+
+    kind: TroubleKind
+    reason: Reason
+    note: str
+    times: int
+    since: datetime
+    retry_at: datetime
+    runs_fail_at: datetime | None = None
+
+
 class PoolView(PoolSummary):
     """A pool in full."""
 
@@ -88,8 +106,13 @@ class PoolView(PoolSummary):
     certificate_id: str
     certificate_expires_at: datetime | None = None
     task_definition: str | None = None
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+    task_role: str | None = None
     workers_reserved: int
     launch_note: str | None = None
+    trouble: TroubleView | None = None
 
 
 class PoolList(Value):
@@ -195,7 +218,11 @@ class RunSummary(Value):
 
 
 class RunView(RunSummary):
-    """A run in full. Of its environment only the names are shown."""
+    """A run in full. Of its environment only the names are shown.
+
+    `worker_seconds` is how long workers have been busy with it; `cost` is what that is in dollars on Fargate, by the
+    deployment's price table, and null in a private pool.
+    """
 
     version: int
     note: str | None = None
@@ -212,6 +239,8 @@ class RunView(RunSummary):
     upload_failing: bool
     losses: int
     offers: int
+    worker_seconds: int = 0
+    cost: float | None = None
     ending: EndingView | None = None
     digest: LogDigest | None = None
     log: LogPlace | None = None

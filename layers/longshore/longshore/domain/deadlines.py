@@ -13,6 +13,8 @@ RETENTION = timedelta(days=60)
 """How long a final run stays in the table; its log's life is the bucket's."""
 GONE_RETENTION = timedelta(days=1)
 """How long a worker that went, or a launch that is over, still shows."""
+TASK_RETENTION = timedelta(days=7)
+"""How long what a task's agent said of itself is kept from its start: no write marks its end."""
 SWEEP = timedelta(minutes=1)
 LONGEST_PUSH = timedelta(minutes=30)
 """The longest that something is left alone because it could not be handled."""
@@ -20,7 +22,7 @@ LATE_UPLOAD = timedelta(minutes=3)
 """How long an agent that reported without its whole log may still be uploading it."""
 LEAVE = timedelta(minutes=5)
 """How long a worker that leaves may take to say goodbye, or its task to stop (ECS kills it after two minutes)."""
-START_FAILURE_LIMIT = timedelta(minutes=15)
+LATE_TASK = timedelta(minutes=15)
 """A task that no worker has joined for by then never will: it is stopped, which frees its place."""
 LOOKED_FOR = timedelta(hours=1)
 """How long a worker that stopped answering is asked at each sweep whether it is back."""

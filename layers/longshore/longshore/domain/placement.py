@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, Ticket
+from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, SpotUse, Ticket
 from longshore.domain.worker import Marker
 
 CONTENDED = 4
 """A dispatcher that lost a race picks within so many tickets of the best class, so that racers part."""
-
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(minutes=15)
-"""How long no task is started after two launches in a row that came to nothing; twice as long after each further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +39,49 @@ def pair(tickets: Sequence[Ticket], markers: Sequence[Marker], randomness: bytes
     ]
 
 
-def starts_paused_until(launches: Sequence[Launch], retention: timedelta) -> datetime | None:
-    """Until when no task should be started, because the last launches came to nothing: ECS refused them, or no task of
-    theirs became a worker. What makes one start fail makes the next one fail too, and each of them costs.
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a pool's tasks are wanted for: the queue, best first, and the workers that are idle already."""
 
-    `retention` is how long a launch that is over is kept.
-    """
-    failures: list[datetime] = []
-    for launch in sorted(launches, key=lambda launch: launch.created_at, reverse=True):
-        if launch.joined:
-            break
-        if launch.is_over and launch.expires_at:
-            failures.append(launch.expires_at - retention)
-    if len(failures) < 2:
-        return None
-    return max(failures) + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(len(failures) - 2, 10))
+    queue: Sequence[Ticket]
+    idle: int = 0
 
 
-def tasks_wanted(pool: Pool, waiting: int, launches: Sequence[Launch], counters: Counters) -> list[int]:
-    """How many tasks to start for the waiting tickets, as the sizes of RunTask calls.
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One RunTask call: so many tasks, on Spot or on demand."""
 
-    Tasks on their way count against the demand, and every reserved task against `max_workers`.
+    count: int
+    spot: bool = False
+
+
+def tasks_wanted(
+    pool: Pool, demand: Demand, launches: Sequence[Launch], counters: Counters, now: datetime
+) -> list[Call]:
+    """The tasks to start for the waiting tickets, and so that `warm` workers are idle or about to be.
+
+    Tasks on their way count against the demand, and every reserved task against `max_workers`. A task is started on
+    Spot for the class of the run that it is started for; which run it then takes, the queue decides.
     """
     if pool.kind_of is not PoolKind.FARGATE or not pool.task_definition:
         return []
     starting = sum(launch.starting for launch in launches)
     room = pool.settings.max_workers - counters.workers_reserved
-    wanted = max(0, min(waiting - starting, room))
-    full, rest = divmod(wanted, MAX_TASKS_PER_CALL)
-    return [MAX_TASKS_PER_CALL] * full + ([rest] if rest else [])
+    warm = max(0, pool.settings.warm - demand.idle)
+    wanted = max(0, min(len(demand.queue) + warm - starting, room))
+    # Those on their way are there for the first of the queue.
+    unserved = demand.queue[starting : starting + wanted]
+    spot = 0
+    if not counters.no_spot_until or now >= counters.no_spot_until:
+        always = pool.settings.spot is SpotUse.ALWAYS
+        spot = wanted if always else sum(_may_use_spot(pool.settings.spot, ticket) for ticket in unserved)
+    return [*_calls(wanted - spot, spot=False), *_calls(spot, spot=True)]
+
+
+def _may_use_spot(use: SpotUse, ticket: Ticket) -> bool:
+    return use is SpotUse.READ_ONLY and ticket.read_only
+
+
+def _calls(tasks: int, *, spot: bool) -> list[Call]:
+    full, rest = divmod(tasks, MAX_TASKS_PER_CALL)
+    return [Call(count=count, spot=spot) for count in [MAX_TASKS_PER_CALL] * full + ([rest] if rest else [])]

@@ -10,6 +10,7 @@ from longshore.domain.keys import Key
 from longshore.domain.push import Push
 from longshore.domain.requests import RunType
 from longshore.domain.run import Run
+from longshore.domain.trouble import StartFailure, Trouble, after_failure
 
 MAX_TASKS_PER_CALL = 10
 
@@ -19,6 +20,14 @@ class PoolKind(StrEnum):
 
     PRIVATE = "private"
     FARGATE = "fargate"
+
+
+class SpotUse(StrEnum):
+    """For which runs tasks are started on Fargate Spot, which costs a third and may be taken away."""
+
+    NEVER = "never"
+    READ_ONLY = "read-only"
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +48,13 @@ class PoolSettings:
     grant_life: timedelta = timedelta(minutes=30)
     idle_timeout: timedelta = timedelta(minutes=5)
     start_timeout: timedelta = timedelta(minutes=5)
+    start_failure_limit: timedelta = timedelta(minutes=15)
     losses: int = 3
     offers: int = 10
     max_workers: int = 10
     runs_per_worker: int = 1
+    warm: int = 0
+    spot: SpotUse = SpotUse.NEVER
     log_cap_bytes: int = 1 << 30
 
     @property
@@ -53,7 +65,11 @@ class PoolSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A set of workers with one certificate, limits and settings."""
+    """A set of workers with one certificate, limits and settings.
+
+    What a Fargate pool's tasks are made of is in its task definition; `image`, `cpu` (units), `memory` (MiB) and
+    `task_role` say where that differs from the deployment's model.
+    """
 
     id: str
     name: str
@@ -65,6 +81,10 @@ class Pool:
     certificate_arn: str
     certificate_expires_at: datetime | None = None
     task_definition: str | None = None
+    image: str | None = None
+    cpu: int | None = None
+    memory: int | None = None
+    task_role: str | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -111,6 +131,8 @@ class Counters:
 
     pool_id: str
     workers_reserved: int = 0
+    trouble: Trouble | None = None
+    no_spot_until: datetime | None = None
     version: int = 1
 
     kind: ClassVar[str] = "counters"
@@ -122,6 +144,18 @@ class Counters:
     def reserved(self, tasks: int) -> "Counters":
         """With so many tasks more (or, negative, fewer)."""
         return replace(self, workers_reserved=max(0, self.workers_reserved + tasks), version=self.version + 1)
+
+    def without_spot(self, until: datetime) -> "Counters":
+        """Spot had nothing to give: tasks are started on demand until then; the version is as it was."""
+        return replace(self, no_spot_until=until)
+
+    def troubled(self, failure: StartFailure, now: datetime, randomness: bytes) -> "Counters":
+        """With one more start that came to nothing; the version is as it was."""
+        return replace(self, trouble=after_failure(self.trouble, failure, now, randomness))
+
+    def untroubled(self) -> "Counters":
+        """A task became a worker: whatever stood against it is over."""
+        return replace(self, trouble=None, version=self.version + 1)
 
 
 RANK = {RunType.TRACKED: 2, RunType.DESTROY: 2, RunType.TASK: 2, RunType.PROPOSED: 3, RunType.DRIFT: 4}
@@ -139,6 +173,11 @@ class Ticket:
     version: int = 1
 
     kind: ClassVar[str] = "ticket"
+
+    @property
+    def read_only(self) -> bool:
+        """Whether its run changes nothing, by its class."""
+        return self.rank >= RANK[RunType.PROPOSED]
 
     @property
     def key(self) -> Key:
@@ -163,12 +202,14 @@ class Launch:
     count: int
     task_definition: str
     attempt: int = 1
+    spot: bool = False
     version: int = 1
     created_at: datetime
     tasks: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     answered: bool = False
+    answered_at: datetime | None = None
     note: str | None = None
     due_at: datetime | None = None
     push: Push | None = None
@@ -179,6 +220,11 @@ class Launch:
     @property
     def key(self) -> Key:
         return keys.launch(self.pool_id, self.id)
+
+    @property
+    def called_at(self) -> datetime:
+        """Since when its tasks are on their way, at the latest: a call that ECS throttles may be made hours later."""
+        return self.answered_at or self.created_at
 
     @property
     def token(self) -> str:

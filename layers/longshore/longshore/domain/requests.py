@@ -1,6 +1,8 @@
 """Run requests as they arrive over SQS, MQTT and the API, and the one-line refusals of malformed ones."""
 
 import json
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, cast
@@ -13,6 +15,10 @@ from longshore.errors import Refused
 
 MAX_REQUEST_BYTES = 96 * 1024
 MAX_INLINE_BYTES = 64 * 1024
+MAX_FIELD = 200
+"""Characters of a field's name in a refusal: names are the requester's too."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
 class RunType(StrEnum):
@@ -34,7 +40,7 @@ def _span(found: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_span), PlainSerializer(format_duration, when_used="json")]
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 Argument = Annotated[str, Field(max_length=MAX_INLINE_BYTES)]
 
 
@@ -85,8 +91,9 @@ class Reply(Message):
 
 def read_request(payload: str | bytes) -> RunRequest:
     """Read a run request. Raises Refused, naming the field, what was found and what is allowed."""
-    if len(payload) > MAX_REQUEST_BYTES:
-        raise Refused("request", f"{len(payload)} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send large inputs by S3")
+    size = len(payload.encode(errors="replace")) if isinstance(payload, str) else len(payload)
+    if size > MAX_REQUEST_BYTES:
+        raise Refused("request", f"{size} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send large inputs by S3")
     try:
         found = json.loads(payload)
     except (ValueError, RecursionError):
@@ -107,7 +114,15 @@ def check_request(found: dict[str, Any]) -> RunRequest:
 def refusal(error: ValidationError) -> Refused:
     """The first complaint of a failed validation as one readable refusal; never repeats an environment's values."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "request"
-    secret = field.startswith("environment")
-    found = "a value" if secret else "nothing" if first["type"] == "missing" else repr(first.get("input"))[:80]
-    return Refused(field, found, first["msg"].removeprefix("Value error, "))
+    return refuse_field([str(part) for part in first["loc"]], first["type"], first.get("input"), first["msg"])
+
+
+def refuse_field(location: Sequence[str], kind: str, found: object, said: str) -> Refused:
+    """A complaint of pydantic's as a refusal. Of an environment nothing is repeated but names that are names."""
+    secret = bool(location) and location[0] == "environment"
+    if secret and len(location) > 1 and not _NAME.fullmatch(location[1]):
+        # Somebody wrote NAME=VALUE where the name goes.
+        location = location[:1]
+    field = ".".join(location)[:MAX_FIELD] or "request"
+    shown = "a value" if secret else "nothing" if kind == "missing" else repr(found)[:80]
+    return Refused(field, shown, said.removeprefix("Value error, "))

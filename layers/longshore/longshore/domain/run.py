@@ -82,6 +82,7 @@ class Run:
 
     losses: int = 0
     offers: int = 0
+    worker_seconds: int = 0
     ended_at: datetime | None = None
     reason: Reason | None = None
     exit_code: int | None = None
@@ -198,6 +199,7 @@ def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, off
     moved = _moved(run, RunState.READY, at, by, note=note)
     return replace(
         moved,
+        worker_seconds=held_seconds(run, at),
         worker=None,
         session=None,
         claimed_at=None,
@@ -207,6 +209,12 @@ def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, off
         losses=run.losses + losses,
         offers=run.offers + offers,
     )
+
+
+def held_seconds(run: Run, at: datetime) -> int:
+    """For how long workers have been busy with the run until then, all its attempts together, in whole seconds."""
+    now = (at - run.claimed_at).total_seconds() if run.claimed_at and run.state in HELD else 0.0
+    return run.worker_seconds + max(0, round(now))
 
 
 def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by: str) -> Run:
@@ -258,6 +266,7 @@ def _ended(
         note=note[:200] or None,
         log=log,
         ending=None,
+        worker_seconds=held_seconds(run, at),
         ended_at=at,
         due_at=None,
     )

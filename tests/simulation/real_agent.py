@@ -24,7 +24,7 @@ class RealAgent:
         self.begun: list[Attempt] = []
         self.left = False
         self._world = world
-        self._session = identity.session
+        self.session = identity.session
         self._publish = publish
         self._worker = Worker(identity, Random(identity.worker_id), remains=remains)
 
@@ -42,6 +42,10 @@ class RealAgent:
         self._do(self._worker.disconnected(self._now()))
         self._do(self._worker.connected(self._now()))
 
+    def lose_connection(self) -> None:
+        """It reaches the broker no more, and knows it."""
+        self._do(self._worker.disconnected(self._now()))
+
     def take(self, messages: list[ToAgent]) -> None:
         for message in messages:
             self._do(self._worker.received(read_to_agent(message.encode()), self._now()))
@@ -50,12 +54,13 @@ class RealAgent:
         if self.held:
             self._do(self._worker.prepared(self.held.key, self._now()))
 
-    def finish(self, outcome: Outcome = FINISHED) -> None:
+    def finish(self, outcome: Outcome = FINISHED, *, marker: bool = True) -> None:
         held = self.held
         assert held
         digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
         self._do(self._worker.phase_ended(held.key, self._now()))
-        write_end_marker(self._world, held, digest, outcome)
+        if marker:
+            write_end_marker(self._world, held, digest, outcome)
         self._do(self._worker.report(held.key, outcome, digest, self._now()))
 
     def terminate(self) -> None:
@@ -77,7 +82,7 @@ class RealAgent:
                 case EndPhase(reason):
                     self.finish(Outcome(end="FAILED", reason=reason, exit_code=-9))
                 case AskGrants(run, attempt):
-                    self._publish("renew", Renew(session=self._session, run=run, attempt=attempt, quiet_seconds=0))
+                    self._publish("renew", Renew(session=self.session, run=run, attempt=attempt, quiet_seconds=0))
                 case Leave():
                     self.left = True
                 case _:

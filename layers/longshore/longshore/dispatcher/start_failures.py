@@ -1,0 +1,46 @@
+"""Runs that wait for a pool which can start nothing: they end with the real reason, past the pool's limit."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from longshore.domain import deadlines
+from longshore.domain.pool import Counters, Pool, Ticket
+from longshore.domain.run import failed
+from longshore.domain.states import RunState
+from longshore.domain.trouble import Trouble
+from longshore.errors import Busy, Lost
+from longshore.ports import Delete, Ports, Replace, Require
+
+AT_ONCE = 50
+"""So many runs of a pool are ended in one sweep; the next goes on."""
+
+
+def fail_waiting(ports: Ports, pool: Pool) -> None:
+    """End the runs that have waited for longer than `start_failure_limit` while every start failed for good.
+
+    A task that becomes a worker meanwhile moves the counters, and so keeps them.
+    """
+    counters = ports.store.counters(pool.id)
+    trouble = counters.trouble if counters else None
+    if not counters or not trouble or not trouble.is_the_pools:
+        return
+    now = ports.clock()
+    for ticket in ports.store.tickets(pool.id, AT_ONCE):
+        until = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
+        if until and now >= until:
+            _fail(ports, counters, trouble, ticket, now)
+
+
+def _fail(ports: Ports, counters: Counters, trouble: Trouble, ticket: Ticket, now: datetime) -> None:
+    run = ports.store.run(ticket.run_id)
+    if not run or run.state is not RunState.READY:
+        return
+    note = f"no task could be started, {trouble.times} times in a row: {trouble.note}"
+    ended = failed(run, trouble.reason, now, "reaper", note)
+    ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
+    try:
+        ports.store.commit(Replace(ended), Delete(ticket), Require(counters))
+    except (Lost, Busy):
+        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+        return
+    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})

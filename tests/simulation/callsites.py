@@ -1,0 +1,99 @@
+"""Where the use cases call the store and the cloud, read from their source: what crashes must reach."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+import longshore.dispatcher
+
+DISPATCHER = Path(longshore.dispatcher.__file__).parent
+HANDLED = ("inbox", "worker_events", "task_events", "reap", "sweep")
+"""What the functions call; what these import is reached by them."""
+PORTS = frozenset({"store", "messenger", "queue", "tasks", "blobs"})
+PRESIGNED = frozenset({"grants", "workspace", "upload_url", "download_url"})
+"""Calls that call nothing: a URL is signed where one stands."""
+
+
+class Side(StrEnum):
+    """When a function dies of a call: before it was made, or after it was, with its answer unread."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, order=True)
+class CallSite:
+    """One call of a port's method, as it stands in a module of the use cases."""
+
+    module: str
+    line: int
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.method} at {self.module}.py:{self.line}"
+
+
+@cache
+def call_sites() -> tuple[CallSite, ...]:
+    """Every call of a port by the use cases that the functions reach, in their order."""
+    return tuple(sorted(site for module in _reached() for site in _calls(module)))
+
+
+def _reached() -> set[str]:
+    reached: set[str] = set()
+    waiting: list[str] = [*HANDLED]
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += _imports(module)
+    return reached
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse((DISPATCHER / f"{module}.py").read_text())
+
+
+def _imports(module: str) -> Iterator[str]:
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("longshore.dispatcher."):
+            yield (node.module or "").rpartition(".")[2]
+
+
+def _calls(module: str) -> Iterator[CallSite]:
+    for node in ast.walk(_tree(module)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        port = node.func.value
+        if isinstance(port, ast.Attribute) and port.attr.lstrip("_") in PORTS and node.func.attr not in PRESIGNED:
+            yield CallSite(module, node.lineno, f"{port.attr.lstrip('_')}.{node.func.attr}")
+
+
+def calling_site(method: str) -> CallSite:
+    """The call site that the running call of a port comes from."""
+    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    while frame:
+        path = frame.f_code.co_filename
+        module = _MODULES.get(path)
+        if module is None:
+            found = Path(path)
+            module = _MODULES[path] = found.stem if found.parent == DISPATCHER else ""
+        if module:
+            return CallSite(module, frame.f_lineno, method)
+        frame = frame.f_back
+    raise LookupError(f"{method} was called by no use case")
+
+
+_MODULES: dict[str, str] = {}
+
+
+def check_reachable() -> None:
+    """Import what was read, so that a name that is no module fails here."""
+    for module in _reached():
+        import_module(f"longshore.dispatcher.{module}")

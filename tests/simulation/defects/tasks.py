@@ -1,0 +1,75 @@
+"""Tasks and places do not go together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from longshore.adapters.memory_tasks import MemoryTasks
+from longshore.dispatcher import (
+    launch,
+    reap_launch,
+    sweep,
+    task_events,
+)
+from longshore.dispatcher.finish import stop_task
+from longshore.domain.pool import Counters, Launch
+from longshore.domain.trouble import StartFailure
+from longshore.domain.worker import Worker
+from longshore.ports import Replace
+
+from tests.simulation.defects.mutation import Patch, mutation
+from tests.simulation.violation import Invariant as I
+
+
+@mutation(I.RESERVED)
+def a_launch_token_is_used_twice(patch: Patch) -> None:
+    patch.setattr(Launch, "token", property(lambda self: "launch.1"))
+
+
+@mutation(I.WITHIN_LIMIT)
+def each_try_of_a_launch_has_a_new_token(patch: Patch) -> None:
+    """Although nobody knows whether the one before was made."""
+    shipped = MemoryTasks.run
+    numbers = iter(range(1_000_000_000))
+
+    def fresh(self: MemoryTasks, launched: Launch, pool: Any) -> Any:
+        return shipped(self, replace(launched, attempt=next(numbers)), pool)
+
+    patch.setattr(MemoryTasks, "run", fresh)
+
+
+@mutation(I.RESERVED, I.WITHIN_LIMIT)
+def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
+    shipped = task_events.account
+
+    def again(ports: Any, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure) -> Any:
+        writes = shipped(ports, pool_id, launch_id, task_arn, failure)
+        if writes:
+            return writes
+        counters = ports.store.counters(pool_id)
+        return (Replace(counters.reserved(-1)),) if counters else ()
+
+    for module in (task_events, reap_launch):
+        patch.setattr(module, "account", again)
+
+
+@mutation(I.RESERVED, I.WITHIN_LIMIT)
+def places_are_not_reserved_before_tasks_start(patch: Patch) -> None:
+    def forget(record: Any) -> Any:
+        return Replace(replace(record, workers_reserved=0) if isinstance(record, Counters) else record)
+
+    patch.setattr(launch, "Replace", forget)
+
+
+@mutation(I.NO_END_WHILE_IT_ACTS)
+def scale_in_takes_tasks_that_are_at_work(patch: Patch) -> None:
+    """Whoever has been at it for long, without its marker being taken first."""
+
+    def careless(ports: Any, pool: Any, workers: Sequence[Worker]) -> None:
+        now = ports.clock()
+        for worker in workers:
+            if worker.launch and now - (worker.busy_since or now) >= timedelta(minutes=1):
+                stop_task(ports, worker)
+
+    patch.setattr(sweep, "_scale_in", careless)

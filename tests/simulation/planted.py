@@ -1,0 +1,46 @@
+"""What a history may find in the table at its start: what an earlier time, or another version, has left."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from longshore.domain import deadlines
+from longshore.domain.pool import ticket_for
+from longshore.domain.run import Ending, Run, Timeouts, begun, claimed, failed
+from longshore.domain.states import Reason, RunState
+from longshore.domain.worker import freed, occupied
+from longshore.ports import Create, Write
+
+from tests.records import NOW, OTHER_POOL, a_run, a_spec, a_worker
+
+TIMEOUTS = Timeouts(log=timedelta(minutes=4), run=timedelta(minutes=70))
+SOON = NOW + timedelta(seconds=30)
+
+
+def orphan() -> list[Write]:
+    """A due worker whose pool is no more: the reaper must get past it."""
+    return [Create(a_worker("orphan", pool_id=OTHER_POOL, due_at=NOW))]
+
+
+def waiting_with_a_deadline() -> tuple[Run, list[Write]]:
+    """A run that waits for a worker, and has a deadline that it should not have."""
+    run = replace(a_run("planted waiting"), due_at=NOW)
+    return run, [Create(run), Create(a_spec(run)), Create(ticket_for(run))]
+
+
+def overdue_ending() -> tuple[Run, list[Write]]:
+    """A run whose worker does not answer its kill, shortly before it is given up."""
+    ready, worker = a_run("planted ending"), a_worker("planted")
+    run = begun(claimed(ready, worker.id, worker.session, NOW, TIMEOUTS, SOON), NOW)
+    ending = Ending(state=RunState.FAILED, reason=Reason.LOG_TIMEOUT, by="reaper", deadline=SOON)
+    run = replace(run, ending=ending, due_at=SOON)
+    idle, _ = freed(worker, "none", NOW)
+    return run, [Create(run), Create(a_spec(run)), Create(occupied(idle, run.id, run.attempt, NOW))]
+
+
+def unassembled() -> tuple[Run, list[Write]]:
+    """A run that was given up, and whose log nobody has put together yet."""
+    ready, worker = a_run("planted final"), a_worker("planted")
+    run = begun(claimed(ready, worker.id, worker.session, NOW, TIMEOUTS, SOON), NOW)
+    run = failed(run, Reason.WORKER_LOST, NOW, "reaper")
+    run = replace(run, due_at=SOON, expires_at=NOW + deadlines.RETENTION)
+    return run, [Create(run), Create(a_spec(run))]

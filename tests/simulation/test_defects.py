@@ -1,0 +1,10 @@
+"""The histories are worth something: they notice defects, each by an invariant that has a name."""
+
+from tests.simulation.defects import MUTATIONS
+from tests.simulation.hunt import hunt_all, report
+
+
+def test_every_defect_of_the_list_is_caught_by_an_invariant_that_it_names():
+    assert len(MUTATIONS) >= 15
+    hunted = hunt_all()
+    assert all(one.invariant for one in hunted), report(hunted)
