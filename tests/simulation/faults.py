@@ -17,10 +17,12 @@ MOST_LAG = 3
 GENTLE = 0.03
 """The rate of a gentle history: little enough goes wrong that commands run, and are there to be ended wrongly."""
 TARGETS = 4
-RARE = ("assemble", "reap_launch", "reap_run", "reap_worker", "sweep", "finish")
+RARE = ("assemble", "launch", "reap_launch", "reap_run", "reap_worker", "start_failures", "sweep", "finish")
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
 SLOW = ("assemble", "reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""
+CONTENTION = 0.1
+"""How often a transaction meets another in a racing history."""
 
 
 class Fate(StrEnum):
@@ -70,7 +72,8 @@ class Faults:
 
     Each seed aims at some call sites beside what comes by chance, so that rare calls have their crash too; and one
     module of the use cases is slow, so that others overtake it there. In a racing history nothing breaks, but
-    everybody stands still again and again, and transactions meet others.
+    everybody stands still again and again, and transactions meet others. With a broken image no task comes up, until
+    all is well.
     """
 
     seed: int
@@ -89,6 +92,7 @@ class Faults:
         self.gentle = self.seed % 5 == 4
         self.slow = drawn.choice([*sorted({site.module for site in sites}), *SLOW * 3])
         self.racing = bool(self.rate) and self.seed % 5 == 2
+        self.broken_image = bool(self.rate) and self.seed % 10 == 1
         if self.gentle:
             self.rate, self.slow = min(self.rate, GENTLE), drawn.choice(sites).module
             self.targets.clear()
@@ -117,7 +121,8 @@ class Faults:
 
     def _draw(self, site: CallSite, *, may_pause: bool) -> Fate:
         if self.racing:
-            return Fate.PAUSE if may_pause and self.random.random() < 0.25 else Fate.MADE
+            likely = 0.5 if site.method in RACED else 0.1
+            return Fate.PAUSE if may_pause and self.random.random() < likely else Fate.MADE
         if fate := self._aimed(site):
             return fate
         drawn = self.random.random() / self.rate

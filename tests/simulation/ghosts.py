@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from longshore.dispatcher.settle import may_repeat
 from longshore.domain import objects
 from longshore.domain.run import Run
 from longshore.domain.states import FINAL, Reason, RunState
@@ -150,7 +151,7 @@ class Ghosts:
             seen = self._markers.get(marker)
             if lost and seen is not None and seen < self._started[handler]:
                 end = self._stage.world.blobs.log_end(old.pool_id, old.id, old.attempt)
-                told = end is not None and end.outcome.reason == new.reason
+                told = end is not None and (end.outcome.reason == new.reason or may_repeat(old, end.outcome))
                 must(Invariant.END_MARKER, told, f"{old.id}/{old.attempt} had ended, and is {new.state}, {new.reason}")
 
     def check_healed(self) -> None:

@@ -187,8 +187,8 @@ class History:
         self.finish(handler)
 
     def _may_pause(self) -> bool:
-        weight = 15 if self.faults.slow in SLOW else 6
-        return len(self.paused) < MOST_PAUSED and self.faults.chance(weight)
+        most = 1 if self.faults.racing else MOST_PAUSED
+        return len(self.paused) < most and self.faults.may_pause()
 
     _then: dict[Handler, tuple[int, int, Callable[[Handler], None]]]
 
@@ -285,6 +285,11 @@ class History:
             self.turn(handler)
             self.finish(handler)
 
+    def go_on(self) -> None:
+        """Whoever stands still goes on to the end."""
+        while self.paused:
+            self.resume()
+
     def hand_out(self, number: int | None = None) -> None:
         """The broker delivers a message to a worker, if it is there and the message has not expired."""
         stage = self.stage
@@ -370,8 +375,8 @@ class History:
 
     def catch_up(self) -> None:
         """Whatever is slow has its end before much time has passed."""
-        while self.paused:
-            self.resume()
+        self.go_on()
+        self.inspect()
         now = self.world.now
         for entry in [entry for entry in self.stage.outbound if now - entry[0] >= SLOWEST]:
             self.hand_out(self.stage.outbound.index(entry))
@@ -555,17 +560,22 @@ class History:
         stage = self.stage
         weights: list[tuple[Callable[[History], None], int]] = [
             (History.pass_time, 1),
-            (History.request, 2 * (len(stage.accepted) < (FEW_REQUESTS if stage.patient else MOST_REQUESTS))),
+            (History.request, 2 * (len(stage.accepted) < self._most_requests())),
             (History.deliver_event, 4 * bool(stage.events)),
             (History.deliver_bodies, 2 * bool(stage.bodies)),
             (History.hand_out, 4 * bool(stage.outbound)),
             (History.act, 3 * any(machine.alive and machine.agent.held for machine in stage.machines)),
             (History.start_task, 2 * bool(stage.starting)),
+            (History.arrive, 2 * self._expects_agents()),
             (History.back_again, bool(self.cut_off_machines())),
             (History.resume, 2 * len(self.paused)),
+            (History.go_on, 2 * bool(stage.racing and self.paused)),
             (History.sweep, int(self._overtakes())),
         ]
         return [action for action, weight in weights for _ in range(weight)]
+
+    def _most_requests(self) -> int:
+        return FEW_REQUESTS if self.stage.patient else MOST_REQUESTS * (2 if self.stage.racing else 1)
 
     def _overtakes(self) -> bool:
         """Whether somebody stands still where this history wants it, so that a sweep may overtake."""
@@ -584,6 +594,14 @@ class History:
     def start_task(self) -> None:
         """A task comes up."""
         self.stage.start_task()
+
+    def arrive(self) -> None:
+        """The agent of a host starts, while requests come in."""
+        self.stage.start_agent()
+
+    def _expects_agents(self) -> bool:
+        hosts = self.stage.kind is PoolKind.PRIVATE and self.stage.racing
+        return hosts and len(self.stage.machines) < MOST_REQUESTS
 
     def back_again(self) -> None:
         """A machine that was cut off is back."""
@@ -605,8 +623,7 @@ class History:
         self.faults.random = Random(self.seed * 1_000_003)
         self.faults.calm = self.fair = True
         self.stage.say("--- from here on all is well")
-        while self.paused:
-            self.resume()
+        self.go_on()
         for machine in self.stage.machines:
             if machine.alive and machine.wedged:
                 self.die(machine)
@@ -671,7 +688,8 @@ class History:
                 self.exhaust()
                 self.wait(61)
             reserved, running = self.world.reserved(), len(self.world.tasks.running)
-            must(Invariant.RESERVED, reserved == running == 0, f"{reserved} places are reserved for {running} tasks")
+            kept = reserved == running <= self.stage.warm
+            must(Invariant.RESERVED, kept, f"{reserved} places are reserved for {running} tasks")
 
 
 TROUBLE: list[Callable[[History, Machine], None]] = [

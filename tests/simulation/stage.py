@@ -29,6 +29,7 @@ DELIVERIES = 3
 """How often an event is delivered whose handling fails, as Lambda does."""
 MOST_REQUESTS = 8
 FEW_REQUESTS = 3
+NO_IMAGE = "CannotPullContainerError: image not found"
 CONTAINERS = 2
 """So many warm processes, each with its own cache of pools."""
 
@@ -70,8 +71,15 @@ class Stage:
         self.faults = Faults(seed=seed, rate=rate, random=Random(seed))
         self.patient = seed % 5 == 1
         self.racing = self.faults.racing
+        self.warm = int(kind is PoolKind.FARGATE and seed % 8 == 5)
         self.world = World(
-            kind, seed=seed, max_workers=3, runs_per_worker=8 if self.patient else 2, offers=50, losses=40
+            kind,
+            seed=seed,
+            max_workers=3,
+            runs_per_worker=8 if self.patient else 2,
+            offers=50,
+            losses=40,
+            warm=self.warm,
         )
         self.world.table.weakness = self.faults
         self.world.tasks.tasks.clear()
@@ -276,21 +284,22 @@ class Stage:
 
     def _task_stopped(self, arn: str) -> None:
         self.say(f"task {arn[-4:]} stops")
+        said: dict[str, str] = {"stopped_reason": self.world.tasks.tasks[arn].stopped or ""}
         if arn in self.starting:
             self.starting.remove(arn)
         for machine in self.machines:
             if machine.task == arn and machine.alive:
                 self.kill(machine)
         what = f"ECS: task {arn[-4:]} stopped"
-        self.events.append(Event("task_stopped", what, lambda: self.world.stop_task(arn), self.world.now))
+        self.events.append(Event("task_stopped", what, lambda: self.world.stop_task(arn, **said), self.world.now))
 
     def start_task(self) -> None:
         """A task that ECS accepted comes up, or never does."""
         if not self.starting:
             return
         arn = self.starting.pop(self.random.randrange(len(self.starting)))
-        if self.faults.chance(0.5):
+        if self.faults.chance(0.5) or (self.faults.broken_image and not self.faults.calm):
             self.say(f"task {arn[-4:]} never starts")
-            self.world.tasks.end(arn, "CannotPullContainerError")
+            self.world.tasks.end(arn, NO_IMAGE)
         else:
             self.start_agent(task=arn)
