@@ -25,11 +25,11 @@ SAM_ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check simulate defects scan bench local build deploy tools format lock clean
+.PHONY: help demo test test-busy fast check simulate defects scan bench local build deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: .venv/.synced tools build ## the whole system on this machine, on a live screen
 	@$(PYTHON) -m longshore_local.demo
@@ -40,13 +40,18 @@ local: .venv/.synced tools build ## start the local cloud
 test: .venv/.synced tools build ## every test, those on the local cloud included
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
-check: .venv/.synced .tools/sam/.installed ## format, lint, types, template, fast tests: what CI runs first
+test-busy: .venv/.synced tools build ## every test beside three busy loops, as on a machine that others use
+	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest --durations=20 $(PYTEST_ARGS)
+
+fast: .venv/.synced ## the tests that need nothing but memory
+	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
+
+check: .venv/.synced .tools/sam/.installed ## format, lint, types, template: what CI runs first
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright
 	.venv/bin/cfn-lint
 	$(SAM_CLI) validate --lint --region us-east-1
-	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
 
 simulate: .venv/.synced ## SEEDS histories of crashes and lost messages, in memory (SEEDS=1000)
 	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)

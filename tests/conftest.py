@@ -8,17 +8,29 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from longshore_local.cloud import LocalCloud
 from longshore_local.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LOGS = REPOSITORY / "build" / "local-cloud"
+LOGS = REPOSITORY / "build" / "logs"
 KEPT_SESSIONS = 4
+SHOWN_LINES = 12
+"""So many last lines of each log are shown where a test fails."""
+LOGS_OF_RUN = pytest.StashKey[Path]()
+BEGAN = pytest.StashKey[float]()
+
+
+# An example takes as long as the machine is busy: nothing is wrong with the code for that.
+hypothesis_settings.register_profile("suites", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("suites")
 
 
 def pytest_configure() -> None:
@@ -41,10 +53,50 @@ def local_settings() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def cloud(local_settings: Settings) -> Iterator[LocalCloud]:
-    """The deployed system on this machine; the logs of the last few sessions stay under `build/local-cloud`."""
+def logs(pytestconfig: pytest.Config) -> Path:
+    """Where the logs of what this session starts are kept; those of the last few sessions stay beside it."""
     for old in sorted(LOGS.glob("*"))[:-KEPT_SESSIONS]:
         shutil.rmtree(old, ignore_errors=True)
-    logs = LOGS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    with LocalCloud(settings=local_settings, logs=logs) as running:
+    folder = LOGS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    pytestconfig.stash[LOGS_OF_RUN] = folder
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cloud(local_settings: Settings, logs: Path) -> Iterator[LocalCloud]:
+    """The deployed system on this machine."""
+    with LocalCloud(settings=local_settings, logs=logs / "cloud") as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def agents_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test started on the local cloud ends with it; agents of wider fixtures are there before, and stay."""
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    running: LocalCloud = request.getfixturevalue("cloud")
+    with running.ending_agents():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Note when a test begins."""
+    item.stash[BEGAN] = time.time()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails names the logs that were written meanwhile, with their ends."""
+    report = yield
+    folder = item.config.stash.get(LOGS_OF_RUN, None)
+    if report.failed and folder:
+        for path in sorted(folder.rglob("*.log")):
+            if path.stat().st_mtime >= item.stash[BEGAN] - 1:
+                last = path.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+                text = "\n".join(line[:400] for line in last)
+                report.sections.append((f"log {path.relative_to(REPOSITORY)}", text))
+    return report

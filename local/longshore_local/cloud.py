@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -233,6 +234,16 @@ class LocalCloud:
     def env(self) -> dict[str, str]:
         """The environment of a subprocess that is to use this cloud: endpoint, credentials, region, API."""
         return self.deployment.environment()
+
+    @contextmanager
+    def ending_agents(self) -> Generator[None]:
+        """Agents that are started inside the block end with it, at the latest."""
+        before = len(self._agents)
+        try:
+            yield
+        finally:
+            for agent in self._agents[before:]:
+                agent.close()
 
     def start_agent(
         self,

@@ -14,6 +14,8 @@ import psutil
 
 # There is no state to save: what has not ended by then is killed.
 STOP_SECONDS = 2
+# A killed process is gone as soon as the kernel gets round to it.
+COLLECT_SECONDS = 60
 
 # Started by this process: kept, because only their parent can collect them when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -104,14 +106,14 @@ def stop(identity: ProcessIdentity, grace_seconds: float = STOP_SECONDS) -> None
     for one in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    psutil.wait_procs(left, timeout=grace_seconds)
+    psutil.wait_procs(left, timeout=COLLECT_SECONDS)
     _collect(identity.pid)
 
 
 def _collect(pid: int) -> None:
     child = _children.pop(pid, None)
     if child is not None:
-        child.wait(STOP_SECONDS)
+        child.wait(COLLECT_SECONDS)
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

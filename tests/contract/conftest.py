@@ -59,14 +59,14 @@ class BareCloud:
 
 
 @pytest.fixture(scope="session")
-def bare_cloud(local_settings: Settings) -> Iterator[BareCloud]:
+def bare_cloud(local_settings: Settings, logs: Path) -> Iterator[BareCloud]:
     """ministack with AUTH on, and the ECS endpoint."""
     folder = Path(tempfile.mkdtemp(prefix="longshore-contract-"))
     folder.chmod(0o711)
     agent = folder / "agent"
     agent.write_text(AGENT)
     agent.chmod(0o755)
-    plan = ServicePlan(folder=folder, logs=folder / "logs", lifeline=Lifeline(), start_delay_seconds=0.1)
+    plan = ServicePlan(folder=folder, logs=logs / "contract", lifeline=Lifeline(), start_delay_seconds=0.1)
     processes: list[ProcessIdentity] = []
     try:
         started = start_services(replace(local_settings, agent_program=agent), plan, processes.append)

@@ -12,7 +12,7 @@ from typing import Any
 from awscrt import mqtt5
 from awsiot import mqtt5_client_builder
 
-SECONDS = 10
+SECONDS = 60
 
 
 class Agent:

@@ -82,7 +82,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
 
 
 def until_none(found: Callable[[], list[str]]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while left := found():
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

@@ -104,7 +104,7 @@ class Deployment:
         status, found = self.call("GET", f"/runs/{run}")
         return found if status == 200 else None
 
-    def wait(self, run: str, *states: str, seconds: float = 60, reaping: bool = False) -> dict[str, Any]:
+    def wait(self, run: str, *states: str, seconds: float = 120, reaping: bool = False) -> dict[str, Any]:
         """Wait until the run stands in one of the states (final ones unless told)."""
         wanted = set(states) or FINAL
         end = time.monotonic() + seconds
@@ -129,7 +129,7 @@ class Deployment:
         """The pool's workers."""
         return self.read(f"/pools/{pool_id}/workers")["workers"]
 
-    def wait_workers(self, pool_id: str, count: int, state: str = "IDLE", seconds: float = 60) -> list[dict[str, Any]]:
+    def wait_workers(self, pool_id: str, count: int, state: str = "IDLE", seconds: float = 120) -> list[dict[str, Any]]:
         """Wait until so many workers stand there."""
         end = time.monotonic() + seconds
         while len(found := [w for w in self.workers(pool_id) if w["state"] == state]) != count:
@@ -211,7 +211,7 @@ def seconds_of(found: Mapping[str, Any]) -> float:
     return (datetime.fromisoformat(found["ended_at"]) - datetime.fromisoformat(found["begun_at"])).total_seconds()
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition, boundedly."""
     end = time.monotonic() + seconds
     while not holds():

@@ -13,7 +13,7 @@ from tests.e2e.client import Credential, Deployment, wait_until
 
 
 def start_host(
-    deployment: Deployment, pool: Credential, count: int = 1, *, seconds: float = 60, **options: Any
+    deployment: Deployment, pool: Credential, count: int = 1, *, seconds: float = 120, **options: Any
 ) -> AgentProcess:
     """Start an agent and wait until its workers are IDLE."""
     before = sum(worker["state"] == "IDLE" for worker in deployment.workers(pool.pool_id))

@@ -1,6 +1,7 @@
 """Timeouts: the agent enforces them exactly, the control plane as well, and who cannot upload is not called silent."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,13 @@ class LongRun:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def long_run(deployment: Deployment) -> LongRun:
+def long_run(deployment: Deployment) -> Iterator[LongRun]:
     """Begun before all else, so that the other stories pass meanwhile: a grant lives a minute at least."""
     pool = deployment.create_pool(grant_life="1m")
     host = start_host(deployment, pool, env={"LONGSHORE_DEBUG": "true"})
     talk = "for i in $(seq 65); do echo $i; sleep 1; done"
-    return LongRun(deployment.send(pool.pool_id, "one", ["sh", "-c", talk]), host)
+    yield LongRun(deployment.send(pool.pool_id, "one", ["sh", "-c", talk]), host)
+    host.close()
 
 
 def test_a_silent_run_is_killed_by_its_log_timeout(deployment: Deployment) -> None:
@@ -40,7 +42,7 @@ def test_a_silent_run_is_killed_by_its_log_timeout(deployment: Deployment) -> No
     run = deployment.send(pool.pool_id, "one", ["sh", "-c", "echo a; sleep 60"], log_timeout="3s")
     found = deployment.wait(run)
     assert (found["state"], found["reason"]) == ("FAILED", "log_timeout")
-    assert 2.5 < seconds_of(found) < 30
+    assert 2.5 < seconds_of(found) < 60
     assert any(line["stream"] == "agent" for line in deployment.log(found))
 
 
@@ -50,7 +52,7 @@ def test_an_overrunning_run_is_killed_though_it_talks(deployment: Deployment) ->
     run = deployment.send(pool.pool_id, "one", ["sh", "-c", TALK], run_timeout="4s")
     found = deployment.wait(run)
     assert (found["state"], found["reason"]) == ("FAILED", "run_timeout")
-    assert 3.5 < seconds_of(found) < 30
+    assert 3.5 < seconds_of(found) < 60
 
 
 def test_the_least_of_request_pool_and_launcher_is_the_timeout(deployment: Deployment) -> None:
@@ -127,7 +129,7 @@ def test_an_agent_that_cannot_upload_and_says_so_is_not_killed_for_silence(deplo
 
 
 def test_grants_are_renewed_before_they_expire(deployment: Deployment, long_run: LongRun) -> None:
-    found = deployment.wait(long_run.run, seconds=100)
+    found = deployment.wait(long_run.run, seconds=240)
     assert (found["state"], found["digest"]["complete"]) == ("FINISHED", True)
     assert seconds_of(found) > 60
     assert deployment.output(found) == [str(number) for number in range(1, 66)]

