@@ -28,7 +28,6 @@ from longshore.domain.objects import chunk_prefix, log_end_key, log_key
 from longshore_local.ministack import LAUNCHER
 from longshore_local.settings import Settings
 from longshore_sealing.keys import generate_key, make_csr
-from longshore_worker.crt import Crt
 
 from tests.integration.control_plane import ControlPlane, Offer, Terms
 
@@ -54,6 +53,13 @@ class AgentUnderTest:
         """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
         return self.process.wait(seconds)
 
+    def wait_for_line(self, seconds: float = 60, **fields: str) -> None:
+        """Wait until its own log has a line with these fields. Raises AssertionError."""
+        deadline = time.monotonic() + seconds
+        while not any(fields.items() <= line.items() for line in self.lines):
+            assert time.monotonic() < deadline, f"it never logged {fields}"
+            time.sleep(0.05)
+
     def end(self) -> None:
         """End it, and wait until nothing that it started lives; raises AssertionError if something does."""
         family: list[psutil.Process] = []
@@ -67,7 +73,8 @@ class AgentUnderTest:
     @property
     def lines(self) -> list[dict[str, Any]]:
         """Its own log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 @dataclass
@@ -203,10 +210,9 @@ class Lab:
         self.control.offer(agent.worker, offer)
 
     def begin(self, agent: AgentUnderTest, run: str, command: list[str], **options: Any) -> None:
-        """Offer a run that may begin, and wait until it is about to."""
-        after = self.control.count
+        """Offer a run that may begin, and wait until it has: what is said of it then finds it running."""
         self.assign(agent, run, command, held_back=False, **options)
-        self.control.wait(m.Prepared, lambda prepared: prepared.run == run, after=after)
+        agent.wait_for_line(msg="the phase begins", run=run, worker=agent.worker)
 
     def finish(self, run: str, seconds: float = 120) -> m.PhaseFinished:
         """Wait for a run's end."""
@@ -322,9 +328,8 @@ class Lab:
         """Hear the agents in a process of its own, so that the test's process has no threads of awscrt's."""
         document = {"Version": "2012-10-17", "Statement": [_allow("iot:*", "*")]}
         setting = {"token": self.token(self._certificate("ear", document)), "key": self.key.decode()}
-        self._listener = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
-        )
+        command = [sys.executable, "-m", "tests.integration.listener"]
+        self._listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY)
         assert self._listener.stdin
         assert self._listener.stdout
         self._listener.stdin.write(json.dumps(setting).encode() + b"\n")
@@ -358,40 +363,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def listen_for_agents() -> None:
-    """The other process: writes every message of an agent to standard output."""
-    from awscrt import mqtt5  # pyright: ignore[reportMissingTypeStubs]
-    from longshore_worker.token import decode_token
-
-    setting = json.loads(sys.stdin.readline())
-    token = decode_token(setting["token"])
-    crt = Crt(token, setting["key"].encode())
-    done: Any = threading.Event()
-
-    def received(data: Any) -> None:
-        packet = data.publish_packet
-        print(json.dumps([packet.topic, base64.b64encode(packet.payload or b"").decode()]), flush=True)
-
-    client: Any = mqtt5.Client(
-        mqtt5.ClientOptions(
-            host_name=token.mqtt[0].host,
-            port=token.mqtt[0].port,
-            bootstrap=crt.bootstrap,
-            tls_ctx=crt.tls,
-            connect_options=mqtt5.ConnectPacket(client_id="ear"),
-            on_publish_callback_fn=received,
-            on_lifecycle_event_connection_success_fn=lambda _: done.set(),
-        )
-    )
-    client.start()
-    assert done.wait(15)
-    topics = mqtt5.SubscribePacket([mqtt5.Subscription(f"{NAMESPACE}/from/#", mqtt5.QoS.AT_LEAST_ONCE)])
-    client.subscribe(topics).result(10)
-    print("connected", flush=True)
-    threading.Event().wait()
-
-
-if __name__ == "__main__":
-    listen_for_agents()

@@ -59,14 +59,14 @@ class ControlPlane:
     _failed: Exception | None = None
 
     def hear(self, topic: str, payload: bytes) -> None:
-        """A message came: it is kept, and answered."""
+        """A message came: it is answered, and kept."""
         *_, worker, event = topic.split("/")
         try:
             message = m.read_from_agent(event, payload)
+            self._answer(worker, message)
             with self._news:
                 self._heard.append(Heard(worker, event, message))
                 self._news.notify_all()
-            self._answer(worker, message)
         except Exception as error:  # told to whoever waits: this thread must hear on
             with self._news:
                 self._failed = error

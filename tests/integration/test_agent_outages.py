@@ -91,18 +91,10 @@ def reconnected(lab: Lab, agent: AgentUnderTest, after: int) -> m.Registered:
     return registered
 
 
-def until_it_says(agent: AgentUnderTest, text: str, seconds: float = 60) -> None:
-    """Wait for a line of the agent's own log."""
-    deadline = time.monotonic() + seconds
-    while text not in agent.log.read_text():
-        assert time.monotonic() < deadline, f"the agent never said {text!r}"
-        time.sleep(0.05)
-
-
 def test_a_broker_that_comes_back_finds_the_phase_running_and_its_log_complete(lab: Lab, broker: Proxy) -> None:
     agent = begun(lab, "OUTAGE", "for i in 1 2 3 4 5 6 7 8 9; do echo $i; sleep 1; done", broker)
     broker.cut()
-    until_it_says(agent, '"disconnected"')
+    agent.wait_for_line(msg="disconnected")
     after = lab.control.count
     broker.mend()
     registered = reconnected(lab, agent, after)
@@ -116,7 +108,7 @@ def test_the_lease_holds_while_the_store_answers(lab: Lab, broker: Proxy) -> Non
     """The broker is away for longer than the lease; what the lease counts is uploads that were stored."""
     agent = begun(lab, "LEASED", "for i in $(seq 30); do echo $i; sleep 1; done", broker, lease=10)
     lab.send(agent, m.Watch(session=agent.session, run="LEASED", attempt=1, for_seconds=120))
-    until_it_says(agent, '"kind": "watch"')
+    agent.wait_for_line(msg="received", kind="watch")
     broker.cut()
     cut_at = time.monotonic()
     time.sleep(15)
