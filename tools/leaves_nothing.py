@@ -45,8 +45,11 @@ def call(command: list[str], folder: Path) -> int:
     program = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(folder)})
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda got, _: program.send_signal(got))
-    code = program.wait()
-    return code if code >= 0 else 128 - code
+    # Not `wait`: the exit codes of adopted children are to be taken as they end, as process 1 does.
+    while (ended := os.waitpid(-1, 0))[0] != program.pid:
+        pass
+    program.returncode = os.waitstatus_to_exitcode(ended[1])
+    return program.returncode if program.returncode >= 0 else 128 - program.returncode
 
 
 def processes_left() -> list[str]:

@@ -18,10 +18,12 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 
 import psutil
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -29,6 +31,14 @@ def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies (Linux; elsewhere they are found only while it lives)."""
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def end_with_parent(parent: int) -> None:
+    """In the program before it is one: it is killed when its container is, who cannot end it then (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(137)
 
 
 def kill_descendants() -> None:
@@ -70,7 +80,13 @@ def run(argv: list[str]) -> int:
     argv = argv[1:] if leave_orphans else argv
     if not leave_orphans:
         adopt_orphans()
-    program = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    program = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        start_new_session=True,
+        preexec_fn=partial(end_with_parent, os.getpid()),
+    )
 
     def pass_on(number: int, _: FrameType | None) -> None:
         program.send_signal(number)

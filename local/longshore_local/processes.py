@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,8 +107,22 @@ def stop(identity: ProcessIdentity, grace_seconds: float = STOP_SECONDS) -> None
     for one in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    psutil.wait_procs(left, timeout=COLLECT_SECONDS)
+    _await_end(left)
     _collect(identity.pid)
+
+
+def _await_end(killed: Sequence[psutil.Process]) -> None:
+    """Wait until nobody of them runs; whose exit code nobody has taken yet runs no more."""
+    deadline = time.monotonic() + COLLECT_SECONDS
+    while any(_runs(one) for one in killed) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _collect(pid: int) -> None:

@@ -16,6 +16,7 @@ from longshore_local.build import BUILT_TEMPLATE, build, sources_digest
 from longshore_local.cloud import status
 from longshore_local.deployment import Deployment, read_deployment
 from longshore_local.ecs_callers import Caller
+from longshore_local.ecs_containers import CONTAINER
 from longshore_local.errors import BuildFailed, LocalCloudError, ToolMissing
 from longshore_local.lifeline import Lifeline
 from longshore_local.ports import answers, free_ports
@@ -114,8 +115,21 @@ def test_stopping_a_process_ends_its_whole_tree(tmp_path: Path) -> None:
         time.sleep(0.02)
     stop(identity)
     assert identity.running() is None
+    psutil.wait_procs(children, timeout=60)
     assert not children[0].is_running()
     lifeline.close()
+
+
+@pytest.mark.parametrize("stands_for", [[], ["--leave-orphans"]])
+def test_an_agent_ends_with_its_container_even_if_that_is_killed(stands_for: list[str]) -> None:
+    words = [sys.executable, "-P", str(CONTAINER), *stands_for, "sleep", "600"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        assert container.stdout is not None
+        agent = psutil.Process(int(container.stdout.readline()))
+        container.kill()
+        container.wait()
+        psutil.wait_procs([agent], timeout=60)
+        assert not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_released_lifeline_lets_each_process_go_on_once() -> None:
