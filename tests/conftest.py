@@ -5,13 +5,17 @@ A missing tool is an error, never a skip: a green run means that these tests ran
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck
@@ -79,6 +83,17 @@ def agents_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]
     running: LocalCloud = request.getfixturevalue("cloud")
     with running.ending_agents():
         yield
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a test starts, it ends, and takes its exit code: a process of which nobody did fails the session."""
+    gc.collect()
+    started = [cast("subprocess.Popen[bytes]", one) for one in gc.get_objects() if isinstance(one, subprocess.Popen)]
+    uncollected = [one for one in started if one.returncode is None]
+    for one in uncollected:
+        print(f"\nno test has waited for the end of process {one.pid}: {one.args}", file=sys.stderr)
+    if uncollected and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True)

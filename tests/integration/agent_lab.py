@@ -151,6 +151,7 @@ class Lab:
         log = self.logs / f"agent-{number}.log"
         plain = {
             "PATH": os.environ["PATH"],
+            "TMPDIR": tempfile.gettempdir(),
             "LONGSHORE_TOKEN": self.token(),
             "LONGSHORE_POOL_PRIVATE_KEY": self.key.decode(),
             "LONGSHORE_STATE_DIR": str(self.folder / "state"),

@@ -42,7 +42,8 @@ class Shell:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Nothing of this process but PATH."""
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.cloud.env(), **more}
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "TMPDIR": tempfile.gettempdir()}
+        return {**own, **self.cloud.env(), **more}
 
     def json(self, *words: str) -> Any:
         """What a command that succeeds prints with --json."""

@@ -41,6 +41,7 @@ def command_environment(own_settings: Settings) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
+        "TMPDIR": tempfile.gettempdir(),
         "LONGSHORE_SOURCE": str(own_settings.source),
         "LONGSHORE_LOCAL_DIR": str(own_settings.clouds),
     }
@@ -62,7 +63,7 @@ def belongings(name: str) -> list[str]:
     return left
 
 
-def until(look: Callable[[], bool], seconds: float = 30) -> None:
+def until(look: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until `look` says so."""
     deadline = time.monotonic() + seconds
     while not look():
@@ -114,8 +115,8 @@ def test_a_cloud_that_lost_a_process_is_broken_and_is_replaced(
     told = subprocess.run(local("status", "--name", "lost", "--json"), env=command_environment, capture_output=True)
     assert told.returncode == 1
     assert json.loads(told.stdout)["processes"] == {"ecs-endpoint": True, "ministack": False}
-    up("lost", settings=own_settings)
-    assert not psutil.pid_exists(pids["ecs-endpoint"])
+    subprocess.run(local("up", "--name", "lost"), env=command_environment, capture_output=True, check=True)
+    until(lambda: not psutil.pid_exists(pids["ecs-endpoint"]))
     subprocess.run(local("down", "--name", "lost"), env=command_environment, check=True)
     assert belongings("lost") == []
 
@@ -132,9 +133,11 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(command_environment: dict[str, 
         start_new_session=True,
     )
     parts = Path(tempfile.gettempdir())
-    until(lambda: any(parts.glob(f"longshore-{name}-*/{wait_for.partition('/')[0]}")))
-    os.killpg(command.pid, signal.SIGINT)
-    _, told = command.communicate(timeout=120)
+    try:
+        until(lambda: any(parts.glob(f"longshore-{name}-*/{wait_for.partition('/')[0]}")))
+    finally:
+        os.killpg(command.pid, signal.SIGINT)
+        _, told = command.communicate(timeout=120)
     assert command.returncode == 130, told.decode()
     assert belongings(name) == []
 
