@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -23,9 +24,12 @@ from hypothesis import settings as hypothesis_settings
 from longshore_local.cloud import LocalCloud
 from longshore_local.settings import Settings, load_settings
 
+from tests.strict import hook
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOGS = REPOSITORY / "build" / "logs"
 KEPT_SESSIONS = 4
+STRICT = "strict"
 SHOWN_LINES = 12
 """So many last lines of each log are shown where a test fails."""
 LOGS_OF_RUN = pytest.StashKey[Path]()
@@ -51,9 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_settings() -> Settings:
-    """The paths of this checkout and its tools."""
-    return load_settings(source=REPOSITORY)
+def local_settings(logs: Path) -> Settings:
+    """The paths of this checkout and its tools; functions are watched by the gate."""
+    return replace(load_settings(source=REPOSITORY), function_path=logs / STRICT)
 
 
 @pytest.fixture(scope="session")
@@ -85,15 +89,30 @@ def agents_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def gate(logs: Path) -> None:
+    """Every AWS call of this session is judged as AWS would judge it: see `tests/strict`."""
+    folder = logs / STRICT
+    folder.mkdir()
+    hook.write_sitecustomize(REPOSITORY, folder)
+    hook.install(str(folder))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session that ended well fails for what no test may fail for."""
+    problems = [*uncollected_processes(), *hook.problems(session.config.stash.get(LOGS_OF_RUN, None))]
+    for problem in problems:
+        print(f"\n{problem}", file=sys.stderr)
+    if problems and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def uncollected_processes() -> list[str]:
     """What a test starts, it ends, and takes its exit code: a process of which nobody did fails the session."""
     gc.collect()
     started = [cast("subprocess.Popen[bytes]", one) for one in gc.get_objects() if isinstance(one, subprocess.Popen)]
     uncollected = [one for one in started if one.returncode is None]
-    for one in uncollected:
-        print(f"\nno test has waited for the end of process {one.pid}: {one.args}", file=sys.stderr)
-    if uncollected and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return [f"no test has waited for the end of process {one.pid}: {one.args}" for one in uncollected]
 
 
 @pytest.hookimpl(wrapper=True)

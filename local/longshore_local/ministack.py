@@ -61,6 +61,8 @@ def start_ministack(settings: Settings, plan: MinistackPlan, started: Started) -
         **_environment(plan.folder, gateway_port, mqtt_port),
         "LONGSHORE_LOCAL_SECRET": secret,
         "LONGSHORE_LOCAL_LIFELINE": str(plan.lifeline),
+        # Functions inherit it.
+        **({"PYTHONPATH": str(settings.function_path)} if settings.function_path else {}),
     }
     command = Command(
         name="ministack",

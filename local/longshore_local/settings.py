@@ -25,12 +25,14 @@ class Settings:
 
     `source` holds `template.yaml`; `tools` holds the environments `ministack` and `sam`;
     `clouds` holds one folder per local cloud, named after it. `agent_program` is started instead of the agent.
+    `function_path` is a folder that functions find modules in before all others: tests watch them from there.
     """
 
     source: Path
     tools: Path
     clouds: Path
     agent_program: Path | None = None
+    function_path: Path | None = None
 
     @property
     def ministack_python(self) -> Path:

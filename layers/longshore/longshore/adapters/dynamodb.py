@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SERVICE = "DynamoDB"
 BATCH = 100
 TRIES = 7
-_BEHIND_ALL = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,20 @@ class DynamoStore:
         found = self._read(key)
         return found if isinstance(found, kind) else None
 
-    def _query(self, limit: int, **request: Any) -> Iterator[Item]:
+    def _query(self, limit: int | None, **request: Any) -> Iterator[Item]:
+        """Items in their order, all of them if there is no limit; DynamoDB takes none above 32 bits."""
         left, start = limit, dict[str, Any]()
-        while left > 0:
+        while left is None or left > 0:
+            most = {} if left is None else {"Limit": left}
             with translated(SERVICE):
-                page: Any = self._client.query(TableName=self._table, Limit=left, **request, **start)
+                page: Any = self._client.query(TableName=self._table, **most, **request, **start)
             yield from page["Items"]
-            left -= len(page["Items"])
+            left = None if left is None else left - len(page["Items"])
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def _range[T: Record](self, kind: type[T], pk: str, prefix: str, limit: int = _BEHIND_ALL) -> list[T]:
+    def _range[T: Record](self, kind: type[T], pk: str, prefix: str, limit: int | None = None) -> list[T]:
         """Records of a partition whose sort keys begin so, in their order."""
         items = self._query(
             limit,
@@ -112,7 +113,7 @@ class DynamoStore:
 
     def run_and_spec(self, run_id: str) -> tuple[Run, Spec] | None:
         items = self._query(
-            _BEHIND_ALL,
+            None,
             ConsistentRead=True,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": keys.run(run_id).pk}},

@@ -47,7 +47,8 @@ def of_pool(
         worker["secrets"] = _secrets(worker, settings)
         if settings.image is not None:
             worker["image"] = settings.image
-    made: dict[str, Any] = {name: value for name, value in model.items() if name in _KEPT}
+    # Empty texts are no values: ECS knows no pidMode named "".
+    made: dict[str, Any] = {name: value for name, value in model.items() if name in _KEPT and value != ""}
     made |= {"family": family, "containerDefinitions": containers}
     if settings.cpu is not None:
         made["cpu"] = str(settings.cpu)
