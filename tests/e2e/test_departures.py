@@ -1,5 +1,7 @@
 """Agents that are asked to end: SIGTERM while idle, before `go`, and during a run."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.client import Deployment, wait_until
@@ -41,3 +43,18 @@ def test_during_a_run_it_is_interrupted_and_its_log_is_whole(deployment: Deploym
     assert found["digest"]["complete"]
     assert deployment.output(found) == ["begun"]
     assert [worker["state"] for worker in deployment.workers(pool.pool_id)] == ["GONE"]
+
+
+def test_a_retryable_run_whose_worker_leaves_begins_again_on_another(deployment: Deployment, open_folder: Path) -> None:
+    pool = deployment.create_pool(accept_timeout="30s")
+    host = start_host(deployment, pool)
+    command = ["sh", "-c", f"echo attempt $LONGSHORE_ATTEMPT; [ -e {open_folder}/again ] || sleep 300"]
+    run = deployment.send(pool.pool_id, "one", command, retryable=True)
+    deployment.wait(run, "RUNNING")
+    wait_until(lambda: deployment.chunks(pool.pool_id, run))
+    (open_folder / "again").touch()
+    assert host.stop() == 0
+    deployment.cloud.start_agent(pool.token, pool.key)
+    found = deployment.wait(run)
+    assert (found["state"], found["attempt"]) == ("FINISHED", 2), found["history"]
+    assert deployment.output(found) == ["attempt 2"]

@@ -50,6 +50,10 @@ class RealAgent:
         for message in messages:
             self._do(self._worker.received(read_to_agent(message.encode()), self._now()))
 
+    def stored(self, at: float) -> None:
+        """An upload that was sent then is in the store."""
+        self._worker.stored(at)
+
     def prepare(self) -> None:
         if self.held:
             self._do(self._worker.prepared(self.held.key, self._now()))

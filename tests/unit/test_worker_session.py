@@ -279,7 +279,7 @@ def test_failing_uploads_are_told_after_twenty_seconds_and_every_twenty() -> Non
 def test_the_lease_kills_only_when_neither_broker_nor_store_was_reached() -> None:
     worker = running()
     worker.disconnected(100)
-    worker.store_answered(200)
+    worker.stored(200)
     assert worker.tick(379) == []
     (end,) = [action for action in until(worker, 10_000) if isinstance(action, EndPhase)]
     assert (end.reason, end.grace_seconds) == (Reason.WORKER_LOST, 0)

@@ -31,7 +31,7 @@ class AttemptRunner:
         self._host = host
         self._do = do
         self._loop = asyncio.get_running_loop()
-        self._store = PresignedStore(lambda: host.http, lambda: worker.store_answered(host.clock()))
+        self._store = PresignedStore(lambda: host.http, host.clock, worker.stored)
         self._attempt: Attempt | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

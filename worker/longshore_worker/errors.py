@@ -76,7 +76,3 @@ class UploadRefused(UploadError):
 
 class UploadFailed(UploadError):
     """No answer, or one that may be different next time."""
-
-    def __init__(self, note: str, *, answered: bool = False) -> None:
-        super().__init__(note)
-        self.answered = answered

@@ -25,11 +25,17 @@ class Store(Protocol):
 
 
 class PresignedStore:
-    """The store behind presigned URLs; `answered` is told of every answer, because the lease counts them."""
+    """The store behind presigned URLs; `stored` is told when each upload was sent that is there now.
 
-    def __init__(self, client: Callable[[], httpx.AsyncClient], answered: Callable[[], None]) -> None:
+    The lease counts from then: the control plane counts from the moment that the store writes down, which is later.
+    """
+
+    def __init__(
+        self, client: Callable[[], httpx.AsyncClient], clock: Callable[[], float], stored: Callable[[float], None]
+    ) -> None:
         self._client = client
-        self._answered = answered
+        self._clock = clock
+        self._stored = stored
 
     async def post(self, grant: PostGrant, name: str, body: bytes) -> None:
         """Put one object below the grant's prefix. Raises an UploadError."""
@@ -44,20 +50,24 @@ class PresignedStore:
         await self._send("PUT", grant.url, headers=headers, content=_stream(iter(body())), fine=frozenset({412}))
 
     async def _send(self, method: str, url: str, *, fine: frozenset[int] = frozenset(), **content: object) -> None:
+        sent_at = self._clock()
         try:
             response = await self._client().request(method, url, timeout=TIMEOUT, **content)  # type: ignore[arg-type]
         except httpx.HTTPError as error:
             # The text of httpx's errors may name the URL, which is the grant.
             raise UploadFailed(type(error).__name__) from None
-        self._answered()
-        if response.is_success or response.status_code in fine:
+        if response.is_success:
+            self._stored(sent_at)
+            return
+        if response.status_code in fine:
+            # It was there before: no sign of life that the control plane could see now.
             return
         status = response.status_code
         if status == 403:
             raise GrantRefused("the store answered 403")
         if 400 <= status < 500 and status not in _MAY_PASS:
             raise UploadRefused(f"the store answered {status}")
-        raise UploadFailed(f"the store answered {status}", answered=True)
+        raise UploadFailed(f"the store answered {status}")
 
 
 async def _stream(parts: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -65,9 +65,9 @@ class Worker:
         self._inbox.take(message, now)
         return self._advance(now)
 
-    def store_answered(self, now: float) -> None:
-        """The object store gave an answer, whatever it was."""
-        self._session.lease.reached(now)
+    def stored(self, at: float) -> None:
+        """An upload that was sent then is in the store, where the control plane sees it."""
+        self._session.lease.reached(at)
 
     def prepared(self, key: Key, now: float) -> list[Action]:
         """The preparation of an attempt has succeeded."""

@@ -12,12 +12,12 @@ from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import ring, send_who
 from longshore.dispatcher.release import Release, held_run, release
 from longshore.dispatcher.sender import Sender
-from longshore.dispatcher.settle import Loss, Settled, may_repeat, repeated, settle
+from longshore.dispatcher.settle import Loss, Settled, concluded, settle
 from longshore.domain import deadlines, ids
 from longshore.domain.messages import Done, Goodbye, HandedBack, PhaseFinished
 from longshore.domain.placement import CONTENDED, apart
 from longshore.domain.pool import PoolKind, Ticket
-from longshore.domain.run import Run, Spec, claimed, finished
+from longshore.domain.run import Run, Spec, claimed
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import Worker, WorkerState, asked, freed, gone, leaving, occupied
 from longshore.errors import Busy, LongshoreError, Lost
@@ -43,10 +43,10 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
     """End the run with its worker's outcome; in the same transaction the worker takes the next ticket, or is IDLE."""
 
     def end(run: Run, now: datetime) -> Settled:
-        if message.leaving and run.state is RunState.RUNNING and may_repeat(run, message.outcome):
-            return repeated(run, sender.pool.settings, now)
-        ended = finished(run, message.outcome, message.log, now, "worker")
-        ended = replace(ended, due_at=deadlines.log_due(ended, now), expires_at=now + deadlines.RETENTION)
+        settled = concluded(run, message.outcome, message.log, sender.pool.settings, now, "worker")
+        if not settled.run.is_final:
+            return settled
+        ended = replace(settled.run, due_at=deadlines.log_due(settled.run, now))
         return Settled(run=ended, writes=(Replace(ended),))
 
     run = _let_go(ports, pools, sender, message, end)

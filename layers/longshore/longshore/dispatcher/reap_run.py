@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from longshore.dispatcher.announce import send_kill, send_refused
 from longshore.dispatcher.finish import task_of
+from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import ask, ring
 from longshore.dispatcher.release import Release, release
-from longshore.dispatcher.settle import Loss, end_with, settle
+from longshore.dispatcher.settle import Loss, Settled, end_with, settle
 from longshore.domain import deadlines
 from longshore.domain.messages import LogEnd
 from longshore.domain.pool import Pool
@@ -35,18 +36,18 @@ def reap_run(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
     elif run.ending:
         _follow_ending(ports, pools, pool, run, run.ending)
     elif now >= deadlines.run_deadline(run, pool.settings):
-        _end(ports, pool, run, Reason.RUN_TIMEOUT)
+        _end(ports, pools, pool, run, Reason.RUN_TIMEOUT)
     else:
-        _judge_silence(ports, pool, run)
+        _judge_silence(ports, pools, pool, run)
 
 
-def _judge_silence(ports: Ports, pool: Pool, run: Run) -> None:
+def _judge_silence(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
     """The log is the heartbeat: its newest chunk decides, and only a LIST that succeeded may call a run silent."""
     chunk = ports.blobs.newest_chunk(run.pool_id, run.id, run.attempt, run.chunk)
     if chunk:
         run = replace(run, chunk=chunk.key, chunk_at=chunk.at)
     if ports.clock() >= deadlines.silence_deadline(run, pool.settings):
-        _end(ports, pool, run, Reason.LOG_TIMEOUT)
+        _end(ports, pools, pool, run, Reason.LOG_TIMEOUT)
     else:
         _look_later(ports, pool, run)
 
@@ -65,11 +66,11 @@ def _write(ports: Ports, run: Run) -> bool:
     return True
 
 
-def _end(ports: Ports, pool: Pool, run: Run, reason: Reason) -> None:
+def _end(ports: Ports, pools: Pools, pool: Pool, run: Run, reason: Reason) -> None:
     """Kill what overran or went silent. The run is `ending` until its process is surely gone."""
     end = _end_marker(ports, run, reason)
     if end:
-        _end_with_marker(ports, pool, run, end)
+        _end_with_marker(ports, pools, pool, run, end)
         return
     now = ports.clock()
     ending = Ending(state=RunState.FAILED, reason=reason, by="reaper", deadline=now + pool.settings.lost_after)
@@ -105,22 +106,26 @@ def _kill(ports: Ports, run: Run, ending: Ending) -> None:
         ports.log("kill_not_sent", {"run": run.id, "note": str(error)[:120]})
 
 
-def _end_with_marker(ports: Ports, pool: Pool, run: Run, end: LogEnd) -> None:
-    """The worker had finished and only its message was lost: the run ends with the outcome in its end marker."""
-    _end_and_ask(ports, pool, run, end_with(run, end, ports.clock()).run, "its last report never came")
+def _end_with_marker(ports: Ports, pools: Pools, pool: Pool, run: Run, end: LogEnd) -> None:
+    """The worker had finished and only its message was lost: its end marker says what becomes of the run."""
+    settled = end_with(run, end, pool.settings, ports.clock())
+    _end_and_ask(ports, pool, run, settled, "its last report never came")
+    if settled.run.state is RunState.READY:
+        match(ports, pools, pool.id)
 
 
-def _end_and_ask(ports: Ports, pool: Pool, run: Run, ended: Run, note: str) -> None:
-    """End the run, and ask its worker, which knows nothing of it yet, to register again. Raises Lost."""
+def _end_and_ask(ports: Ports, pool: Pool, run: Run, settled: Settled, note: str) -> None:
+    """Take the run from its worker, and ask that one, which knows nothing of it yet, to register again. Raises Lost."""
     worker = ports.store.worker(run.pool_id, run.worker or "")
     wait = pool.settings.accept_timeout
-    writes: list[Write] = [Replace(ended)]
+    writes: list[Write] = [*settled.writes]
     if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
         worker = asked(worker, note, ports.clock() + wait)
         writes.append(Replace(worker))
     ports.store.commit(*writes)
+    ended = settled.run
     ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})
-    if worker and len(writes) > 1:
+    if worker and len(writes) > len(settled.writes):
         ask(ports, worker, wait)
 
 
@@ -159,6 +164,7 @@ def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:
     now = ports.clock()
     ended = failed(run, Reason.PREPARE_TIMEOUT, now, "reaper", "it was not prepared in time")
     ended = replace(ended, due_at=now, expires_at=now + deadlines.RETENTION)
-    _end_and_ask(ports, pool, run, ended, "a preparation took too long")
+    settled = Settled(run=ended, writes=(Replace(ended),))
+    _end_and_ask(ports, pool, run, settled, "a preparation took too long")
     if run.worker and run.session:
         send_refused(ports, run.pool_id, run.worker, run.session, run.id, run.attempt)

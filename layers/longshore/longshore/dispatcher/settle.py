@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from longshore.domain import deadlines
-from longshore.domain.messages import LogEnd, Outcome
+from longshore.domain.messages import LogDigest, LogEnd, Outcome
 from longshore.domain.pool import PoolSettings, ticket_for
 from longshore.domain.run import Run, ended_as_decided, failed, finished, released
-from longshore.domain.states import Reason, RunState
+from longshore.domain.states import BY_THE_WORKER, Reason, RunState
 from longshore.ports import Create, Ports, Replace, Write
 
 
@@ -38,26 +38,30 @@ def settle(ports: Ports, run: Run, settings: PoolSettings, loss: Loss, now: date
     """What becomes of a held run whose worker is lost to it. Reads the end marker first; raises Unavailable."""
     if run.state is RunState.RUNNING:
         end = ports.blobs.log_end(run.pool_id, run.id, run.attempt)
-        if end and not _cut_short(run, end, loss):
-            return end_with(run, end, now)
-    after = _after_loss(run, settings, loss, now)
-    if after.state is RunState.READY:
-        return Settled(run=after, writes=(Replace(after), Create(ticket_for(after))))
-    return Settled(run=after, writes=(Replace(after),))
-
-
-def _cut_short(run: Run, end: LogEnd, loss: Loss) -> bool:
-    return loss.reason is Reason.SPOT_INTERRUPTED and may_repeat(run, end.outcome)
+        if end:
+            return end_with(run, end, settings, now)
+    return _given_up(_after_loss(run, settings, loss, now))
 
 
 def may_repeat(run: Run, outcome: Outcome) -> bool:
-    """Whether a run was ended by nothing but its host's going, and asks to be repeated for that."""
-    return outcome.reason is Reason.INTERRUPTED and run.retryable and not run.ending
+    """Whether a phase was ended by nothing but its worker's going, and its run asks to be repeated for that."""
+    return outcome.end == "FAILED" and outcome.reason in BY_THE_WORKER and run.retryable and not run.ending
 
 
-def repeated(run: Run, settings: PoolSettings, now: datetime) -> Settled:
-    """What becomes of such a run as its worker reports it: READY again, unless that has been so too often."""
-    after = _after_loss(run, settings, Loss(reason=Reason.INTERRUPTED, by="worker", note="its host went away"), now)
+def concluded(run: Run, outcome: Outcome, log: LogDigest, settings: PoolSettings, now: datetime, by: str) -> Settled:
+    """What becomes of a running run whose phase has ended so, as its worker or its end marker says.
+
+    It ends with that outcome; one that only its worker ended is READY again if it is retryable, unless that has been so
+    too often.
+    """
+    if not may_repeat(run, outcome):
+        after = replace(finished(run, outcome, log, now, by), expires_at=now + deadlines.RETENTION)
+        return Settled(run=after, writes=(Replace(after),))
+    loss = Loss(reason=outcome.reason or Reason.WORKER_LOST, by=by, note=outcome.note or "its worker went away")
+    return _given_up(_after_loss(run, settings, loss, now))
+
+
+def _given_up(after: Run) -> Settled:
     ticket: tuple[Write, ...] = (Create(ticket_for(after)),) if after.state is RunState.READY else ()
     return Settled(run=after, writes=(Replace(after), *ticket))
 
@@ -88,8 +92,10 @@ def _unlogged(run: Run, now: datetime) -> Run:
     return replace(run, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
 
 
-def end_with(run: Run, end: LogEnd, now: datetime) -> Settled:
-    """Ended with the outcome that stands in the attempt's end marker: its worker had done all its work."""
-    after = finished(run, end.outcome, end.digest, now, "end marker")
-    after = replace(after, due_at=now if after.began_before else None, expires_at=now + deadlines.RETENTION)
+def end_with(run: Run, end: LogEnd, settings: PoolSettings, now: datetime) -> Settled:
+    """What becomes of a run by the end marker of its attempt: its worker had done all its work."""
+    settled = concluded(run, end.outcome, end.digest, settings, now, "end marker")
+    if not settled.run.is_final:
+        return settled
+    after = replace(settled.run, due_at=now if settled.run.began_before else None)
     return Settled(run=after, writes=(Replace(after),))

@@ -54,6 +54,11 @@ FINAL = frozenset({RunState.FINISHED, RunState.FAILED, RunState.STOPPED, RunStat
 HELD = frozenset({RunState.PREPARING, RunState.RUNNING})
 """The states in which a worker holds the run."""
 
+BY_THE_WORKER = frozenset(
+    {Reason.WORKER_LOST, Reason.INTERRUPTED, Reason.SPOT_INTERRUPTED, Reason.CYCLED, Reason.POOL_RESET}
+)
+"""Ends of a phase that are its worker's going and nothing of the run's own: a retryable run comes again after these."""
+
 
 @dataclass(frozen=True)
 class Transition:
