@@ -60,6 +60,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("worker time", _worker_time(run)),
         ("log", _place(run.log)),
         ("log lines", run.digest.lines if run.digest else None),
+        ("output left out", f"{run.digest.dropped} bytes" if run.digest and run.digest.dropped else None),
     ]
 
 

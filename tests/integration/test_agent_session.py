@@ -18,6 +18,7 @@ from longshore_worker.errors import ExitCode
 from longshore_worker.processes import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
+from tests.integration.control_plane import Terms
 
 pytestmark = pytest.mark.local
 
@@ -120,6 +121,27 @@ def test_stop_gives_the_command_time_and_its_reason_is_reported(lab: Lab, agent:
     outcome = lab.finish("STOPPED").outcome
     assert (outcome.end, outcome.reason, outcome.exit_code) == ("STOPPED", Reason.BY_USER, 9)
     assert ("output", "bye") in lab.log_of("STOPPED")
+
+
+def test_dots_that_never_end_their_line_are_shipped_while_they_come(lab: Lab, agent: AgentUnderTest) -> None:
+    lab.begin(agent, "DOTS", ["sh", "-c", "while :; do printf .; sleep 0.2; done"])
+    lab.wait_for_chunks("DOTS")
+    lab.send(agent, m.Stop(session=agent.session, run="DOTS", attempt=1, reason=Reason.BY_USER))
+    assert lab.finish("DOTS").outcome.end == "STOPPED"
+
+
+def test_a_log_that_has_reached_its_cap_is_still_alive_for_the_control_plane(lab: Lab) -> None:
+    agent = lab.start_welcomed(terms=Terms(cap=300))
+    agent.wait_for_line(msg="received", kind="welcome")
+    script = "while :; do echo some output; sleep 0.1; done"
+    lab.begin(agent, "CAPPED", ["sh", "-c", script], log_timeout_seconds=6, run_timeout_seconds=10)
+    for _ in range(2):
+        after = lab.control.count
+        lab.control.wait(m.Renew, lambda renew: renew.run == "CAPPED" and renew.unseen, after=after)
+    report = lab.finish("CAPPED")
+    assert report.outcome.reason is Reason.RUN_TIMEOUT
+    assert report.log.dropped > 300
+    assert f"{report.log.dropped} bytes" in lab.log_of("CAPPED")[-1][1]
 
 
 def test_grants_are_renewed_before_they_expire_and_the_log_stays_whole(lab: Lab, agent: AgentUnderTest) -> None:

@@ -19,7 +19,7 @@ from longshore.domain.messages import Grants, Outcome, PostGrant, PutGrant
 from longshore_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
 from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
 from longshore_worker.lines import LONGEST_LINE, LineSplitter, NoMask
-from longshore_worker.log_writer import LogTerms
+from longshore_worker.log_writer import LogTerms, LogWriter
 from longshore_worker.phase_log import PhaseLog
 from longshore_worker.spool import Spool
 
@@ -192,6 +192,74 @@ def test_an_unterminated_line_is_shipped_after_a_short_silence(tmp_path: Path) -
     asyncio.run(scenario())
 
 
+def a_writer(tmp_path: Path, now: list[float], cap: int = 1 << 30) -> tuple[LogWriter, Spool]:
+    spool = Spool(tmp_path / "spool")
+    terms = LogTerms(run="R", attempt=1, phase="perform", cap_bytes=cap, spool=tmp_path / "spool")
+    writer = LogWriter(terms, spool, mask=NoMask(), clock=lambda: now[0], largest_chunk=1 << 20, on_news=lambda: None)
+    return writer, spool
+
+
+def test_dots_that_never_end_their_line_become_chunks_all_the_same(tmp_path: Path) -> None:
+    """`while :; do printf .; sleep 0.2; done`: never silent for long, and never at the end of a line."""
+    now, cut_at = [0.0], list[float]()
+    writer, spool = a_writer(tmp_path, now)
+    while now[0] < 300:
+        writer.output(b".")
+        now[0] += 0.2
+        due_at = writer.due_at(now[0])
+        if due_at is not None and due_at <= now[0]:
+            writer.cut_if_due(now[0])
+        if len(spool.waiting) > len(cut_at):
+            cut_at.append(now[0])
+    spool.close()
+    assert all(later - earlier < 40 for earlier, later in pairwise([0, *cut_at, 300]))
+
+
+def test_a_line_that_pauses_for_less_than_that_is_not_broken(tmp_path: Path) -> None:
+    now = [0.0]
+    writer, spool = a_writer(tmp_path, now)
+    for piece in (b"one ", b"two ", b"three\n"):
+        writer.output(piece)
+        now[0] += 0.2
+        writer.cut_if_due(now[0])
+    digest, _ = writer.end()
+    spool.close()
+    assert digest.lines == 1
+
+
+def test_what_is_over_the_cap_is_counted_and_said_at_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FakeStore()
+        log = make_log(store, tmp_path, cap=2000)
+        for _ in range(1000):
+            log.output(b"0123456789\n")
+        digest = await log.finish(FINISHED, 5)
+        lines = messages(store.objects["log"])
+        kept = sum(len(text) + 1 for stream, text in lines if stream == "output")
+        assert (digest.complete, digest.dropped) == (False, 11_000 - kept)
+        assert lines[-1] == ("agent", f"{digest.dropped} bytes of output are not in this log")
+
+    asyncio.run(scenario())
+
+
+def test_what_a_full_disk_does_not_keep_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    writer, spool = a_writer(tmp_path, now)
+
+    def full(segment: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(spool, "append", full)
+    writer.output(b"one\n")
+    now[0] += 60
+    writer.cut_if_due(now[0])
+    writer.output(b"12345\n")
+    digest, _ = writer.end()
+    spool.close()
+    assert not digest.complete
+    assert digest.dropped >= 6
+
+
 def test_failures_are_retried_and_the_order_is_kept(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = FakeStore(failures=[UploadFailed("down"), UploadFailed("still down")])
@@ -252,8 +320,8 @@ def test_the_cap_cuts_the_output_with_a_line_that_says_so_and_the_agent_may_stil
         lines = messages(store.objects["log"])
         assert not digest.complete
         assert len(lines) < 40
-        assert [stream for stream, _ in lines][-2:] == ["agent", "agent"]
-        assert "cap of 2000 bytes" in lines[-2][1]
+        assert [stream for stream, _ in lines][-3:] == ["agent"] * 3
+        assert "cap of 2000 bytes" in lines[-3][1]
 
     asyncio.run(scenario())
 

@@ -4,9 +4,22 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from longshore.domain import messages as m
 from longshore.domain.states import Reason
-from longshore_worker.actions import Abandon, Action, AskGrants, Begin, EndPhase, Follow, Leave, Prepare, Publish
+from longshore_worker.actions import (
+    Abandon,
+    Action,
+    AskGrants,
+    Begin,
+    EndPhase,
+    Follow,
+    Leave,
+    Prepare,
+    Publish,
+    TellOutput,
+)
 from longshore_worker.errors import ExitCode
 from longshore_worker.held import Identity
 from longshore_worker.worker import Worker
@@ -377,3 +390,54 @@ def test_remains_are_told_until_welcome_and_a_hundred_at_a_time() -> None:
     assert (len(first.remains), len(second.remains)) == (100, 30)
     worker.received(welcome(), 2)
     assert not worker.remains_unreported
+
+
+def tellings(worker: Worker, to: float) -> list[TellOutput]:
+    return [action for action in until(worker, to) if isinstance(action, TellOutput)]
+
+
+def test_output_that_no_chunk_tells_of_is_told_and_again_every_minute() -> None:
+    assert [one.since for one in tellings(running(), 200)] == [3, 63, 123]
+
+
+def test_a_chunk_that_is_stored_tells_of_the_output_before_it() -> None:
+    worker = running()
+    for at in range(30, 900, 30):
+        assert tellings(worker, at) == []
+        worker.stored(at - 2)
+
+
+def test_nothing_is_told_while_nobody_can_hear_it_and_at_once_when_they_can() -> None:
+    worker = running()
+    worker.disconnected(10)
+    assert tellings(worker, 100) == []
+    assert TellOutput("R1", 1, since=3, failing=False) in worker.connected(101)
+
+
+@given(
+    log_timeout=st.floats(1, 7200),
+    chunks=st.lists(st.floats(0.1, 3600), max_size=20),
+)
+def test_output_is_told_before_the_shortest_backstop_can_end_the_run(log_timeout: float, chunks: list[float]) -> None:
+    """A command that writes all the time, and chunks as they may come: with no slack at all it counts as alive."""
+    worker = welcomed()
+    worker.received(assignment().model_copy(update={"log_timeout_seconds": log_timeout}), 1)
+    worker.prepared(("R1", 1), 2)
+    worker.received(go(), 3)
+    heard, at, stored = 3.0, 3.0, sorted(3 + span for span in chunks)
+    while at < min(3 + 5 * log_timeout, 10_000):
+        tick = worker.next_tick()
+        at = min([tick if tick is not None else 1e9, *stored])
+        assert at <= heard + log_timeout
+        if stored and at == stored[0]:
+            worker.stored(stored.pop(0))
+            heard = at
+        if any(isinstance(action, TellOutput) for action in worker.tick(at)):
+            heard = at
+
+
+def test_an_extension_changes_how_often_output_is_told() -> None:
+    worker = running()
+    shorter = m.Extend(session=SESSION, run="R1", attempt=1, log_timeout_seconds=20, run_timeout_seconds=4200)
+    worker.received(shorter, 4)
+    assert [one.since for one in tellings(worker, 35)] == [3, 13, 23]

@@ -69,6 +69,16 @@ class AskGrants:
 
 
 @dataclass(frozen=True)
+class TellOutput:
+    """Say with `renew` when the phase last wrote something, if it has since then: no chunk tells of it."""
+
+    run: str
+    attempt: int
+    since: float
+    failing: bool
+
+
+@dataclass(frozen=True)
 class Follow:
     """Ship the log every second for so long."""
 
@@ -82,4 +92,6 @@ class Leave:
     exit_code: int
 
 
-Action = Publish | Prepare | Abandon | Begin | EndPhase | SetTimeouts | UseGrants | AskGrants | Follow | Leave
+Action = (
+    Publish | Prepare | Abandon | Begin | EndPhase | SetTimeouts | UseGrants | AskGrants | TellOutput | Follow | Leave
+)

@@ -20,6 +20,7 @@ from longshore_worker.actions import (
     Prepare,
     Publish,
     SetTimeouts,
+    TellOutput,
     UseGrants,
 )
 from longshore_worker.attempt_runner import AttemptRunner
@@ -132,8 +133,12 @@ class Agent:
                 self._runner.abandon()
             case Begin():
                 self._runner.begin()
-            case AskGrants():
-                self._ask_grants(action)
+            case AskGrants(run, attempt, failing):
+                self._renew(run, attempt, failing=failing)
+            case TellOutput(run, attempt, since, failing):
+                phase = self._runner.phase
+                if phase and phase.quiet_seconds < self._host.clock() - since:
+                    self._renew(run, attempt, failing=failing, unseen=True)
             case Leave(exit_code):
                 self._leave(exit_code)
             case EndPhase() | SetTimeouts() | UseGrants() | Follow():
@@ -147,15 +152,16 @@ class Agent:
         if self._connection:
             self._connection.publish(topic, message.encode())
 
-    def _ask_grants(self, action: AskGrants) -> None:
+    def _renew(self, run: str, attempt: int, *, failing: bool, unseen: bool = False) -> None:
         phase = self._runner.phase
         self._publish(
             Renew(
                 session=self._worker.identity.session,
-                run=action.run,
-                attempt=action.attempt,
+                run=run,
+                attempt=attempt,
                 quiet_seconds=phase.quiet_seconds if phase else 0,
-                uploads="failing" if action.failing else "ok",
+                uploads="failing" if failing else "ok",
+                unseen=unseen,
             )
         )
 

@@ -2,7 +2,7 @@
 
 from longshore.domain.states import Reason
 
-from longshore_worker.actions import AskGrants, EndPhase, Publish
+from longshore_worker.actions import AskGrants, EndPhase, Publish, TellOutput
 from longshore_worker.held import PREPARING_PAUSE, Held
 from longshore_worker.reports import Reports
 from longshore_worker.session import Session
@@ -20,6 +20,7 @@ class Deadlines:
         self._judge_preparation(now)
         self._judge_grants(now)
         self._judge_lease(now)
+        self._judge_output(now)
 
     def moments(self) -> list[float | None]:
         """When `judge` has something to do."""
@@ -33,6 +34,8 @@ class Deadlines:
             moments.append(held.renewal.at)
         if held.stage == "running":
             moments.append(self._lease_end)
+            if self._session.lease.connected:
+                moments.append(held.telling.at)
         return moments
 
     def _judge_preparation(self, now: float) -> None:
@@ -55,6 +58,12 @@ class Deadlines:
 
     def _may_ask_grants(self, held: Held) -> bool:
         return held.has_begun and not self._reports.is_waiting(held) and self._session.lease.connected
+
+    def _judge_output(self, now: float) -> None:
+        held = self._session.held
+        if held and held.stage == "running" and self._session.lease.connected and now >= held.telling.at:
+            failing = held.renewal.is_failing(now)
+            self._session.ask(TellOutput(*held.key, since=held.telling.tell(now), failing=failing))
 
     def _judge_lease(self, now: float) -> None:
         held, ends_at = self._session.held, self._lease_end

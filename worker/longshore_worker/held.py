@@ -8,6 +8,7 @@ from longshore.domain.messages import Assign, Holding
 
 from longshore_worker.memory import Key
 from longshore_worker.renewal import Renewal
+from longshore_worker.telling import Telling
 
 PREPARING_PAUSE = 5.0
 
@@ -44,6 +45,7 @@ class Held:
     prepare_by: float
     preparing_at: float
     renewal: Renewal
+    telling: Telling
     stage: Stage = "preparing"
     unwanted: bool = False
     """The control plane has refused it: nobody waits for its report."""
@@ -56,6 +58,7 @@ class Held:
             prepare_by=now + assign.prepare_timeout_seconds,
             preparing_at=now + PREPARING_PAUSE,
             renewal=Renewal(assign.grants.expires_in_seconds, now),
+            telling=Telling(assign.log_timeout_seconds, now),
         )
 
     @property

@@ -55,7 +55,7 @@ class Inbox:
             return
         match message:
             case m.Go():
-                self._go(held)
+                self._go(held, now)
             case m.Refused():
                 self._refused(held, now)
             case m.Stop():
@@ -63,6 +63,7 @@ class Inbox:
             case m.Kill():
                 self._stop(held, message.reason, 0, now)
             case m.Extend():
+                held.telling.extend(message.log_timeout_seconds)
                 self._session.ask(SetTimeouts(message.log_timeout_seconds, message.run_timeout_seconds))
             case m.NewGrants():
                 self._use_grants(held, message.grants, now)
@@ -110,7 +111,7 @@ class Inbox:
         self._session.held = Held.offered(assign, now)
         self._session.ask(Prepare(assign))
 
-    def _go(self, held: Held) -> None:
+    def _go(self, held: Held, now: float) -> None:
         session = self._session
         if held.stage != "prepared" or session.memory.has_begun(held.key):
             return
@@ -119,6 +120,7 @@ class Inbox:
         # A worker is given `go` only after its last report is in the table.
         self._reports.withdraw_last()
         held.stage = "running"
+        held.telling.told(now)
         session.ask(Begin(held.assign))
 
     def _refused(self, held: Held, now: float) -> None:

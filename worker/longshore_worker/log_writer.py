@@ -13,7 +13,9 @@ from longshore_worker.lines import LineEncoder, LineSplitter, Mask, Stream
 from longshore_worker.spool import Spool, WholeLog
 
 IDLE_LINE = 0.3
-"""Seconds after which an unterminated line is shipped as it is: it may be a question to nobody."""
+"""Seconds of silence after which an unterminated line is shipped as it is: it may be a question to nobody."""
+OLDEST_REST = 5.0
+"""Seconds after its first byte at which it is shipped although it grows: dots of progress never end their line."""
 
 log = logging.getLogger("longshore.log")
 
@@ -56,15 +58,18 @@ class LogWriter:
         self._batch_size = 0
         self._spooled = (self._total, self._lines)
         self._complete = True
-        self._last_bytes = clock()
+        self._dropped = 0
+        self._last_bytes = self._rest_since = clock()
         self.is_open = True
 
     def output(self, data: bytes) -> None:
         """Bytes of the phase."""
         self._last_bytes = self._clock()
         had_rest = self._splitter.has_rest
-        self._write("output", self._splitter.feed(self._mask.feed(data)))
-        if self._splitter.has_rest and not had_rest:
+        lines = self._splitter.feed(self._mask.feed(data))
+        self._write("output", lines)
+        if self._splitter.has_rest and (lines or not had_rest):
+            self._rest_since = self._last_bytes
             # Somebody has to come back for it, even if no whole line ever follows.
             self._on_news()
 
@@ -80,29 +85,40 @@ class LogWriter:
     def end(self) -> tuple[LogDigest, WholeLog]:
         """Write what was held back, and nothing after it; says what the log has become."""
         self._write("output", self._splitter.feed(self._mask.flush()) + self._splitter.flush(final=True))
+        if self._dropped:
+            self._write("agent", [f"{self._dropped} bytes of output are not in this log"])
         self._cut()
         self.is_open = False
         total, lines = self._spooled
         whole = self._spool.close_log(total)
-        return LogDigest(lines=lines, bytes=total.size, sha256=whole.sha256, complete=self._complete), whole
+        digest = LogDigest(
+            lines=lines, bytes=total.size, sha256=whole.sha256, complete=self._complete, dropped=self._dropped
+        )
+        return digest, whole
 
     def due_at(self, now: float) -> float | None:
         """When `cut_if_due` has something to do; None while nothing lies there."""
         moments: list[float] = []
         if self._splitter.has_rest:
-            moments.append(self._last_bytes + IDLE_LINE)
+            moments.append(self._rest_due_at)
         if self._compressor.size:
             moments.append(self._policy.due_at(now))
         return min(moments, default=None)
 
     def cut_if_due(self, now: float) -> None:
         """Give up an unterminated line that has waited, and cut a chunk whose time has come."""
-        if self._splitter.has_rest and now >= self._last_bytes + IDLE_LINE:
+        if self._splitter.has_rest and now >= self._rest_due_at:
             self._write("output", self._splitter.flush())
         if self._compressor.size and now >= self._policy.due_at(now):
             self._cut()
 
+    @property
+    def _rest_due_at(self) -> float:
+        return min(self._last_bytes + IDLE_LINE, self._rest_since + OLDEST_REST)
+
     def _write(self, stream: Stream, lines: list[str]) -> None:
+        if not self.is_open and stream == "output":
+            self._dropped += sum(map(_bytes_of, lines))
         if not lines or not self.is_open:
             return
         now = datetime.now(UTC)
@@ -115,6 +131,8 @@ class LogWriter:
                 self._keep(LineEncoder(now, self._terms.phase, "agent").encode(why))
             if self._complete or stream == "agent":
                 self._keep(encoded)
+            else:
+                self._dropped += _bytes_of(line)
         self._compress()
         self._on_news()
 
@@ -148,6 +166,12 @@ class LogWriter:
             # A full disk ends the log, not the phase; what is in the spool stays whole.
             log.error("the log ends here: the spool cannot be written", extra={"error": str(error)})
             self._complete = self.is_open = False
+            self._dropped += self._size - self._spooled[0].size
             return
         self._spooled = (self._total, self._lines)
         self._on_news()
+
+
+def _bytes_of(line: str) -> int:
+    """With its line end, as the phase wrote it."""
+    return len(line.encode("utf-8", "replace")) + 1

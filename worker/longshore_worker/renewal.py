@@ -28,6 +28,10 @@ class Renewal:
             self._at = min(self._at, since + FAILING_AFTER)
         self._failing_since = since
 
+    def is_failing(self, now: float) -> bool:
+        """Whether uploads have failed for so long that it is told."""
+        return self._failing_since is not None and now >= self._failing_since + FAILING_AFTER
+
     def granted(self, life_seconds: float, now: float) -> None:
         """New grants came."""
         self._asked = False
@@ -37,7 +41,7 @@ class Renewal:
 
     def ask(self, pause_seconds: float, now: float) -> bool:
         """Note that it is asked now; says whether to tell that uploads fail."""
-        failing = self._failing_since is not None and now >= self._failing_since + FAILING_AFTER
+        failing = self.is_failing(now)
         self._asked = True
         self._at = now + (FAILING_AFTER if failing else pause_seconds)
         return failing

@@ -68,6 +68,8 @@ class Worker:
     def stored(self, at: float) -> None:
         """An upload that was sent then is in the store, where the control plane sees it."""
         self._session.lease.reached(at)
+        if self._session.held:
+            self._session.held.telling.told(at)
 
     def prepared(self, key: Key, now: float) -> list[Action]:
         """The preparation of an attempt has succeeded."""

@@ -593,6 +593,23 @@ def test_a_repeated_prepared_is_answered_with_go_again_and_a_stale_one_is_refuse
     assert isinstance(sent.message, Refused)
 
 
+def test_output_that_no_chunk_tells_of_keeps_a_run_from_being_called_silent():
+    """Its log has reached its cap: no chunk comes any more, and its worker says that it writes."""
+    world = World(log_timeout=timedelta(minutes=2))
+    one = running(world)
+    for _ in range(20):
+        world.wait(60)
+        one.publish(
+            "renew", Renew(session=one.session, run=world.run("r1").id, attempt=1, quiet_seconds=1, unseen=True)
+        )
+        world.sweep()
+    run = world.run("r1")
+    assert (run.state, run.ending, run.upload_failing) == (RunState.RUNNING, None, False)
+    assert not [sent for sent in world.messenger.take(one.worker_id) if sent.kind == "grants"]
+    world.sweep(7 * 60)
+    assert world.run("r1").ending
+
+
 def test_grants_are_renewed_for_the_holder_only_and_failing_uploads_show():
     world = World()
     one = running(world)

@@ -61,9 +61,11 @@ def renew(ports: Ports, sender: Sender, message: Renew) -> None:
         _refuse(ports, sender, message.session, message.run, message.attempt, "renew")
         return
     failing = message.uploads == "failing"
-    if run.state is RunState.RUNNING and (failing or run.upload_failing):
+    if run.state is RunState.RUNNING and (failing or run.upload_failing or message.unseen):
         output_at = sender.at - timedelta(seconds=message.quiet_seconds)
         _touch(ports, touched(run, output_at=output_at, upload_failing=failing))
+    if message.unseen:
+        return
     grants = ports.blobs.grants(run.pool_id, run.id, run.attempt, sender.pool.settings)
     answer = NewGrants(session=message.session, run=run.id, attempt=run.attempt, grants=grants)
     ports.messenger.send(run.pool_id, sender.worker_id, answer)

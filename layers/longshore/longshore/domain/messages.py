@@ -225,12 +225,16 @@ class Outcome(Value):
 
 
 class LogDigest(Value):
-    """What the final log's bytes are: counted before compression, hashed after."""
+    """What the final log's bytes are: counted before compression, hashed after.
+
+    `dropped` counts bytes of output that are not in it: it had reached its cap, or could not be kept on the disk.
+    """
 
     lines: int = 0
     bytes: int = 0
     sha256: Sha256 | None = None
     complete: bool = True
+    dropped: int = 0
 
 
 class LogEnd(Value):
@@ -305,12 +309,16 @@ class HandedBack(FromAgent):
 
 
 class Renew(FromAgent):
-    """Asks for new grants, and says how long the phase has been silent and whether uploads work."""
+    """Asks for new grants, and says how long the phase has been silent and whether uploads work.
+
+    `unseen`: it only says so, because no chunk in the store tells of that output; nobody waits for grants.
+    """
 
     run: Name
     attempt: Attempt
     quiet_seconds: Seconds
     uploads: Literal["ok", "failing"] = "ok"
+    unseen: bool = False
 
 
 class Goodbye(FromAgent):
