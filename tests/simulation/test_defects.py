@@ -1,7 +1,11 @@
 """The histories are worth something: they notice defects, each by an invariant that has a name."""
 
+import pytest
+
 from tests.simulation.defects import MUTATIONS
 from tests.simulation.hunt import hunt_all, report
+
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_every_defect_of_the_list_is_caught_by_an_invariant_that_it_names():

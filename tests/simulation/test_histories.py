@@ -11,6 +11,8 @@ from tests.simulation.shrink import broken_by, shrink, told
 
 OWN = {None, Reason.EXIT_CODE, Reason.RUN_TIMEOUT, Reason.LOG_TIMEOUT}
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 def test_whatever_happens_the_invariants_hold_and_everything_ends(played: Played):
     if not played.failures:
