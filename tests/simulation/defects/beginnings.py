@@ -69,10 +69,10 @@ def agents_forget_what_they_have_begun(patch: Patch) -> None:
     """A repeated `go` begins the command once more."""
     shipped = Inbox._go  # pyright: ignore[reportPrivateUsage]
 
-    def go_real(self: Any, held: Any) -> None:
+    def go_real(self: Any, held: Any, now: float) -> None:
         if held.stage == "running":
             self._session.ask(Begin(held.assign))
-        shipped(self, held)
+        shipped(self, held, now)
 
     told = FakeAgent._about_run  # pyright: ignore[reportPrivateUsage]
 
