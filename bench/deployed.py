@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from longshore import wiring
@@ -38,6 +39,9 @@ ENVIRONMENT = {
 }
 
 
+CONTEXT = SimpleNamespace(aws_request_id="bench", get_remaining_time_in_millis=lambda: 30_000)
+
+
 @dataclass(frozen=True)
 class Functions:
     """The handlers, and the meter on their clients."""
@@ -50,7 +54,7 @@ class Functions:
     def request(self, *requests: dict[str, Any]) -> None:
         """One batch of the request queue."""
         records = [{"messageId": f"m{i}", "body": json.dumps(body)} for i, body in enumerate(requests)]
-        again = self.dispatch_runs.handler({"Records": records}, None)
+        again = self.dispatch_runs.handler({"Records": records}, CONTEXT)
         if again["batchItemFailures"]:
             raise RuntimeError(f"records came back: {again}")
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from longshore.dispatcher.inbox import Record, receive_batch
+from longshore.dispatcher.lifetime import usable
 from longshore.dispatcher.pool_cache import Pools
-from longshore.wiring import logged, ports
+from longshore.wiring import logged, ports, time_left
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)
@@ -14,5 +15,5 @@ POOLS = Pools(PORTS.store, PORTS.clock)
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """An SQS batch in, the ids of the records that must come again out."""
     records = [Record(id=record["messageId"], body=record["body"]) for record in event["Records"]]
-    again = receive_batch(PORTS, POOLS, records)
+    again = receive_batch(PORTS, POOLS, records, PORTS.clock() + usable(time_left(context)))
     return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in again]}

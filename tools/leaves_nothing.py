@@ -2,7 +2,7 @@
 
 `python3 tools/leaves_nothing.py COMMAND ARG…`. Its own exit code goes on; what is left is named, ended and removed, and
 turns 0 into 1. Whatever loses its parent inside becomes a child of this process, also what left its session and its
-process group, so nothing escapes. `TMPDIR` is a fresh folder that must be empty at the end, but for pytest's own.
+process group, so nothing escapes. `TMPDIR` is a fresh folder that must be empty at the end, but for what tools keep.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ from pathlib import Path
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 30
 """What was told to end may take so long: a busy machine is no reason to fail."""
-PYTESTS_OWN = "pytest-of-"
-"""pytest keeps its folders of the last runs, for who wants to look into them."""
+TOOLS_OWN = ("pytest-of-", "uv-")
+"""pytest keeps its folders of the last runs, for who wants to look into them, and uv the files that it locks."""
 
 
 def run(command: list[str]) -> int:
@@ -63,7 +63,7 @@ def processes_left() -> list[str]:
 
 def folders_left(folder: Path) -> list[str]:
     """What lies in the temporary folder."""
-    return [f"{path.name} in TMPDIR" for path in sorted(folder.iterdir()) if not path.name.startswith(PYTESTS_OWN)]
+    return [f"{path.name} in TMPDIR" for path in sorted(folder.iterdir()) if not path.name.startswith(TOOLS_OWN)]
 
 
 def children() -> list[int]:

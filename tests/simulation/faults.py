@@ -92,7 +92,7 @@ class Faults:
         self.gentle = self.seed % 5 == 4
         self.slow = drawn.choice([*sorted({site.module for site in sites}), *SLOW * 3])
         self.racing = bool(self.rate) and self.seed % 5 == 2
-        self.broken_image = bool(self.rate) and self.seed % 10 == 1
+        self.broken_image = bool(self.rate) and self.seed % 20 == 1
         if self.gentle:
             self.rate, self.slow = min(self.rate, GENTLE), drawn.choice(sites).module
             self.targets.clear()

@@ -266,9 +266,10 @@ class History:
                     self._acknowledge(body)
 
         records = [QueueRecord(id=body.id, body=body.body) for body in batch]
+        world, until = self.world, self.world.until
         what = f"batch of {', '.join(body.what for body in batch)}"
         stage.say(f"-> {what}")
-        self.start("dispatch_runs", what, lambda: receive_batch(self.world.ports, self.world.pools, records), then)
+        self.start("dispatch_runs", what, lambda: receive_batch(world.ports, world.pools, records, until), then)
 
     def _acknowledge(self, body: Body) -> None:
         body.failed = False

@@ -114,6 +114,10 @@ class Stage:
             run, writes = plant()
             self.world.table.commit(*writes)
             self.accepted[f"r{len(self.accepted)}"] = run.id
+            if plant is planted.overdue_ending:
+                # Whoever ended it has rung, and more than once: one of these may meet the sweep.
+                wake = encode_wake(Wake(run.pool_id, run.key)).decode()
+                self.bodies += [Body(f"wake-planted-{number}", wake, "wake-up") for number in range(3)]
         self.world.table.weakness = self.faults
 
     @property

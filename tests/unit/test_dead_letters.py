@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +25,10 @@ def api() -> InProcessApi:
     made = InProcessApi()
     made.pool("red")
     return made
+
+
+TIME = timedelta(seconds=18)
+"""What a dispatcher has for a batch."""
 
 
 def encoded(payload: str) -> str:
@@ -67,7 +72,7 @@ def left(api: InProcessApi) -> list[str]:
 def submitted(api: InProcessApi) -> list[str]:
     """The dispatcher handles what is in the request queue; the ids of all runs then."""
     records = [Record(id=f"m{number}", body=body) for number, body in enumerate(api.queue.take())]
-    assert receive_batch(api.ports, Pools(api.store, api.clock), records) == []
+    assert receive_batch(api.ports, Pools(api.store, api.clock), records, api.clock() + TIME) == []
     return [run["id"] for run in api.call("GET", "/pools/red/runs").body["runs"]]
 
 
@@ -122,7 +127,7 @@ def test_a_request_that_came_by_mqtt_without_an_id_is_kept(api: InProcessApi) ->
 
 def test_the_run_of_a_moved_request_is_the_one_that_its_first_delivery_may_have_made(api: InProcessApi) -> None:
     body = request()
-    receive_batch(api.ports, Pools(api.store, api.clock), [Record(id="5b1f", body=body)])
+    receive_batch(api.ports, Pools(api.store, api.clock), [Record(id="5b1f", body=body)], api.clock() + TIME)
     first = submitted(api)
     put(api, body, "5b1f", moved=True)
     assert [one["run"] for one in redrive(api, "5b1f")["redriven"]] == first

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +47,9 @@ ENVIRONMENT = {
 }
 
 
+CONTEXT = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 30_000)
+
+
 def event(name: str) -> dict[str, Any]:
     """One of the files."""
     return json.loads((EVENTS_FOLDER / f"{name}.json").read_text())
@@ -70,7 +74,7 @@ class World:
 
     def handle(self, name: str) -> Any:
         """Give an event's file to the function it is named for."""
-        return importlib.import_module(name.partition(".")[0]).handler(event(name), None)
+        return importlib.import_module(name.partition(".")[0]).handler(event(name), CONTEXT)
 
     def hear(self, *events: str) -> None:
         """Give messages of the agent to their function, one after the other."""

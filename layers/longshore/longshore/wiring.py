@@ -3,8 +3,9 @@
 import os
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
+from typing import Any, cast
 
 from longshore.adapters.aws_clients import Clients
 from longshore.adapters.certificates import IotCertificates
@@ -65,6 +66,12 @@ def logged[E, R](handler: Callable[[E, object], R]) -> Callable[[E, object], R]:
             return handler(event, context)
 
     return logging_handler
+
+
+def time_left(context: object) -> timedelta:
+    """How long this invocation may still take."""
+    milliseconds: int = cast("Any", context).get_remaining_time_in_millis()
+    return timedelta(milliseconds=milliseconds)
 
 
 def clock() -> datetime:

@@ -255,4 +255,4 @@ def test_an_item_that_cannot_be_read_does_not_end_the_reap():
     reaped = world.sweep()
     assert (reaped.due, reaped.failed) == (2, 1)
     assert world.run("r2").ending
-    assert world.counted("not_pushed") == 1
+    assert world.counted("not_reaped") == 1

@@ -605,7 +605,7 @@ def test_output_that_no_chunk_tells_of_keeps_a_run_from_being_called_silent():
         world.sweep()
     run = world.run("r1")
     assert (run.state, run.ending, run.upload_failing) == (RunState.RUNNING, None, False)
-    assert not [sent for sent in world.messenger.take(one.worker_id) if sent.kind == "grants"]
+    assert not [sent for sent in world.messenger.take(one.worker_id) if isinstance(sent, NewGrants)]
     world.sweep(7 * 60)
     assert world.run("r1").ending
 

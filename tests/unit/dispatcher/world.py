@@ -17,9 +17,10 @@ from longshore.adapters.memory_queue import MemoryQueue
 from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.dispatcher.inbox import Record as QueueRecord
 from longshore.dispatcher.inbox import receive_batch
+from longshore.dispatcher.lifetime import usable
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.reap import Reaped, reap
-from longshore.dispatcher.sweep import sweep
+from longshore.dispatcher.reap import Reaped
+from longshore.dispatcher.reaping import tick
 from longshore.dispatcher.task_events import TaskStopped, task_stopped
 from longshore.dispatcher.worker_events import WorkerEvent, receive, receive_presence
 from longshore.domain import ids
@@ -67,7 +68,9 @@ class Broker(MemoryMessenger):
 
 
 class World:
-    """The control plane of one deployment with one pool."""
+    """The control plane of one deployment with one pool; `LIFE` is its dispatcher's time limit."""
+
+    LIFE = timedelta(seconds=30)
 
     def __init__(self, kind: PoolKind = PoolKind.PRIVATE, seed: int = 1, **settings: Any) -> None:
         self.now = NOW
@@ -97,6 +100,11 @@ class World:
     def clock(self) -> datetime:
         return self.now
 
+    @property
+    def until(self) -> datetime:
+        """Until when a function that is called now may begin something."""
+        return self.now + usable(self.LIFE)
+
     def _make_pool(self, kind: PoolKind, settings: PoolSettings) -> Pool:
         definition = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{NAMESPACE}-pool-{POOL}:1"
         pool = a_pool(kind_of=kind, settings=settings, task_definition=definition if kind is PoolKind.FARGATE else None)
@@ -117,7 +125,7 @@ class World:
         for body in bodies:
             self._numbers += 1
             records.append(QueueRecord(id=f"message-{self._numbers}", body=body))
-        return receive_batch(self.ports, self.pools, records)
+        return receive_batch(self.ports, self.pools, records, self.until)
 
     def submit(self, name: str = "r1", **fields: object) -> Run:
         """Deliver one request of that id; the run it leads to."""
@@ -164,9 +172,8 @@ class World:
     def sweep(self, after: float = 0) -> Reaped:
         """The reaper's turn, after some time."""
         self.wait(after)
-        reaped = reap(self.ports, self.pools, self.now + timedelta(seconds=40))
-        sweep(self.ports, self.pools, self.now + timedelta(seconds=40))
-        return reaped
+        found = tick(self.ports, self.pools, timedelta(minutes=1))
+        return Reaped(due=found["due"], failed=found["failed"])
 
     def ring(self) -> list[str]:
         """Deliver the wake-ups that are due; what must come again."""

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
-# Three tries of at most 1 + 4 s each, and the waits between them, end before the shortest function timeout, 20 s.
+# No call takes longer than `reaping.WORST_CALL`, the waits between its tries (under a second) included: a service that
+# hangs must not eat the time of what is behind it. Three tries of at most 1 + 2 s each.
 _QUICK = Config(
     connect_timeout=1,
-    read_timeout=4,
+    read_timeout=2,
     retries={"mode": "standard", "total_max_attempts": 3},
     tcp_keepalive=True,
     max_pool_connections=4,
 )
-# RunTask of ten tasks, a certificate or a large log take seconds on a bad day: two tries end in time as well. What
+# RunTask of ten tasks, a certificate or a part of a large log take seconds on a bad day: two tries of 1 + 4 s. What
 # repeats them after that is the table, not the client.
-_SLOW = _QUICK.merge(Config(read_timeout=8, retries={"mode": "standard", "total_max_attempts": 2}))
+_SLOW = _QUICK.merge(Config(read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}))
 
 
 class Clients:

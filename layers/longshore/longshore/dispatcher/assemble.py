@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import IO
 
 from longshore.dispatcher.gzip_member import PIECE, GzipMember
-from longshore.domain.deadlines import pushed
 from longshore.domain.messages import LogDigest, LogEnd, Outcome
 from longshore.domain.pool import PoolSettings
 from longshore.domain.run import Run, read_history, touched
@@ -31,16 +30,14 @@ SLACK_BYTES = 16 << 20
 def assemble(ports: Ports, settings: PoolSettings, run: Run) -> None:
     """Write the final logs that a run which nobody holds still lacks, then take it off the due list.
 
-    Safe to repeat. The deadline moves first: a log that takes too long, or a bucket that does not answer, must not
-    be what every sweep begins with.
+    Safe to repeat. The caller has moved its deadline first: a log that takes too long, or a bucket that does not
+    answer, must not be what every sweep begins with.
     """
-    tried = pushed(run, ports.clock())
     try:
-        ports.store.commit(Replace(tried))
         if run.began_before:
             assemble_earlier(ports, settings, run)
         digest = _close_log(ports, settings, run, run.attempt, _outcome(run)) if run.is_final else None
-        ports.store.commit(Replace(touched(tried, due_at=None, push=None, log=digest or run.log)))
+        ports.store.commit(Replace(touched(run, due_at=None, push=None, log=digest or run.log)))
     except Unavailable as error:
         ports.log("log_not_assembled", {"run": run.id, "note": str(error)[:120]})
     except Lost:

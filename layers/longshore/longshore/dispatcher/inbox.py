@@ -8,8 +8,10 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
+from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.reap import look
@@ -39,15 +41,19 @@ class Envelope:
     payload: bytes
 
 
-def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list[str]:
-    """Handle a batch; the ids of the records that must come again."""
+def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record], until: datetime) -> list[str]:
+    """Handle a batch; the ids of the records that must come again, those not begun by `until` among them.
+
+    Requests come first, because a wake-up may look at something that hangs; the sweep does what a wake-up does.
+    """
     again: list[str] = []
     submissions: dict[str, Submission] = {}
+    wakes: dict[str, Wake] = {}
     for record in records:
         try:
             found = read_record(record)
             if isinstance(found, Wake):
-                _wake(ports, pools, found)
+                wakes[record.id] = found
             else:
                 submissions[record.id] = found
         except Refused as refused:
@@ -56,12 +62,18 @@ def receive_batch(ports: Ports, pools: Pools, records: Sequence[Record]) -> list
             again.append(_later(ports, record, error))
     by_submission = {id(submission): record_id for record_id, submission in submissions.items()}
     bodies = {record.id: record for record in records}
-    for outcome in submit(ports, pools, list(submissions.values())):
+    for outcome in submit(ports, pools, list(submissions.values()), until):
         record = bodies[by_submission[id(outcome.submission)]]
         try:
             again += _conclude(ports, record, outcome)
         except Exception as error:  # as above
             again.append(_later(ports, record, error))
+    for record_id, wake in wakes.items():
+        try:
+            in_time(ports, until)
+            _wake(ports, pools, wake)
+        except Exception as error:  # as above
+            again.append(_later(ports, bodies[record_id], error))
     return again
 
 

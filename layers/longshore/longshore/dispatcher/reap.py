@@ -1,7 +1,7 @@
 """The due part of a sweep: whatever has passed its deadline is read again, consistently, and looked at.
 
-The index may be stale in both directions; only the fresh item counts. One item that cannot be handled is pushed
-forward, further each time, and counted, so that it never stops the rest.
+The index may be stale in both directions; only the fresh item counts. Each is pushed forward before it is looked at,
+further each time that nothing came of that, and counted, so that it never stops the rest, even if the function dies.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,6 @@ def _reap(ports: Ports, pools: Pools, keys: Sequence[Key], until: datetime) -> _
             # Whatever is wrong with one item, a mistake of ours included: the others have their turn.
             failed.append(key)
             ports.log("not_reaped", {"pk": key.pk, "sk": key.sk, "note": f"{type(error).__name__}: {error}"[:200]})
-            _push(ports, key)
         else:
             handled.append(key)
     return _Turn(handled, failed)
@@ -82,6 +81,10 @@ def _take(ports: Ports, pools: Pools, key: Key) -> None:
     if not found:
         return
     record, pool = found
+    # Before it is looked at: whatever that does to this function, the others are before it in the next sweep.
+    record = pushed(record, ports.clock())
+    if not _write(ports, record):
+        return
     if isinstance(record, Run) and record.state not in HELD:
         assemble(ports, pool.settings, record)
         return
@@ -124,19 +127,11 @@ def _judge(ports: Ports, pools: Pools, pool: Pool, record: Due) -> None:
             follow_launch(ports, pool, record)
 
 
-def _push(ports: Ports, key: Key) -> None:
-    """Move an item that could not be handled out of the way of the others, unless that was done as it was tried."""
-    try:
-        record = ports.store.due(key)
-        if record and record.due_at and record.due_at <= ports.clock():
-            _write(ports, pushed(record, ports.clock()))
-    except Exception as error:
-        # An item that cannot even be read stays where it is, and is counted at every sweep.
-        ports.log("not_pushed", {"pk": key.pk, "sk": key.sk, "note": f"{type(error).__name__}: {error}"[:120]})
-
-
-def _write(ports: Ports, record: Due) -> None:
+def _write(ports: Ports, record: Due) -> bool:
+    """Whether the record was still as it was read."""
     try:
         ports.store.commit(Replace(record))
     except (Lost, Busy):
         ports.log("event_ignored", {"pk": record.key.pk, "note": "changed meanwhile"})
+        return False
+    return True

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from longshore.dispatcher.launch import call
+from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.task_events import account
 from longshore.domain import deadlines, ids
 from longshore.domain.pool import Launch, Pool, followed
@@ -12,7 +13,7 @@ from longshore.domain.states import Reason
 from longshore.domain.stopped_tasks import LATE
 from longshore.domain.trouble import StartFailure, TroubleKind
 from longshore.domain.worker import Worker, WorkerState
-from longshore.errors import Busy, LongshoreError, Lost
+from longshore.errors import LongshoreError, Lost
 from longshore.ports import Ports, Replace
 
 NO_EVENT = StartFailure(
@@ -20,23 +21,19 @@ NO_EVENT = StartFailure(
 )
 
 
-def follow_launches(ports: Ports, pool: Pool) -> None:
-    """The pool's launches that are due; one that cannot be handled is pushed out of the way of the others."""
+def follow_launches(ports: Ports, pool: Pool, until: datetime) -> None:
+    """The pool's launches that are due, as long as there is time; one that cannot be handled keeps none from others."""
     for launch in ports.store.launches(pool.id):
         if not launch.due_at or launch.due_at > ports.clock():
             continue
+        in_time(ports, until)
+        # Before ECS is asked: whatever becomes of that, the others are before it in the next sweep.
+        launch = deadlines.pushed(launch, ports.clock())
         try:
+            ports.store.commit(Replace(launch))
             follow_launch(ports, pool, launch)
         except LongshoreError as error:
             ports.log("launch_not_followed", {"launch": launch.id, "note": str(error)[:200]})
-            _push(ports, launch)
-
-
-def _push(ports: Ports, launch: Launch) -> None:
-    try:
-        ports.store.commit(Replace(deadlines.pushed(launch, ports.clock())))
-    except (Lost, Busy):
-        ports.log("event_ignored", {"launch": launch.id, "note": "changed meanwhile"})
 
 
 def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
@@ -48,7 +45,7 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
         _follow_starting(ports, launch)
     current = ports.store.launch(launch.pool_id, launch.id)
     now = ports.clock()
-    if current and current.due_at and current.due_at <= now:
+    if current and current.due_at and current.due_at == launch.due_at:
         due_at = now + pool.settings.start_timeout if current.starting else None
         ports.store.commit(Replace(followed(current, due_at, now + deadlines.GONE_RETENTION)))
 
@@ -69,7 +66,7 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
             ports.tasks.stop(arn, LATE)
 
 
-def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker]) -> None:
+def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker], until: datetime) -> None:
     """Free the places of tasks whose worker is gone, although no event said that they have stopped.
 
     Such a task is stopped first; only one that ECS no longer lists, long after, counts as stopped. `workers` must have
@@ -80,6 +77,7 @@ def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker
         for arn in launch.tasks:
             task = ids.task_id(arn)
             if task in launch.joined and task not in launch.stopped:
+                in_time(ports, until)
                 _reconcile_task(ports, launch, arn, by_task.get(task))
 
 

@@ -152,12 +152,11 @@ def _follow_ending(ports: Ports, pools: Pools, pool: Pool, run: Run, ending: End
 
 
 def _end_alone(ports: Ports, pool: Pool, run: Run, loss: Loss) -> None:
-    """Its worker's item is gone or holds something else: the run ends by itself, if it still stands as it was read."""
-    settled = settle(ports, run, pool.settings, loss, ports.clock())
-    try:
-        ports.store.commit(*settled.writes)
-    except Lost:
-        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+    """Its worker's item is gone or holds something else: the run ends by itself, if it still stands as it was read.
+
+    An end that was decided leads to no other attempt, so the run is all that is written.
+    """
+    _write(ports, settle(ports, run, pool.settings, loss, ports.clock()).run)
 
 
 def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:

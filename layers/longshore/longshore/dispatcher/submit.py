@@ -5,8 +5,10 @@ A batch costs one read and one transaction, and one publish for each run that fo
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from longshore.dispatcher.announce import Assignment, announce, repeat
+from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import IDLE_PAGE, match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.domain import deadlines, ids
@@ -52,7 +54,7 @@ class Draft:
     spec: Spec
 
 
-def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission]) -> list[Submitted]:
+def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission], until: datetime) -> list[Submitted]:
     """Accept each request once. A refused one does not keep the others out."""
     outcomes: list[Submitted] = []
     by_pool: dict[str, tuple[Pool, list[Draft]]] = {}
@@ -65,7 +67,7 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission]) -> lis
             continue
         by_pool.setdefault(pool.id, (pool, []))[1].append(draft)
     for pool, drafts in by_pool.values():
-        outcomes += _submit_to(ports, pools, pool, drafts)
+        outcomes += _submit_to(ports, pools, pool, drafts, until)
     return outcomes
 
 
@@ -147,7 +149,7 @@ class Progress:
             self.errors[run_id] = error
 
 
-def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> list[Submitted]:
+def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft], until: datetime) -> list[Submitted]:
     unique: dict[str, Draft] = {}
     for draft in drafts:
         unique.setdefault(draft.run.id, draft)
@@ -158,8 +160,8 @@ def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> l
             _write(ports, progress, list(batch))
     except Exception as error:  # the other pools of the batch go on
         progress.fail([draft for run_id, draft in unique.items() if not progress.run(run_id)], error)
-    _announce(ports, progress)
-    _match(ports, pools, progress)
+    _announce(ports, progress, until)
+    _match(ports, pools, progress, until)
     return [
         Submitted(
             submission=draft.submission,
@@ -170,27 +172,30 @@ def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft]) -> l
     ]
 
 
-def _announce(ports: Ports, progress: Progress) -> None:
+def _announce(ports: Ports, progress: Progress, until: datetime) -> None:
     for run_id, new in progress.new.items():
         try:
             if new.run.state is RunState.PREPARING:
+                in_time(ports, until)
                 announce(ports, progress.pool, new)
         except Exception as error:  # the other runs' workers are told
             progress.unfinished(ports, run_id, error)
     for run_id, run in progress.known.items():
         try:
             if run.state is RunState.PREPARING:
+                in_time(ports, until)
                 repeat(ports, progress.pool, run)
         except Exception as error:  # the other runs' workers are told
             progress.unfinished(ports, run_id, error)
 
 
-def _match(ports: Ports, pools: Pools, progress: Progress) -> None:
+def _match(ports: Ports, pools: Pools, progress: Progress, until: datetime) -> None:
     """The tickets are written, or were by an earlier delivery: now the idle workers are read once more."""
     waiting = [run_id for run_id in (*progress.new, *progress.known) if _is_ready(progress.run(run_id))]
     if not waiting:
         return
     try:
+        in_time(ports, until)
         match(ports, pools, progress.pool.id)
     except Exception as error:  # each of these runs is written: what is left is told one by one
         for run_id in waiting:

@@ -6,6 +6,7 @@ from datetime import datetime
 from longshore.dispatcher.announce import repeat
 from longshore.dispatcher.finish import stop_task
 from longshore.dispatcher.launch import launch_tasks
+from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import NOT_ANSWERED, put_aside, send_who
@@ -32,7 +33,7 @@ def sweep(ports: Ports, pools: Pools, until: datetime) -> int:
             ports.log("sweep_cut_short", {"pools": len(entries), "looked_at": looked_at})
             break
         try:
-            _sweep_pool(ports, pools, entry.pool_id)
+            _sweep_pool(ports, pools, entry.pool_id, until)
         except LongshoreError as error:
             ports.log("pool_not_swept", {"pool": entry.pool_id, "note": str(error)[:200]})
         looked_at += 1
@@ -45,7 +46,8 @@ def rotated(entries: Sequence[PoolEntry], now: datetime) -> list[PoolEntry]:
     return [*entries[start:], *entries[:start]]
 
 
-def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
+def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> None:
+    """Each part is begun only in time: one pool whose calls hang leaves the function alive for the next tick."""
     pool = pools.get(pool_id)
     if not pool:
         return
@@ -53,21 +55,24 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str) -> None:
     _offers(ports, pools, pool, workers)
     now = ports.clock()
     for worker in workers:
+        in_time(ports, until)
         if is_missed(worker, now):
             send_who(ports, worker)
         elif worker.state is WorkerState.LEAVING:
             stop_task(ports, worker)
     if pool.kind_of is PoolKind.FARGATE:
-        follow_launches(ports, pool)
+        follow_launches(ports, pool, until)
         fail_waiting(ports, pool)
+    in_time(ports, until)
     match(ports, pools, pool_id)
     if pool.kind_of is PoolKind.FARGATE:
+        in_time(ports, until)
         if pool.settings.warm:
             launch_tasks(ports, pool)
         launches = ports.store.launches(pool_id)
         workers = ports.store.workers(pool_id)
-        _scale_in(ports, pool, workers)
-        reconcile(ports, launches, workers)
+        _scale_in(ports, pool, workers, until)
+        reconcile(ports, launches, workers, until)
 
 
 def is_missed(worker: Worker, now: datetime) -> bool:
@@ -107,7 +112,7 @@ def _offer_again(ports: Ports, pool: Pool, run: Run, now: datetime) -> None:
     repeat(ports, pool, again)
 
 
-def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
+def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker], until: datetime) -> None:
     """Idle tasks past the idle timeout leave, but for those that the pool keeps warm.
 
     First the marker goes, then the task, so that no run is given to them.
@@ -118,6 +123,7 @@ def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker]) -> None:
     for worker in idle[: max(0, len(idle) - pool.settings.warm)]:
         if now - (worker.idle_since or now) < pool.settings.idle_timeout:
             continue
+        in_time(ports, until)
         left = leaving(worker, "idle for too long", now + deadlines.LEAVE)
         try:
             ports.store.commit(Replace(left), marker_gone(worker))
