@@ -88,7 +88,7 @@ def test_malformed_requests_are_refused_once_and_the_good_ones_go_through(deploy
         "a JSON object": "nonsense",
         "schema": json.dumps({**good, "schema": 99}),
         "no-such-pool": json.dumps({**good, "pool": "no-such-pool"}),
-        "7 minutes": json.dumps({**good, "log_timeout": "7 minutes"}),
+        "a duration is written": json.dumps({**good, "log_timeout": "7 minutes"}),
         "command": json.dumps({**good, "command": []}),
         "allows at most": json.dumps({**good, "log_timeout": "11m"}),
         "bytes": json.dumps({**good, "environment": {"A": "x" * 60_000, "B": "y" * 60_000}}),
@@ -96,4 +96,4 @@ def test_malformed_requests_are_refused_once_and_the_good_ones_go_through(deploy
     deployment.send_raw(*bad.values(), json.dumps({**good, "id": "fine"}))
     assert deployment.wait(run_id(pool.pool_id, "fine"))["state"] == "FINISHED"
     reasons = deployment.refusals(*bad)
-    assert reasons["7 minutes"].startswith("log_timeout")
+    assert reasons["a duration is written"].startswith("log_timeout")

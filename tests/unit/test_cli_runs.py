@@ -60,7 +60,7 @@ def test_each_start_without_an_id_is_another_request(cli: Cli) -> None:
         (["--pool", "red"], 2, "COMMAND"),
         (["--pool", "nope", "--", "true"], 1, "no pool 'nope'"),
         (["--pool", "red", "--", ""], 2, "first word is empty"),
-        (["--pool", "red", "--run-timeout", "7", "--", "true"], 2, "'7' is not a duration"),
+        (["--pool", "red", "--run-timeout", "7", "--", "true"], 2, "a duration is written like"),
         (["--pool", "red", "--logs-timeout", "3h", "--", "true"], 1, "log_timeout"),
         (["--pool", "red", "--env", "hunter2", "--", "true"], 2, "--env: write it as NAME=VALUE"),
         (["--pool", "red", "--env", "A=hunter2", "--env", "A=c", "--", "true"], 2, "--env: A is there twice"),

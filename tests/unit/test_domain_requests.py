@@ -1,6 +1,7 @@
 """Run requests: the good ones are read, the others refused with the field, what was found and what is allowed."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -47,8 +48,68 @@ def test_a_request_that_is_written_reads_back_the_same():
     assert read_request(request.encode()) == request
 
 
-def test_fields_of_a_newer_requester_are_passed_over():
-    assert read(colour="blue") == read()
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("logs_timeout", "log_timeout"), ("env", "environment"), ("cmd", "command"), ("Pool", "pool"), ("colour", None)],
+)
+def test_a_field_that_a_request_does_not_have_is_refused_with_the_nearest_that_it_has(name: str, meant: str | None):
+    with pytest.raises(Refused) as caught:
+        read(**{name: "2m"})
+    assert caught.value.field == name
+    assert (f"perhaps {meant} was meant" in str(caught.value)) == (meant is not None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"id": "\ud800"}, "id"),
+        ({"stack": "a\udfffb"}, "stack"),
+        ({"command": ["true", "\ud800"]}, "command"),
+        ({"environment": {"A": "\ud800"}}, "environment.A"),
+        ({"environment": {"A": "x\0y"}}, "environment.A"),
+        ({"image": "a\0b"}, "image"),
+        ({"stack": "a\0b"}, "stack"),
+        ({"workspace": {"key": "\ud800"}}, "workspace.key"),
+        ({"reply_to": "\ud800"}, "reply_to"),
+    ],
+)
+def test_text_that_nothing_can_carry_is_refused_by_name(changes: dict[str, Any], field: str):
+    with pytest.raises(Refused) as caught:
+        read_request(json.dumps(GOOD | changes))
+    assert caught.value.field == field
+
+
+SECRET = "hunter2hunter2"
+
+
+@pytest.mark.parametrize("field", [*sorted(set(RunRequest.model_fields) - {"schema_version"}), "schema", "unknown"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda: SECRET,
+        lambda: [SECRET],
+        lambda: {SECRET: SECRET},
+        lambda: {"A": [SECRET]},
+        lambda: [[SECRET]],
+        lambda: SECRET + "\0",
+        lambda: SECRET * 7000,
+        lambda: {"key": SECRET, "sha256": SECRET},
+    ],
+)
+def test_no_refusal_repeats_a_value_wherever_it_was_put(field: str, shape: Callable[[], object]):
+    try:
+        read_request(json.dumps(GOOD | {field: shape()}))
+    except Refused as refused:
+        shown = str(refused)
+        assert SECRET not in shown or field == "environment"
+        assert f"{SECRET}'" not in shown
+
+
+@pytest.mark.parametrize("payload", [f"Bearer {SECRET}", f'{{"id": "{SECRET}', f'"{SECRET}"', f'["{SECRET}"]'])
+def test_what_is_no_request_is_not_repeated(payload: str):
+    with pytest.raises(Refused) as caught:
+        read_request(payload)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +152,8 @@ def test_a_missing_field_is_named():
         read_request('{"schema": 1, "command": ["x"]}')
 
 
-def test_a_bad_duration_is_shown_with_what_is_allowed():
-    with pytest.raises(Refused, match=r"log_timeout: found '7'; .*like '90s', '7m' or '1h10m'"):
+def test_a_bad_duration_is_told_with_what_is_allowed():
+    with pytest.raises(Refused, match=r"log_timeout: found text of 1 characters; .*like '90s', '7m' or '1h10m'"):
         read(log_timeout="7")
 
 

@@ -16,7 +16,7 @@ from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.reap import look
 from longshore.dispatcher.submit import Submission, Submitted, submit
-from longshore.domain.requests import Reply, RunRequest, read_request
+from longshore.domain.requests import Reply, RunRequest, describe, read_request
 from longshore.domain.wakes import read_wake
 from longshore.errors import LongshoreError, NotFound, Refused
 from longshore.ports import Ports, Wake
@@ -117,7 +117,7 @@ def _check_reply(request: RunRequest, client: str) -> None:
         return
     parts = request.reply_to.split("/")
     if len(parts) < 3 or parts[1] != "replies" or parts[2] != client or any(mark in request.reply_to for mark in "+#"):
-        raise Refused("reply_to", repr(request.reply_to), f"a topic <namespace>/replies/{client}")
+        raise Refused("reply_to", describe(request.reply_to), f"a topic <namespace>/replies/{client}")
 
 
 def _wake(ports: Ports, pools: Pools, wake: Wake) -> None:

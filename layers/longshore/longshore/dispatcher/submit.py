@@ -15,7 +15,7 @@ from longshore.domain import deadlines, ids
 from longshore.domain.durations import format_duration
 from longshore.domain.placement import shuffled
 from longshore.domain.pool import Pool, ticket_for
-from longshore.domain.requests import RunRequest
+from longshore.domain.requests import RunRequest, describe
 from longshore.domain.run import Run, Spec, accepted, claimed
 from longshore.domain.states import RunState
 from longshore.domain.worker import Marker, occupied
@@ -104,7 +104,7 @@ def check_request(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for what the pool does not allow, or is another pool's."""
     check_timeouts(request, pool)
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:
-        raise Refused("workspace.key", repr(request.workspace.key), f"a key below inputs/{pool.id}/")
+        raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
 
 
 def check_timeouts(request: RunRequest, pool: Pool) -> None:

@@ -17,6 +17,10 @@ READABLE = frozenset({SCHEMA, SCHEMA - 1} - {0})
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400)]
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Attempt = Annotated[int, Field(ge=1, le=999_999)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+ExitCode = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
+"""What any system has as one, signals and all; a number beyond it could not be kept."""
+Tag = Annotated[str, Field(max_length=256)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -220,7 +224,7 @@ class Outcome(Value):
 
     end: Literal["FINISHED", "FAILED", "STOPPED"]
     reason: Reason | None = None
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     note: Annotated[str, Field(max_length=200)] | None = None
 
 
@@ -230,19 +234,19 @@ class LogDigest(Value):
     `dropped` counts bytes of output that are not in it: it had reached its cap, or could not be kept on the disk.
     """
 
-    lines: int = 0
-    bytes: int = 0
+    lines: Count = 0
+    bytes: Count = 0
     sha256: Sha256 | None = None
     complete: bool = True
-    dropped: int = 0
+    dropped: Count = 0
 
 
 class LogEnd(Value):
     """The end marker `log.json` beside a final log."""
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
-    run: str
-    attempt: int
+    run: Name
+    attempt: Attempt
     digest: LogDigest
     outcome: Outcome
 
@@ -268,7 +272,7 @@ class Registered(FromAgent):
 
     holding: Holding | None = None
     remains: Annotated[list[Remains], Field(max_length=100)] = []
-    metadata: Annotated[dict[str, str], Field(max_length=50)] = {}
+    metadata: Annotated[dict[Tag, Tag], Field(max_length=50)] = {}
     agent_version: Annotated[str, Field(max_length=64)] = ""
     launch: Name | None = None
     log_timeout_seconds: Seconds | None = None

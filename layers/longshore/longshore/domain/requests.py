@@ -4,10 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
 from longshore.domain.durations import format_duration, parse_duration
 from longshore.domain.messages import Message, Sha256, Value
@@ -18,7 +19,11 @@ MAX_INLINE_BYTES = 64 * 1024
 MAX_FIELD = 200
 """Characters of a field's name in a refusal: names are the requester's too."""
 
+NAMES = frozenset({"name"})
+"""Fields that are shown to everybody anyway: a refusal repeats them."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
 class RunType(StrEnum):
@@ -36,7 +41,10 @@ def _span(found: object) -> object:
         return found
     if not isinstance(found, str):
         raise ValueError("a duration is a string like '90s', '7m' or '1h10m'")
-    return parse_duration(found)
+    try:
+        return parse_duration(found)
+    except ValueError:
+        raise ValueError("a duration is written like '90s', '7m' or '1h10m'") from None
 
 
 Duration = Annotated[timedelta, BeforeValidator(_span), PlainSerializer(format_duration, when_used="json")]
@@ -47,12 +55,16 @@ Argument = Annotated[str, Field(max_length=MAX_INLINE_BYTES)]
 class Workspace(Value):
     """A packed workspace (gzipped tar) that lies in the bucket."""
 
+    model_config = ConfigDict(extra="forbid")
+
     key: Annotated[str, Field(max_length=256, pattern=r"^inputs/[0-9A-Za-z]+/[0-9A-Za-z_-]+/workspace\.tar\.gz$")]
     sha256: Sha256 | None = None
 
 
 class RunRequest(Message):
-    """Asks for one run on a pool."""
+    """Asks for one run on a pool. A field that it does not have is refused: whoever wrote it meant something."""
+
+    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["run"] = "run"
     id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")] | None = None
@@ -73,8 +85,6 @@ class RunRequest(Message):
     def _names_a_program(cls, found: list[str]) -> list[str]:
         if not found[0].strip():
             raise ValueError("the command's first word is empty")
-        if any("\0" in word for word in found):
-            raise ValueError("a command's words have no NUL character")
         return found
 
 
@@ -89,6 +99,9 @@ class Reply(Message):
     error: str | None = None
 
 
+_INNER = frozenset(Workspace.model_fields)
+
+
 def read_request(payload: str | bytes) -> RunRequest:
     """Read a run request. Raises Refused, naming the field, what was found and what is allowed."""
     size = len(payload.encode(errors="replace")) if isinstance(payload, str) else len(payload)
@@ -97,7 +110,7 @@ def read_request(payload: str | bytes) -> RunRequest:
     try:
         found = json.loads(payload)
     except (ValueError, RecursionError):
-        raise Refused("request", payload[:40], "a JSON object") from None
+        raise Refused("request", f"{size} bytes that are no JSON", "a JSON object") from None
     if not isinstance(found, dict):
         raise Refused("request", type(found).__name__, "a JSON object")
     return check_request(cast("dict[str, Any]", found))
@@ -105,24 +118,80 @@ def read_request(payload: str | bytes) -> RunRequest:
 
 def check_request(found: dict[str, Any]) -> RunRequest:
     """Check a request that is already a mapping. Raises Refused."""
+    _check_text((), found)
     try:
         return RunRequest.model_validate(found)
     except ValidationError as error:
         raise refusal(error) from None
 
 
+def _check_text(location: tuple[str, ...], found: object) -> None:
+    """Raises Refused for text that nothing behind this can carry: half a surrogate pair, or a NUL."""
+    match found:
+        case str():
+            bad = _UNFIT.search(found)
+            if bad:
+                what = "a NUL character" if bad[0] == "\0" else "half of a surrogate pair"
+                raise Refused(_field(location), f"text with {what}", "text of Unicode characters without NUL")
+        case dict():
+            for name, value in cast("dict[str, object]", found).items():
+                _check_text((*location, name), value)
+        case list():
+            for value in cast("list[object]", found):
+                _check_text(location, value)
+        case _:
+            return
+
+
 def refusal(error: ValidationError) -> Refused:
-    """The first complaint of a failed validation as one readable refusal; never repeats an environment's values."""
+    """The first complaint of a failed validation as one readable refusal; never repeats a value."""
     first = error.errors(include_url=False)[0]
-    return refuse_field([str(part) for part in first["loc"]], first["type"], first.get("input"), first["msg"])
+    location = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden" and error.title == RunRequest.__name__ and len(location) == 1:
+        return Refused(_field(location), "a field that a request does not have", _nearest(location[0]))
+    return refuse_field(location, first["type"], first.get("input"), first["msg"])
 
 
 def refuse_field(location: Sequence[str], kind: str, found: object, said: str) -> Refused:
-    """A complaint of pydantic's as a refusal. Of an environment nothing is repeated but names that are names."""
-    secret = bool(location) and location[0] == "environment"
-    if secret and len(location) > 1 and not _NAME.fullmatch(location[1]):
-        # Somebody wrote NAME=VALUE where the name goes.
-        location = location[:1]
-    field = ".".join(location)[:MAX_FIELD] or "request"
-    shown = "a value" if secret else "nothing" if kind == "missing" else repr(found)[:80]
-    return Refused(field, shown, said.removeprefix("Value error, "))
+    """A complaint of pydantic's as a refusal. Of what was found only its kind and length are told: it may be secret."""
+    named = len(location) == 1 and location[0] in NAMES and isinstance(found, str)
+    shown = "nothing" if kind == "missing" else repr(found)[:80] if named else describe(found)
+    return Refused(_field(location), shown, said.removeprefix("Value error, "))
+
+
+def describe(found: object) -> str:
+    """The kind and length of a value, for a refusal: it may be a secret that stands in the wrong place."""
+    match found:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return f"text of {len(found)} characters"
+        case list():
+            return f"a list of {len(cast('list[object]', found))}"
+        case dict():
+            return f"an object of {len(cast('dict[str, object]', found))}"
+        case _:
+            return f"a {type(found).__name__}"
+
+
+def _field(location: Sequence[str]) -> str:
+    """Where it stands. Below a field only what is surely a name: somebody may have written NAME=VALUE there."""
+    kept = [*location[:1]]
+    for part in location[1:]:
+        known = part in _INNER or part.isdecimal() or (location[0] == "environment" and _NAME.fullmatch(part))
+        if not known:
+            break
+        kept.append(part)
+    return ".".join(kept)[:MAX_FIELD] or "request"
+
+
+def _nearest(name: str) -> str:
+    """The fields that a request has, the one that was probably meant first."""
+    known = sorted(set(RunRequest.model_fields) - {"schema_version", "kind"})
+    meant = [field for field in known if field.startswith(name) or name.startswith(field)]
+    meant = meant or get_close_matches(name, known, n=1)
+    return f"{f'perhaps {meant[0]} was meant; ' if meant else ''}fields are {', '.join(known)}"
