@@ -18,6 +18,7 @@ PSEUDO = {
     "AWS::Partition": "aws",
     "AWS::Region": "eu-west-1",
     "AWS::StackId": "arn:aws:cloudformation:eu-west-1:111122223333:stack/longshore/1",
+    "AWS::StackName": "longshore",
 }
 NO_VALUE = object()
 _VARIABLE = re.compile(r"\$\{([^}]+)}")

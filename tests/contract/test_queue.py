@@ -148,12 +148,23 @@ def test_a_letter_that_cannot_be_shown_again_is_not_hidden_in_silence(moto: None
         queue.dead_letters(10)
 
 
-@pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "AWS.SimpleQueueService.MessageNotInflight"])
-def test_a_letter_that_is_visible_or_gone_already_needs_no_showing(moto: None, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ReceiptHandleIsInvalid", "gone"),
+        ("AWS.SimpleQueueService.MessageNotInflight", "gone"),
+        (
+            "InvalidParameterValue",
+            "Value AQEB for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for "
+            "visibility timeout change.",
+        ),
+    ],
+)
+def test_a_letter_that_is_visible_or_gone_already_needs_no_showing(moto: None, code: str, message: str) -> None:
     client = moto_client("sqs")
     queue = in_sqs(client).queue
     queue.refuse("body", "no good", "requests")
-    client.change_message_visibility = refusing_client("sqs", code, "gone").change_message_visibility
+    client.change_message_visibility = refusing_client("sqs", code, message).change_message_visibility
     assert [letter.body for letter in queue.dead_letters(10)] == ["body"]
 
 

@@ -135,6 +135,7 @@ def test_what_is_no_request_is_not_repeated(payload: str):
         ({"run_timeout": "-1m"}, "run_timeout"),
         ({"run_timeout": "0s"}, "run_timeout"),
         ({"workspace": {"key": "logs/../x"}}, "workspace.key"),
+        ({"reply_to": "longshore/replies/" + "é" * 120}, "reply_to"),
         ({"environment": {"A": 1}}, "environment.A"),
         ({"environment": {"A-B": "x"}}, "environment"),
     ],

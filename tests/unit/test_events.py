@@ -297,3 +297,16 @@ def test_the_api_answers_a_function_url(world: World) -> None:
     assert (accepted["statusCode"], json.loads(accepted["body"])["run"]) == (202, RUN_ID)
     refused = world.handle("serve_api.refused_run")
     assert (refused["statusCode"], json.loads(refused["body"])["field"]) == (400, "run_timeout")
+
+
+def test_the_reason_of_a_sidecar_is_not_taken_for_the_workers_and_fields_may_be_null(world: World) -> None:
+    assert world.store.pool(FARGATE_ID)
+    parse = importlib.import_module("receive_task_events").parse
+    sidecar = {"name": "log-router", "reason": "OutOfMemoryError: not ours"}
+    ours = {"name": "worker", "reason": "CannotPullContainerError: ours"}
+    assert parse({**STOPPED, "containers": [sidecar, ours]}, NAMESPACE).container_reason == ours["reason"]
+    assert parse({**STOPPED, "containers": [sidecar]}, NAMESPACE).container_reason == ""
+    nothing = dict.fromkeys(("containers", "startedBy", "stopCode", "stoppedReason"))
+    stopped = parse({**STOPPED, **nothing}, NAMESPACE)
+    assert (stopped.launch_id, stopped.stop_code, stopped.stopped_reason, stopped.container_reason) == ("", "", "", "")
+    assert parse({**STOPPED, "taskDefinitionArn": None}, NAMESPACE) is None

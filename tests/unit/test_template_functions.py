@@ -4,9 +4,10 @@ import re
 
 import pytest
 from longshore import __version__
+from longshore.domain.ids import NAMESPACE
 from longshore.settings import Settings
 
-from tests.cloudformation import REPOSITORY, Template, load
+from tests.cloudformation import REPOSITORY, Template, load, source
 
 FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue", "ServeApi")
 
@@ -92,3 +93,16 @@ def test_a_stopped_worker_has_as_long_as_fargate_allows(template: Template) -> N
     assert container["Name"] == "worker"
     assert container["StopTimeout"] == 120
     assert container["LogConfiguration"]["Options"]["awslogs-group"] == "WorkerLogs"
+
+
+def test_only_the_function_that_rings_its_own_queue_may_seem_to_loop(template: Template) -> None:
+    allowed = {name for name, function in template.functions.items() if "RecursiveLoop" in function}
+    assert allowed == {"DispatchRuns"}
+    assert template.functions["DispatchRuns"]["RecursiveLoop"] == "Allow"
+
+
+def test_a_namespace_can_name_a_table() -> None:
+    # DynamoDB: 3 to 255 characters.
+    assert not NAMESPACE.fullmatch("ab")
+    assert NAMESPACE.fullmatch("abc")
+    assert source()["Parameters"]["Namespace"]["AllowedPattern"] == f"^{NAMESPACE.pattern}$"

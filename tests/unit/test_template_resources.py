@@ -169,7 +169,7 @@ def test_two_deployments_share_no_name() -> None:
 
 @pytest.mark.parametrize(
     ("namespace", "accepted"),
-    [("longshore", True), ("a1", True), ("a-b", False), ("A", False), ("1a", False), ("a.b", False)],
+    [("longshore", True), ("ab1", True), ("a1", False), ("a-b", False), ("A", False), ("1a", False), ("a.b", False)],
 )
 def test_a_namespace_fits_every_name_that_carries_it(template: Template, namespace: str, accepted: bool) -> None:
     assert bool(re.fullmatch(template.parameters["Namespace"]["AllowedPattern"], namespace)) is accepted

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from longshore.adapters.aws_errors import THROTTLED, code_of, may_pass, text_of, translated
 from longshore.adapters.task_definitions import of_pool
+from longshore.domain.ids import CONTAINER
 from longshore.domain.pool import Launch, Pool
 from longshore.domain.trouble import TroubleKind
 from longshore.errors import LongshoreError, NoCapacity, Refused, Throttled, Unavailable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_ecs.type_defs import FailureTypeDef, NetworkConfigurationTypeDef
 
-CONTAINER = "worker"
 MAX_REASON = 255
 _CAPACITY = "Capacity is unavailable at this time"
 

@@ -124,8 +124,14 @@ class SqsQueue:
                         QueueUrl=self.dead_letter_url, ReceiptHandle=handle, VisibilityTimeout=0
                     )
                 except ClientError as error:
-                    if not code_of(error).endswith(_NOT_HIDDEN):
+                    if not _is_shown(error):
                         raise
+
+
+def _is_shown(error: ClientError) -> bool:
+    """Whether a letter is hidden no more, or no longer there: SQS has three answers for that, one told by its text."""
+    deleted = code_of(error).endswith("InvalidParameterValue") and "does not exist or is not available" in str(error)
+    return deleted or code_of(error).endswith(_NOT_HIDDEN)
 
 
 def sendable(text: str) -> str:

@@ -56,7 +56,7 @@ class CreatePool(ApiInput):
 
     name: PoolName
     kind: PoolKind
-    csr: Annotated[str, Field(min_length=1, max_length=8192)]
+    csr: Annotated[str, Field(min_length=1, max_length=4096)]
     id: Ulid | None = None
     settings: dict[str, str | int] = {}
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None

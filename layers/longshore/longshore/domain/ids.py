@@ -6,7 +6,9 @@ from datetime import datetime
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-NAMESPACE = re.compile(r"[a-z][a-z0-9]{0,19}")
+CONTAINER = "worker"
+"""The container of a task that is the worker; the definition may have others beside it."""
+NAMESPACE = re.compile(r"[a-z][a-z0-9]{2,19}")
 WORKER_NAME = re.compile(r"[0-9A-Za-z]{8,64}")
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 

@@ -16,6 +16,8 @@ from longshore.errors import Refused
 
 MAX_REQUEST_BYTES = 96 * 1024
 MAX_INLINE_BYTES = 64 * 1024
+MAX_TOPIC_BYTES = 256
+"""AWS IoT Core's limit."""
 MAX_FIELD = 200
 """Characters of a field's name in a refusal: names are the requester's too."""
 
@@ -85,6 +87,13 @@ class RunRequest(Message):
     def _names_a_program(cls, found: list[str]) -> list[str]:
         if not found[0].strip():
             raise ValueError("the command's first word is empty")
+        return found
+
+    @field_validator("reply_to")
+    @classmethod
+    def _is_a_topic(cls, found: str | None) -> str | None:
+        if found is not None and len(found.encode()) > MAX_TOPIC_BYTES:
+            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes")
         return found
 
 
