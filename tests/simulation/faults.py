@@ -91,6 +91,9 @@ class Faults:
         self.targets.update(target for target in rare if drawn.random() < 0.5)
         self.gentle = self.seed % 5 == 4
         self.slow = drawn.choice([*sorted({site.module for site in sites}), *SLOW * 3])
+        if not self.rate:
+            # Where nothing goes wrong nobody is slow either.
+            self.slow = "nobody"
         self.racing = bool(self.rate) and self.seed % 5 == 2
         self.broken_image = bool(self.rate) and self.seed % 20 == 1
         if self.gentle:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from longshore.adapters.memory_tasks import MemoryTasks
@@ -66,7 +66,7 @@ def places_are_not_reserved_before_tasks_start(patch: Patch) -> None:
 def scale_in_takes_tasks_that_are_at_work(patch: Patch) -> None:
     """Whoever has been at it for long, without its marker being taken first."""
 
-    def careless(ports: Any, pool: Any, workers: Sequence[Worker]) -> None:
+    def careless(ports: Any, pool: Any, workers: Sequence[Worker], until: datetime) -> None:
         now = ports.clock()
         for worker in workers:
             if worker.launch and now - (worker.busy_since or now) >= timedelta(minutes=1):
