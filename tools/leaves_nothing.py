@@ -18,8 +18,9 @@ from pathlib import Path
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 30
 """What was told to end may take so long: a busy machine is no reason to fail."""
-TOOLS_OWN = ("pytest-of-", "uv-")
-"""pytest keeps its folders of the last runs, for who wants to look into them, and uv the files that it locks."""
+TOOLS_OWN = ("pytest-of-", "uv-", ".lark_cache_")
+"""pytest keeps its folders of the last runs, for who wants to look into them; uv the files that it locks; checkov's
+parser its grammars."""
 
 
 def run(command: list[str]) -> int:

@@ -80,11 +80,9 @@ def test_a_refused_request_runs_once_its_reason_is_gone_and_only_once(
 def test_a_request_that_failed_at_every_delivery_keeps_its_run(
     shell: Shell, cloud: LocalCloud, deployment: Deployment, pool: Credential
 ) -> None:
-    """And what a requester has made look like a function's record is nothing but a request."""
+    """And what a requester has marked as a function's record is nothing but a request."""
     stack = f"away-{secrets.token_hex(4)}"
-    body = json.dumps(
-        {"pool": pool.pool_id, "command": ["true"], "stack": stack, "requestContext": {"functionArn": "x"}}
-    )
+    body = json.dumps({"pool": pool.pool_id, "command": ["true"], "stack": stack})
     forged = {"source": {"DataType": "String", "StringValue": "worker events"}}
     with quick_deliveries(cloud), without(cloud, "DispatchRuns", "UseTable"):
         url = cloud.outputs["RequestQueueUrl"]
