@@ -242,22 +242,34 @@ def test_what_is_over_the_cap_is_counted_and_said_at_the_end(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
-def test_what_a_full_disk_does_not_keep_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("freed", [False, True], ids=["full to the end", "freed before the end"])
+def test_what_a_full_disk_does_not_keep_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, freed: bool
+) -> None:
     now = [0.0]
     writer, spool = a_writer(tmp_path, now)
+    writer.output(b"kept\n")
+    now[0] += 60
+    writer.cut_if_due(now[0])
 
     def full(segment: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(spool, "append", full)
-    writer.output(b"one\n")
-    now[0] += 60
-    writer.cut_if_due(now[0])
-    writer.output(b"12345\n")
-    digest, _ = writer.end()
+    with monkeypatch.context() as disk:
+        disk.setattr(spool, "append", full)
+        writer.output(b"one\n")
+        now[0] += 60
+        writer.cut_if_due(now[0])
+        writer.output(b"12345\n")
+        digest, whole = writer.end() if not freed else (None, None)
+    if not digest or not whole:
+        digest, whole = writer.end()
+    data = b"".join(spool.whole_log())
     spool.close()
-    assert not digest.complete
-    assert digest.dropped >= 6
+    assert (digest.complete, digest.dropped) == (False, 10)
+    said = [("agent", "10 bytes of output are not in this log")]
+    assert messages(data) == [("output", "kept"), *(said if freed else [])]
+    assert (digest.lines, digest.bytes) == (len(messages(data)), len(gzip.decompress(data)))
 
 
 def test_failures_are_retried_and_the_order_is_kept(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class LogWriter:
         self._batch: list[bytes] = []
         self._batch_size = 0
         self._spooled = (self._total, self._lines)
+        self._unspooled = 0
         self._complete = True
         self._dropped = 0
         self._last_bytes = self._rest_since = clock()
@@ -85,9 +86,12 @@ class LogWriter:
     def end(self) -> tuple[LogDigest, WholeLog]:
         """Write what was held back, and nothing after it; says what the log has become."""
         self._write("output", self._splitter.feed(self._mask.flush()) + self._splitter.flush(final=True))
-        if self._dropped:
-            self._write("agent", [f"{self._dropped} bytes of output are not in this log"])
         self._cut()
+        if self._dropped:
+            # Also where the disk was full: it may have room for one line more, or have been given some.
+            self.is_open = True
+            self._write("agent", [f"{self._dropped} bytes of output are not in this log"])
+            self._cut()
         self.is_open = False
         total, lines = self._spooled
         whole = self._spool.close_log(total)
@@ -130,7 +134,7 @@ class LogWriter:
                 why = f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes"
                 self._keep(LineEncoder(now, self._terms.phase, "agent").encode(why))
             if self._complete or stream == "agent":
-                self._keep(encoded)
+                self._keep(encoded, _bytes_of(line) if stream == "output" else 0)
             else:
                 self._dropped += _bytes_of(line)
         self._compress()
@@ -140,8 +144,10 @@ class LogWriter:
     def _size(self) -> int:
         return self._total.size + self._batch_size
 
-    def _keep(self, encoded: bytes) -> None:
+    def _keep(self, encoded: bytes, output: int = 0) -> None:
+        """`output`: bytes of the phase's that the line stands for."""
         self._batch.append(encoded)
+        self._unspooled += output
         self._batch_size += len(encoded)
         self._lines += 1
         if self._compressor.size + self._batch_size >= self._policy.limit:
@@ -166,9 +172,12 @@ class LogWriter:
             # A full disk ends the log, not the phase; what is in the spool stays whole.
             log.error("the log ends here: the spool cannot be written", extra={"error": str(error)})
             self._complete = self.is_open = False
-            self._dropped += self._size - self._spooled[0].size
+            self._dropped += self._unspooled
+            self._unspooled = 0
+            self._total, self._lines = self._spooled
             return
         self._spooled = (self._total, self._lines)
+        self._unspooled = 0
         self._on_news()
 
 

@@ -98,6 +98,8 @@ def test_workers_that_go_again_and_again_end_it_at_last():
         settle_down(world, one)
     run = world.run("r1")
     assert (run.state, run.reason, run.attempt) == (RunState.FAILED, Reason.INTERRUPTED, 3)
+    # Its worker told all of it, the log included.
+    assert (run.exit_code, run.log is not None) == (143, True)
 
 
 def test_a_run_that_was_being_ended_ends_as_decided_though_its_worker_went():

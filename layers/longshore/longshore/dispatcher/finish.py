@@ -43,11 +43,7 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
     """End the run with its worker's outcome; in the same transaction the worker takes the next ticket, or is IDLE."""
 
     def end(run: Run, now: datetime) -> Settled:
-        settled = concluded(run, message.outcome, message.log, sender.pool.settings, now, "worker")
-        if not settled.run.is_final:
-            return settled
-        ended = replace(settled.run, due_at=deadlines.log_due(settled.run, now))
-        return Settled(run=ended, writes=(Replace(ended),))
+        return concluded(run, message.outcome, message.log, sender.pool.settings, now, "worker")
 
     run = _let_go(ports, pools, sender, message, end)
     if run and run.is_final:

@@ -48,17 +48,28 @@ def may_repeat(run: Run, outcome: Outcome) -> bool:
     return outcome.end == "FAILED" and outcome.reason in BY_THE_WORKER and run.retryable and not run.ending
 
 
-def concluded(run: Run, outcome: Outcome, log: LogDigest, settings: PoolSettings, now: datetime, by: str) -> Settled:
+def concluded(
+    run: Run,
+    outcome: Outcome,
+    log: LogDigest,
+    settings: PoolSettings,
+    now: datetime,
+    by: str,
+    *,
+    uploaded: bool = False,
+) -> Settled:
     """What becomes of a running run whose phase has ended so, as its worker or its end marker says.
 
     It ends with that outcome; one that only its worker ended is READY again if it is retryable, unless that has been so
-    too often.
+    too often. `uploaded`: its log lies whole in the bucket, whatever the digest says of what it leaves out.
     """
-    if not may_repeat(run, outcome):
-        after = replace(finished(run, outcome, log, now, by), expires_at=now + deadlines.RETENTION)
-        return Settled(run=after, writes=(Replace(after),))
-    loss = Loss(reason=outcome.reason or Reason.WORKER_LOST, by=by, note=outcome.note or "its worker went away")
-    return _given_up(_after_loss(run, settings, loss, now))
+    if may_repeat(run, outcome) and run.losses + 1 < settings.losses:
+        loss = Loss(reason=outcome.reason or Reason.WORKER_LOST, by=by, note=outcome.note or "its worker went away")
+        return _given_up(_after_loss(run, settings, loss, now))
+    after = finished(run, outcome, log, now, by)
+    due_at = deadlines.log_due(after, now, uploaded=uploaded)
+    after = replace(after, due_at=due_at, expires_at=now + deadlines.RETENTION)
+    return Settled(run=after, writes=(Replace(after),))
 
 
 def _given_up(after: Run) -> Settled:
@@ -94,8 +105,4 @@ def _unlogged(run: Run, now: datetime) -> Run:
 
 def end_with(run: Run, end: LogEnd, settings: PoolSettings, now: datetime) -> Settled:
     """What becomes of a run by the end marker of its attempt: its worker had done all its work."""
-    settled = concluded(run, end.outcome, end.digest, settings, now, "end marker")
-    if not settled.run.is_final:
-        return settled
-    after = replace(settled.run, due_at=now if settled.run.began_before else None)
-    return Settled(run=after, writes=(Replace(after),))
+    return concluded(run, end.outcome, end.digest, settings, now, "end marker", uploaded=True)

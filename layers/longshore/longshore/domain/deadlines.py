@@ -87,9 +87,9 @@ def worker_silent_since(run: Run, worker: Worker) -> datetime:
     return max(at for at in signs if at)
 
 
-def log_due(run: Run, now: datetime) -> datetime | None:
+def log_due(run: Run, now: datetime, *, uploaded: bool) -> datetime | None:
     """When the log of a run that its worker has ended must be put together; None if the worker has left it whole."""
-    if run.begun_at and run.log and not run.log.complete:
+    if run.begun_at and run.log and not run.log.complete and not uploaded:
         return now + LATE_UPLOAD
     return now if run.began_before else None
 
