@@ -48,7 +48,7 @@ def _fargate() -> float:
         (task,) = launch.tasks
         deployed.event(worker_id("longshore", POOL, task_id(task)), "registered", launch=launch.id)
         _finish(deployed, "cold")
-        stopped = TaskStopped(pool_id=POOL, launch_id=launch.id, task_arn=task, namespace="longshore")
+        stopped = TaskStopped(pool_id=POOL, launch_id=launch.id, task_arn=task)
         task_stopped(deployed.ports, Pools(deployed.ports.store, deployed.ports.clock), stopped)
         return deployed.meter.units
 

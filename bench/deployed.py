@@ -13,7 +13,7 @@ from typing import Any
 from longshore import wiring
 from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.dispatcher.pool_cache import Pools
-from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName
+from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Starts
 from longshore.ports import Create, Ports
 from moto import mock_aws
 
@@ -90,6 +90,7 @@ def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
         Create(PoolEntry(pool_id=pool.id, name=pool.name)),
         Create(PoolName(name=pool.name, pool_id=pool.id)),
         Create(Counters(pool_id=pool.id)),
+        Create(Starts(pool_id=pool.id)),
     )
     # ECS alone is in memory: what its answers cost is no write.
     ports = replace(ports, tasks=MemoryTasks())

@@ -31,7 +31,6 @@ def parse(detail: dict[str, Any], ours: str) -> TaskStopped | None:
         pool_id=pool_id,
         launch_id=detail.get("startedBy") or "",
         task_arn=detail["taskArn"],
-        namespace=ours,
         stop_code=detail.get("stopCode") or "",
         stopped_reason=detail.get("stoppedReason") or "",
         container_reason=reasons[0] if reasons else "",

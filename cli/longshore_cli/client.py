@@ -1,7 +1,7 @@
 """The API as the commands call it: models in, models out, errors as `CliError`."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -50,9 +50,15 @@ class ApiClient:
         """Create a pool. Never repeated by itself: each try would certify the key once more."""
         return self._post(api.CreatedPool, "pools", request, tries=1)
 
-    def workers(self, pool: str) -> api.WorkerList:
-        """A pool's workers."""
-        return self._get(api.WorkerList, "pools", pool, "workers")
+    def workers(self, pool: str, *, gone: bool = False) -> Iterator[api.WorkerView]:
+        """A pool's workers, page by page: those that are there or sought, or those that are gone for good."""
+        cursor: str | None = None
+        while True:
+            page = self._get(api.WorkerList, "pools", pool, "workers", gone=gone or None, cursor=cursor)
+            yield from page.workers
+            cursor = page.cursor
+            if not cursor:
+                return
 
     def runs(self, pool: str, state: "RunState | None", limit: int, cursor: str | None) -> api.RunList:
         """A page of a pool's runs, newest first."""

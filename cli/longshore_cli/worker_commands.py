@@ -24,8 +24,8 @@ def list_workers(
     from longshore.domain.api import WorkerList
     from longshore.domain.worker import WorkerState
 
-    found = session.api.workers(pool)
-    shown = [one for one in found.workers if everything or one.state is not WorkerState.GONE]
+    shown = [one for one in session.api.workers(pool) if everything or one.state is not WorkerState.GONE]
+    shown += session.api.workers(pool, gone=True) if everything else []
     if session.output.json:
         session.output.show_json(WorkerList(workers=shown))
         return

@@ -14,17 +14,30 @@ from longshore.adapters.memory import MemoryStore
 from longshore.domain import keys
 from longshore.domain.ids import ulid
 from longshore.domain.keys import Key
-from longshore.domain.pool import Counters, PoolEntry, PoolName, Ticket, ticket_for
+from longshore.domain.pool import Counters, PoolEntry, PoolName, Starts, Ticket, ticket_for
 from longshore.domain.run import Run, Timeouts, claimed, touched
-from longshore.domain.worker import Agent, Marker, Worker, occupied
+from longshore.domain.worker import Agent, Marker, Worker, freed, gone, occupied
 from longshore.errors import Busy, Lost, Refused
-from longshore.ports import MAX_CLAIMS, Create, Delete, Replace, Require, Store, Write
+from longshore.ports import (
+    MAX_CLAIMS,
+    Count,
+    Create,
+    Delete,
+    Replace,
+    Require,
+    Store,
+    WorkerPage,
+    Write,
+    rewritten,
+)
 from moto import mock_aws
 
 from tests.contract.tables import SHAPE, own_table, shape_of
 from tests.records import NOW, OTHER_POOL, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
 
 SECOND = timedelta(seconds=1)
+LATER = (NOW + timedelta(hours=1)).replace(microsecond=0)
+"""To the second, as the table keeps what expires."""
 TIMEOUTS = Timeouts(log=timedelta(minutes=7), run=timedelta(minutes=70))
 
 
@@ -105,7 +118,7 @@ def test_a_deletion_needs_its_version(store: Store):
     counters = Counters(pool_id=POOL)
     assert lost_keys(store, Delete(counters)) == {counters.key}
     store.commit(Create(counters))
-    assert lost_keys(store, Delete(counters.reserved(1))) == {counters.key}
+    assert lost_keys(store, Delete(counters.counted(1))) == {counters.key}
     store.commit(Delete(counters))
     assert store.counters(POOL) is None
 
@@ -236,25 +249,78 @@ def test_tickets_come_best_class_first_and_oldest_first_within_it(store: Store):
 def test_workers_agents_and_launches_of_a_pool_are_kept_apart(store: Store):
     worker, launch = a_worker(), a_launch()
     agent = Agent(pool_id=POOL, worker_id=worker.id, metadata={"host": "a"})
-    counters = Counters(pool_id=POOL, workers_reserved=2)
+    counters, starts = Counters(pool_id=POOL, workers_reserved=2), Starts(pool_id=POOL, no_spot_until=NOW)
     elsewhere = a_worker(pool_id=OTHER_POOL)
-    store.commit(*map(Create, (worker, launch, agent, counters, elsewhere, a_pool())))
+    store.commit(*map(Create, (worker, launch, agent, counters, starts, elsewhere, a_pool())))
     assert (store.workers(POOL), store.workers(OTHER_POOL)) == ([worker], [elsewhere])
-    assert (store.agents(POOL), store.agent(POOL, worker.id)) == ([agent], agent)
+    assert store.agents(POOL, [worker.id, "w", worker.id]) == {worker.id: agent}
+    assert store.agent(POOL, worker.id) == agent
     assert (store.launches(POOL), store.launch(POOL, launch.id)) == ([launch], launch)
-    assert store.counters(POOL) == counters
+    assert (store.counters(POOL), store.starts(POOL)) == (counters, starts)
     assert (store.worker(POOL, "w"), store.agent(POOL, "w"), store.launch(POOL, "l")) == (None, None, None)
 
 
 def test_a_range_larger_than_one_page_of_the_table_is_read_whole(store: Store):
     # The table ends a page after 1 MB.
-    agents = [
-        Agent(pool_id=POOL, worker_id=a_worker(f"w-{number}").id, metadata={"big": "x" * 100_000})
-        for number in range(12)
-    ]
-    for agent in agents:
-        store.commit(Create(agent))
-    assert store.agents(POOL) == sorted(agents, key=lambda agent: agent.worker_id)
+    launches = [a_launch(f"l-{number}", note="x" * 100_000) for number in range(12)]
+    for launch in launches:
+        store.commit(Create(launch))
+    assert store.launches(POOL) == sorted(launches, key=lambda launch: launch.id)
+
+
+def test_what_is_over_leaves_the_ranges_that_are_read_all_the_time(store: Store):
+    worker, launch = a_worker(), a_launch(tasks=("arn/1",), joined=("1",), answered=True, count=1)
+    store.commit(Create(worker), Create(launch))
+    left = gone(worker, "said goodbye", LATER)
+    over = replace(launch, version=launch.version + 1, stopped=("1",))
+    store.commit(*rewritten(worker, left), *rewritten(launch, over))
+    assert (store.workers(POOL), store.launches(POOL)) == ([], [])
+    assert (store.worker(POOL, worker.id), store.launch(POOL, launch.id)) == (left, over)
+    assert store.workers_of(POOL, 5) == WorkerPage(())
+    assert store.workers_of(POOL, 5, over=True) == WorkerPage((left,))
+    assert store.newest_launch(POOL) == over
+    # It comes back, as one that was put to sleep does.
+    again, marker = freed(left, "0", NOW)
+    store.commit(*rewritten(left, again), Create(marker))
+    assert (store.workers(POOL), store.workers_of(POOL, 5, over=True)) == ([again], WorkerPage(()))
+
+
+def test_a_worker_that_is_sought_is_not_over(store: Store):
+    worker = a_worker()
+    sought = gone(worker, "did not answer", LATER, sought_until=NOW)
+    store.commit(Create(worker))
+    store.commit(*rewritten(worker, sought))
+    assert store.workers(POOL) == [sought]
+    assert worker.key in store.overdue(NOW, 10)
+
+
+def test_workers_are_listed_page_by_page(store: Store):
+    workers = sorted((a_worker(f"w-{number}") for number in range(5)), key=lambda worker: worker.id)
+    for worker in workers:
+        store.commit(Create(worker))
+    seen: list[Worker] = []
+    page = store.workers_of(POOL, 2)
+    while True:
+        assert len(page.workers) <= 2
+        seen += page.workers
+        if not page.cursor:
+            break
+        page = store.workers_of(POOL, 2, page.cursor)
+    assert seen == workers
+    for forged in ("x", "", "w-1", "ß"):
+        if forged:
+            with pytest.raises(Refused, match="cursor"):
+                store.workers_of(POOL, 2, forged)
+
+
+def test_the_newest_launch_is_found_among_those_that_are_over_and_those_that_are_not(store: Store):
+    assert store.newest_launch(POOL) is None
+    first, second = a_launch("01A", count=0, answered=True), a_launch("01B")
+    store.commit(Create(second), Create(first))
+    assert store.newest_launch(POOL) == second
+    third = a_launch("01C", count=0, answered=True, note="no capacity")
+    store.commit(Create(third))
+    assert store.newest_launch(POOL) == third
 
 
 def due_records() -> tuple[Run, Worker, Run, Run]:
@@ -373,22 +439,27 @@ def test_a_counter_raised_by_many_at_once_misses_nobody(shared_store: Store):
     store = shared_store
     store.commit(Create(Counters(pool_id=POOL)))
 
-    def raise_it(_thread: int) -> None:
-        for _ in range(5):
-            while True:
-                counters = store.counters(POOL)
-                assert counters
-                try:
-                    store.commit(Replace(counters.reserved(1)))
-                    break
-                except (Lost, Busy):
-                    continue
+    def raise_it(thread: int) -> None:
+        for number in range(5):
+            store.commit(Count(POOL, 3), Create(a_launch(f"{thread}-{number}")))
+            store.commit(Count(POOL, -2), Create(a_launch(f"{thread}-{number}-less")))
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(raise_it, range(8)))
-    found = store.counters(POOL)
-    assert found
-    assert (found.workers_reserved, found.version) == (40, 41)
+    assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=40, version=81)
+
+
+def test_a_count_is_kept_within_its_limit_and_moves_nothing_when_it_is_not(store: Store):
+    counters, launch = Counters(pool_id=POOL, workers_reserved=3), a_launch()
+    assert lost_keys(store, Count(POOL, 1), Create(launch)) == {counters.key}
+    store.commit(Create(counters))
+    assert lost_keys(store, Count(POOL, 3, most=5), Create(launch)) == {counters.key}
+    assert (store.counters(POOL), store.launch(POOL, launch.id)) == (counters, None)
+    store.commit(Count(POOL, 2, most=5), Create(launch))
+    assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=5, version=2)
+    assert lost_keys(store, Replace(counters.counted(-1))) == {counters.key}
+    store.commit(Count(POOL, -5))
+    assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=0, version=3)
 
 
 @pytest.mark.local

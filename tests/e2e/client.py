@@ -126,8 +126,9 @@ class Deployment:
         return found
 
     def workers(self, pool_id: str) -> list[dict[str, Any]]:
-        """The pool's workers."""
-        return self.read(f"/pools/{pool_id}/workers")["workers"]
+        """The pool's workers, those that are gone included."""
+        pages = [self.read(f"/pools/{pool_id}/workers?gone={gone}&limit=200") for gone in ("false", "true")]
+        return [worker for page in pages for worker in page["workers"]]
 
     def wait_workers(self, pool_id: str, count: int, state: str = "IDLE", seconds: float = 120) -> list[dict[str, Any]]:
         """Wait until so many workers stand there."""

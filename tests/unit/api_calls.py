@@ -76,6 +76,7 @@ class InProcessApi:
         self.blobs = WebBlobs(self.clock)
         self._draws = 0
         self.ports = Ports(
+            namespace="longshore",
             store=self.store,
             messenger=self.messenger,
             queue=self.queue,

@@ -12,10 +12,11 @@ from longshore.adapters.history import pack_entry, shorten, unpack_entry
 from longshore.adapters.items import Item, item_size, write_units
 from longshore.adapters.layouts import LAYOUTS
 from longshore.domain import keys
-from longshore.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Ticket, ticket_for
+from longshore.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
 from longshore.domain.run import Run, read_history
-from longshore.domain.states import RunState
-from longshore.domain.worker import Agent, Marker
+from longshore.domain.states import Reason, RunState
+from longshore.domain.trouble import StartFailure, TroubleKind
+from longshore.domain.worker import Agent, Marker, gone, questioned
 from longshore.ports import Record
 
 from tests.records import (
@@ -56,6 +57,14 @@ RECORDS: list[Record] = [
     PoolEntry(pool_id=POOL, name="team-a"),
     PoolName(name="team #a", pool_id=POOL),
     Counters(pool_id=POOL, workers_reserved=3, version=7),
+    Starts(pool_id=POOL),
+    Starts(pool_id=POOL, no_spot_until=NOW, version=2).troubled(
+        StartFailure(kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="a note"), NOW, b"ab"
+    ),
+    gone(WORKER, "said goodbye", NOW.replace(microsecond=0)),
+    gone(WORKER, "did not answer", NOW.replace(microsecond=0), sought_until=NOW),
+    questioned(WORKER, NOW, NOW),
+    a_launch(answered=True, count=0),
     ticket_for(a_run()),
     a_launch(),
     a_launch(tasks=("arn:1", "arn:2"), joined=("1",), answered=True, due_at=NOW, note="throttled"),

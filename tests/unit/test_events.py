@@ -20,7 +20,7 @@ from longshore.adapters.memory_queue import MemoryQueue
 from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.domain import ids
 from longshore.domain.messages import EVENTS
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName, Starts
 from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import Worker, WorkerState
@@ -128,6 +128,7 @@ def world(environment: None, monkeypatch: pytest.MonkeyPatch) -> World:
 
     made = World(MemoryStore(), MemoryMessenger(NAMESPACE), MemoryQueue(clock))
     ports = Ports(
+        namespace=NAMESPACE,
         store=made.store,
         messenger=made.messenger,
         queue=made.queue,
@@ -161,6 +162,7 @@ def _furnish(store: MemoryStore) -> None:
             Create(PoolEntry(pool_id=pool.id, name=pool.name)),
             Create(PoolName(name=pool.name, pool_id=pool.id)),
             Create(Counters(pool_id=pool.id, workers_reserved=1 if pool is fargate else 0)),
+            Create(Starts(pool_id=pool.id)),
         )
     launch = Launch(
         id=LAUNCH_ID,

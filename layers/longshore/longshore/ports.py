@@ -9,16 +9,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import IO, Protocol
 
+from longshore.domain import keys
 from longshore.domain.keys import Key
 from longshore.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Ticket
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Starts, Ticket
 from longshore.domain.requests import Reply
 from longshore.domain.run import Run, Spec
 from longshore.domain.trouble import TroubleKind
 from longshore.domain.wakes import Wake as Wake
 from longshore.domain.worker import Agent, Marker, Worker
 
-type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Ticket | Worker
+type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Starts | Ticket | Worker
 """Everything that lies in the table. Each record knows its `key` and its `version`."""
 
 type Clock = Callable[[], datetime]
@@ -56,7 +57,33 @@ class Require:
     record: Record
 
 
-type Write = Create | Replace | Delete | Require
+@dataclass(frozen=True)
+class Count:
+    """Move a pool's count of reserved workers, whatever it stands at, and its version with it.
+
+    No other change of the count makes it lose: many may move it at once. `most`: it may stand there at most afterwards.
+    """
+
+    pool_id: str
+    workers: int
+    most: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return keys.counters(self.pool_id)
+
+
+type Write = Create | Replace | Delete | Require | Count
+
+
+def key_of(write: Write) -> Key:
+    """The item that a write is about."""
+    return write.key if isinstance(write, Count) else write.record.key
+
+
+def rewritten(before: Record, after: Record) -> tuple[Write, ...]:
+    """The writes that put `after` in the place of `before`: where it lay, or where it lies from now on."""
+    return (Replace(after),) if before.key == after.key else (Delete(before), Create(after))
 
 
 @dataclass(frozen=True)
@@ -64,6 +91,14 @@ class RunPage:
     """A page of runs, newest first, and the cursor of the next page."""
 
     runs: tuple[Run, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerPage:
+    """A page of workers, and the cursor of the next page."""
+
+    workers: tuple[Worker, ...]
     cursor: str | None = None
 
 
@@ -92,6 +127,8 @@ class Store(Protocol):
 
     def counters(self, pool_id: str) -> Counters | None: ...
 
+    def starts(self, pool_id: str) -> Starts | None: ...
+
     def run(self, run_id: str) -> Run | None: ...
 
     def run_and_spec(self, run_id: str) -> tuple[Run, Spec] | None:
@@ -102,11 +139,21 @@ class Store(Protocol):
         """Those of the runs that exist."""
         ...
 
-    def worker(self, pool_id: str, worker_id: str) -> Worker | None: ...
+    def worker(self, pool_id: str, worker_id: str) -> Worker | None:
+        """A worker, also one that is over."""
+        ...
 
-    def workers(self, pool_id: str) -> list[Worker]: ...
+    def workers(self, pool_id: str) -> list[Worker]:
+        """The workers that are not over."""
+        ...
 
-    def agents(self, pool_id: str) -> list[Agent]: ...
+    def workers_of(self, pool_id: str, limit: int, cursor: str | None = None, *, over: bool = False) -> WorkerPage:
+        """The workers that are not over, or those that are, by id, a page at a time. Raises Refused for the cursor."""
+        ...
+
+    def agents(self, pool_id: str, worker_ids: Iterable[str]) -> dict[str, Agent]:
+        """What the agents of these workers said of themselves, by worker."""
+        ...
 
     def agent(self, pool_id: str, worker_id: str) -> Agent | None: ...
 
@@ -118,9 +165,17 @@ class Store(Protocol):
         """READY runs, best class first, oldest first within a class."""
         ...
 
-    def launch(self, pool_id: str, launch_id: str) -> Launch | None: ...
+    def launch(self, pool_id: str, launch_id: str) -> Launch | None:
+        """A launch, also one that is over."""
+        ...
 
-    def launches(self, pool_id: str) -> list[Launch]: ...
+    def launches(self, pool_id: str) -> list[Launch]:
+        """The launches that are not over."""
+        ...
+
+    def newest_launch(self, pool_id: str) -> Launch | None:
+        """The pool's last launch, whether or not it is over."""
+        ...
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
         """Keys of runs and workers whose `due_at` has passed; may be stale in both directions."""
@@ -323,8 +378,9 @@ class Certificates(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Everything a use case may touch, beside its arguments."""
+    """Everything a use case may touch, beside its arguments. `namespace` begins every worker's id."""
 
+    namespace: str
     store: Store
     messenger: Messenger
     queue: Queue

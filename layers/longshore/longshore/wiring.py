@@ -91,6 +91,7 @@ def connect(found: Settings, aws: Clients) -> Ports:
         public_ip=found.assign_public_ip == "ENABLED",
     )
     return Ports(
+        namespace=found.namespace,
         store=DynamoStore(aws.dynamodb, found.table),
         messenger=IotMessenger(found.namespace, lambda: aws.iot_data),
         queue=SqsQueue(lambda: aws.sqs, found.request_queue_url, found.dead_letter_queue_url),

@@ -67,7 +67,7 @@ class DemoApi:
         return api.PoolList.model_validate(await self._call("GET", "/pools")).pools
 
     async def workers(self, pool_id: str) -> list[api.WorkerView]:
-        """A pool's workers."""
+        """A pool's workers, as far as one page shows them: those that are there, or are missed."""
         return api.WorkerList.model_validate(await self._call("GET", f"/pools/{pool_id}/workers")).workers
 
     async def runs(self, pool_id: str) -> list[api.RunSummary]:

@@ -13,10 +13,10 @@ from longshore.dispatcher import (
     task_events,
 )
 from longshore.dispatcher.finish import stop_task
-from longshore.domain.pool import Counters, Launch
+from longshore.domain.pool import Launch
 from longshore.domain.trouble import StartFailure
 from longshore.domain.worker import Worker
-from longshore.ports import Replace
+from longshore.ports import Count
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I
@@ -43,12 +43,9 @@ def each_try_of_a_launch_has_a_new_token(patch: Patch) -> None:
 def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
     shipped = task_events.account
 
-    def again(ports: Any, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure) -> Any:
+    def again(ports: Any, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure | None) -> Any:
         writes = shipped(ports, pool_id, launch_id, task_arn, failure)
-        if writes:
-            return writes
-        counters = ports.store.counters(pool_id)
-        return (Replace(counters.reserved(-1)),) if counters else ()
+        return writes or (Count(pool_id, -1),)
 
     for module in (task_events, reap_launch):
         patch.setattr(module, "account", again)
@@ -56,10 +53,10 @@ def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
 
 @mutation(I.RESERVED, I.WITHIN_LIMIT)
 def places_are_not_reserved_before_tasks_start(patch: Patch) -> None:
-    def forget(record: Any) -> Any:
-        return Replace(replace(record, workers_reserved=0) if isinstance(record, Counters) else record)
+    def forget(pool_id: str, workers: int, most: int | None = None) -> Any:
+        return Count(pool_id, min(workers, 0))
 
-    patch.setattr(launch, "Replace", forget)
+    patch.setattr(launch, "Count", forget)
 
 
 @mutation(I.NO_END_WHILE_IT_ACTS)

@@ -42,8 +42,9 @@ def lose(world: World, one: FakeAgent) -> Run:
     """Its worker goes, and an event says so: no sweep has been."""
     one.publish = unheard
     world.disconnect(one.worker_id)
-    world.wait(400)
-    world.ring()
+    for silence in (400, 16):
+        world.wait(silence)
+        world.ring()
     return world.run("r1")
 
 
@@ -119,7 +120,7 @@ def test_the_log_of_a_run_that_a_sweep_ends_is_put_together_in_the_same_sweep():
     one.write("said")
     one.publish = unheard
     world.disconnect(one.worker_id)
-    world.sweep(after=400)
+    world.silence(after=400)
     assert messages_of(world, world.run("r1"))[0] == "said"
 
 

@@ -343,7 +343,7 @@ def test_a_killed_command_that_only_saw_a_signal_ends_with_the_decision_that_kil
 def lost(world: World, one: FakeAgent) -> Run:
     world.disconnect(one.worker_id)
     world.messenger.take()
-    world.sweep(after=400)
+    world.silence(after=400)
     return world.run("r1")
 
 

@@ -24,8 +24,8 @@ def fargate(**settings: Any) -> World:
 
 
 def trouble(world: World) -> Trouble | None:
-    counters = world.table.counters(world.pool.id)
-    return counters.trouble if counters else None
+    starts = world.table.starts(world.pool.id)
+    return starts.trouble if starts else None
 
 
 def fail_starts(world: World, minutes: int, **words: str) -> None:

@@ -104,9 +104,9 @@ def test_where_spot_is_dry_tasks_start_on_demand_at_once_and_on_spot_again_later
     bodies = [{"schema": 1, "id": f"r{n}", "pool": world.pool.name, "command": ["true"]} for n in range(3)]
     world.request(*bodies)
     assert sorted(on_spot(world)) == [False] * (3 - spot_capacity) + [True] * spot_capacity
-    counters = world.table.counters(world.pool.id)
-    assert counters
-    assert counters.trouble is None
+    starts = world.table.starts(world.pool.id)
+    assert starts
+    assert starts.trouble is None
     check(world)
     world.tasks.spot_capacity = 10
     world.submit("next")

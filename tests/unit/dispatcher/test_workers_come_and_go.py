@@ -107,7 +107,7 @@ def test_a_worker_that_holds_a_run_it_has_lost_gets_no_other_before_it_has_let_g
     world = World()
     one = running(world)
     world.disconnect(one.worker_id)
-    world.sweep(after=600)
+    world.silence(after=600)
     assert (world.run("r1").state, world.run("r1").reason) == (RunState.FAILED, Reason.WORKER_LOST)
     assert world.worker(one.worker_id).state is WorkerState.GONE
     waiting = world.submit("next")
@@ -293,6 +293,11 @@ def test_a_running_worker_is_lost_only_beyond_its_lease_grace_and_a_minute():
     world.messenger.take()
     world.sweep(after=259)
     assert world.run("r1").state is RunState.RUNNING
+    for silence in (2, 14):
+        world.wait(silence)
+        world.ring()
+        # It is asked once more before it is given up.
+        assert world.run("r1").state is RunState.RUNNING
     world.wait(2)
     world.ring()
     ended = world.run("r1")
@@ -315,7 +320,7 @@ def test_a_chunk_proves_that_a_cut_off_worker_is_alive():
     world.sweep(after=198)
     assert world.run("r1").state is RunState.RUNNING
     world.messenger.take()
-    world.sweep(after=2)
+    world.silence(after=2)
     assert world.run("r1").reason is Reason.WORKER_LOST
     check(world)
 
@@ -329,7 +334,7 @@ def test_a_worker_is_never_called_lost_while_the_bucket_cannot_be_asked():
     assert world.sweep(after=400).failed == 1
     assert world.run("r1").state is RunState.RUNNING
     world.blobs.down = None
-    world.sweep(after=121)
+    world.silence(after=121)
     assert world.run("r1").reason is Reason.WORKER_LOST
     check(world)
 
@@ -341,7 +346,7 @@ def test_a_lost_worker_whose_run_had_ended_well_leaves_it_finished():
     one.finish()
     world.disconnect(one.worker_id)
     world.messenger.take()
-    world.sweep(after=400)
+    world.silence(after=400)
     assert (world.run("r1").state, world.run("r1").reason) == (RunState.FINISHED, None)
     check(world)
 
@@ -352,7 +357,7 @@ def test_a_retryable_run_is_begun_again_when_its_worker_is_lost_and_the_first_lo
     one.write("from the first attempt")
     world.disconnect(one.worker_id)
     world.messenger.take()
-    world.sweep(after=400)
+    world.silence(after=400)
     run = world.run("r1")
     assert (run.state, run.losses) == (RunState.READY, 1)
     end = world.blobs.log_end(world.pool.id, run.id, 1)
@@ -568,7 +573,7 @@ def test_a_late_end_of_a_worker_that_was_put_aside_brings_the_worker_back():
     publish = one.publish
     one.publish = unheard
     one.finish(marker=False)
-    world.sweep(after=400)
+    world.silence(after=400)
     ended = world.run("r1")
     assert ended.reason is Reason.WORKER_LOST
     one.publish = publish

@@ -25,7 +25,7 @@ from longshore.dispatcher.task_events import TaskStopped, task_stopped
 from longshore.dispatcher.worker_events import WorkerEvent, receive, receive_presence
 from longshore.domain import ids
 from longshore.domain.messages import FromAgent, ToAgent
-from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings
+from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts
 from longshore.domain.run import Run
 from longshore.domain.worker import Worker
 from longshore.ports import Create, Ports, Store
@@ -83,6 +83,7 @@ class World:
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.random = random.Random(seed)
         self.ports = Ports(
+            namespace=NAMESPACE,
             store=cast("Store", self.store),
             messenger=self.messenger,
             queue=self.queue,
@@ -113,6 +114,7 @@ class World:
             Create(PoolEntry(pool_id=pool.id, name=pool.name)),
             Create(PoolName(name=pool.name, pool_id=pool.id)),
             Create(Counters(pool_id=pool.id)),
+            Create(Starts(pool_id=pool.id)),
         )
         return pool
 
@@ -158,9 +160,7 @@ class World:
         task_stopped(
             self.ports,
             self.pools,
-            TaskStopped(
-                pool_id=self.pool.id, launch_id=task.launch_id, task_arn=arn, namespace=NAMESPACE, **cast("Any", fields)
-            ),
+            TaskStopped(pool_id=self.pool.id, launch_id=task.launch_id, task_arn=arn, **cast("Any", fields)),
         )
 
     # What passes.
@@ -168,6 +168,12 @@ class World:
     def wait(self, seconds: float) -> None:
         """Let time pass, and nothing else happen."""
         self.now += timedelta(seconds=seconds)
+
+    def silence(self, after: float) -> Reaped:
+        """The reaper's turns after so long a silence: it asks once more, and hears nothing."""
+        first = self.sweep(after)
+        self.sweep(after=16)
+        return first
 
     def sweep(self, after: float = 0) -> Reaped:
         """The reaper's turn, after some time."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from longshore.domain.keys import Key
-from longshore.ports import Write
+from longshore.ports import Write, key_of
 
 MAX_TRANSACTION = 100
 
@@ -16,7 +16,7 @@ def actions(writes: Iterable[Write]) -> dict[Key, Write]:
     """
     by_key: dict[Key, Write] = {}
     for write in writes:
-        key = write.record.key
+        key = key_of(write)
         if key in by_key:
             raise ValueError(f"two writes of {key.pk}/{key.sk} in one commit")
         by_key[key] = write

@@ -15,23 +15,26 @@ from longshore.adapters.dynamodb_commit import Commit
 from longshore.adapters.items import Item
 from longshore.domain import keys
 from longshore.domain.keys import Key
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket
 from longshore.domain.run import Run, Spec
 from longshore.domain.worker import Agent, Marker, Worker
 from longshore.errors import Unavailable
-from longshore.ports import Record, RunPage, Write, pages
+from longshore.ports import Record, RunPage, WorkerPage, Write, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 SERVICE = "DynamoDB"
 BATCH = 100
-TRIES = 7
+TRIES = 10
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Full jitter below a doubling ceiling: 20 ms at first, 640 ms at most, under 1.3 s in all."""
+    """Full jitter below a doubling ceiling: 20 ms at first, 640 ms at most, 3.2 s in all, half of that as a rule.
+
+    Enough for some 200 transactions that count on one item at the same moment, each of which takes 10 ms or so.
+    """
 
     random: Callable[[], float] = random.random
     sleep: Callable[[float], None] = time.sleep
@@ -85,11 +88,14 @@ class DynamoStore:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def _range[T: Record](self, kind: type[T], pk: str, prefix: str, limit: int | None = None) -> list[T]:
+    def _range[T: Record](
+        self, kind: type[T], pk: str, prefix: str, limit: int | None = None, *, backwards: bool = False
+    ) -> list[T]:
         """Records of a partition whose sort keys begin so, in their order."""
         items = self._query(
             limit,
             ConsistentRead=True,
+            ScanIndexForward=not backwards,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
             ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
         )
@@ -108,6 +114,9 @@ class DynamoStore:
     def counters(self, pool_id: str) -> Counters | None:
         return self._get(Counters, keys.counters(pool_id))
 
+    def starts(self, pool_id: str) -> Starts | None:
+        return self._get(Starts, keys.starts(pool_id))
+
     def run(self, run_id: str) -> Run | None:
         return self._get(Run, keys.run(run_id))
 
@@ -123,9 +132,12 @@ class DynamoStore:
         return (run, spec) if isinstance(run, Run) and isinstance(spec, Spec) else None
 
     def runs(self, run_ids: Iterable[str]) -> dict[str, Run]:
-        wanted = [key_item(keys.run(run_id)) for run_id in dict.fromkeys(run_ids)]
-        items = (item for page in pages(wanted, BATCH) for item in self._batch(page))
-        return {run.id: run for run in map(decode, items) if isinstance(run, Run)}
+        found = self._batches(keys.run(run_id) for run_id in run_ids)
+        return {run.id: run for run in found if isinstance(run, Run)}
+
+    def _batches(self, wanted: Iterable[Key]) -> Iterator[Record | None]:
+        keys_once = [key_item(key) for key in dict.fromkeys(wanted)]
+        return (decode(item) for page in pages(keys_once, BATCH) for item in self._batch(page))
 
     def _batch(self, wanted: Iterable[Item]) -> Iterator[Item]:
         left: Any = {self._table: {"Keys": list(wanted), "ConsistentRead": True}}
@@ -140,13 +152,30 @@ class DynamoStore:
         raise Unavailable(SERVICE, f"BatchGetItem left {len(left[self._table]['Keys'])} keys unread")
 
     def worker(self, pool_id: str, worker_id: str) -> Worker | None:
-        return self._get(Worker, keys.worker(pool_id, worker_id))
+        now = self._get(Worker, keys.worker(pool_id, worker_id))
+        return now or self._get(Worker, keys.past_worker(pool_id, worker_id))
 
     def workers(self, pool_id: str) -> list[Worker]:
         return self._range(Worker, keys.pool_partition(pool_id), "worker#")
 
-    def agents(self, pool_id: str) -> list[Agent]:
-        return self._range(Agent, keys.pool_partition(pool_id), "agent#")
+    def workers_of(self, pool_id: str, limit: int, cursor: str | None = None, *, over: bool = False) -> WorkerPage:
+        after = listing.read_worker_cursor(cursor) if cursor else ""
+        items = self._query(
+            limit + 1,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :after AND :last",
+            ExpressionAttributeValues={
+                ":pk": {"S": keys.past_partition(pool_id) if over else keys.pool_partition(pool_id)},
+                ":after": {"S": listing.behind_worker(after)},
+                ":last": {"S": listing.LAST_WORKER},
+            },
+        )
+        found = [record for record in map(decode, items) if isinstance(record, Worker)]
+        return listing.page_of_workers(found, limit)
+
+    def agents(self, pool_id: str, worker_ids: Iterable[str]) -> dict[str, Agent]:
+        found = self._batches(keys.agent(pool_id, worker_id) for worker_id in worker_ids)
+        return {agent.worker_id: agent for agent in found if isinstance(agent, Agent)}
 
     def agent(self, pool_id: str, worker_id: str) -> Agent | None:
         return self._get(Agent, keys.agent(pool_id, worker_id))
@@ -158,10 +187,16 @@ class DynamoStore:
         return self._range(Ticket, keys.pool_partition(pool_id), "ticket#", limit)
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
-        return self._get(Launch, keys.launch(pool_id, launch_id))
+        now = self._get(Launch, keys.launch(pool_id, launch_id))
+        return now or self._get(Launch, keys.past_launch(pool_id, launch_id))
 
     def launches(self, pool_id: str) -> list[Launch]:
         return self._range(Launch, keys.pool_partition(pool_id), "launch#")
+
+    def newest_launch(self, pool_id: str) -> Launch | None:
+        partitions = (keys.pool_partition(pool_id), keys.past_partition(pool_id))
+        found = [launch for pk in partitions for launch in self._range(Launch, pk, "launch#", 1, backwards=True)]
+        return max(found, key=lambda launch: launch.id, default=None)
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
         entries = [entry for number in range(DUE_PARTITIONS) for entry in self._overdue_of(number, now, limit)]

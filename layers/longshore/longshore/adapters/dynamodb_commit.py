@@ -17,7 +17,7 @@ from longshore.adapters.codec import encode, key_item
 from longshore.adapters.items import Item
 from longshore.domain.keys import Key
 from longshore.errors import Busy, LongshoreError, Lost, Unavailable
-from longshore.ports import Create, Delete, Replace, Require, Write
+from longshore.ports import Count, Create, Delete, Replace, Require, Write
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -73,6 +73,8 @@ class Commit:
                 self._client.put_item(**put)
             case [{"Delete": delete}]:
                 self._client.delete_item(**delete)
+            case [{"Update": update}]:
+                self._client.update_item(**update)
             case several:
                 self._client.transact_write_items(TransactItems=several, ClientRequestToken=self._token)
 
@@ -96,12 +98,13 @@ class Commit:
     def _is_made(self, failed: Mapping[Key, Item | None]) -> bool:
         """Whether the items found are the very ones that this commit wrote, and those it deleted are gone.
 
-        Another commit could by chance have written just these; so this is asked only after a missing answer.
+        Another commit could by chance have written just these; so this is asked only after a missing answer. A count
+        says nothing: it moves on. It is never written without the record that it counts.
         """
-        changed = {key: write for key, write in self._writes if not isinstance(write, Require)}
         return all(
             key in failed and failed[key] == (None if isinstance(write, Delete) else encode(write.record))
-            for key, write in changed.items()
+            for key, write in self._writes
+            if not isinstance(write, Require | Count)
         )
 
 
@@ -126,8 +129,23 @@ def _action(table: str, key: Key, write: Write) -> dict[str, Any]:
             return {"Put": where | {"Item": encode(record)} | _stands_at(record.version - 1)}
         case Delete(record):
             return {"Delete": where | {"Key": key_item(key)} | _stands_at(record.version)}
+        case Count():
+            return {"Update": where | {"Key": key_item(key)} | _counted(write)}
         case Require(record):
             return {"ConditionCheck": where | {"Key": key_item(key)} | _stands_at(record.version)}
+
+
+def _counted(write: Count) -> dict[str, Any]:
+    values = {":workers": {"N": str(write.workers)}, ":one": {"N": "1"}}
+    condition = "attribute_exists(pk)"
+    if write.most is not None:
+        condition = "workers_reserved <= :room"
+        values[":room"] = {"N": str(write.most - write.workers)}
+    return {
+        "UpdateExpression": "ADD workers_reserved :workers, version :one",
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
+    }
 
 
 def _stands_at(version: int) -> dict[str, Any]:

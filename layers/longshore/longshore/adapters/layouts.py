@@ -13,7 +13,7 @@ from longshore.adapters.items import Item
 from longshore.adapters.values import fields_of, moment, number
 from longshore.domain.keys import POOLS, Key
 from longshore.domain.objects import chunk_prefix
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket
 from longshore.domain.run import Run, Spec
 from longshore.domain.worker import Agent, Marker, Worker
 from longshore.ports import Record
@@ -65,6 +65,7 @@ _WORKER_NAMES = {
     "busy_since": "bs",
     "seen_at": "se",
     "disconnected_at": "di",
+    "asked_at": "as",
     "note": "no",
     "push": "pu",
 }
@@ -143,16 +144,26 @@ def _known_ticket(key: Key) -> Known:
     return {"pool_id": _after(key.pk), "rank": int(rank), "accepted_at": moment(int(at)), "run_id": run_id}
 
 
-_POOL, _RUN_PK = "pool#", "run#"
+_POOL, _PAST, _RUN_PK = "pool#", "past#", "run#"
+
+
+def _launch(partition: str) -> Layout:
+    return _plain(
+        Launch, (partition, "launch#"), lambda key: {"pool_id": _after(key.pk), "id": _after(key.sk)}, {"pool_id", "id"}
+    )
+
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(Run, _RUN_PK, "run", _write_run, _read_run),
     Layout(Worker, _POOL, "worker#", _WORKER.write, _read_worker),
+    Layout(Worker, _PAST, "worker#", _WORKER.write, _read_worker),
     Layout(Marker, _POOL, "idle#", _write_marker, _read_marker),
     _plain(Spec, (_RUN_PK, "spec"), lambda key: {"run_id": _after(key.pk)}, {"run_id"}),
     _plain(Pool, (_POOL, "pool"), lambda key: {"id": _after(key.pk)}, {"id"}),
     _plain(PoolEntry, (POOLS, "pool#"), lambda key: {"pool_id": _after(key.sk)}, {"pool_id"}),
     _plain(PoolName, (POOLS, "name#"), lambda key: {"name": _after(key.sk)}, {"name"}),
     _plain(Counters, (_POOL, "counters"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
+    _plain(Starts, (_POOL, "counters#starts"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
     _plain(Ticket, (_POOL, "ticket#"), _known_ticket, {"pool_id", "rank", "accepted_at", "run_id"}),
     _plain(
         Agent,
@@ -160,12 +171,8 @@ LAYOUTS: tuple[Layout, ...] = (
         lambda key: {"pool_id": _after(key.pk), "worker_id": _after(key.sk)},
         {"pool_id", "worker_id"},
     ),
-    _plain(
-        Launch,
-        (_POOL, "launch#"),
-        lambda key: {"pool_id": _after(key.pk), "id": _after(key.sk)},
-        {"pool_id", "id"},
-    ),
+    _launch(_POOL),
+    _launch(_PAST),
 )
 _BY_KIND = {layout.kind: layout for layout in LAYOUTS}
 

@@ -1,12 +1,17 @@
-"""Positions in the index `listing`, and the cursors that callers get to see of them."""
+"""Positions in lists, and the cursors that callers get to see of them."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 
 from longshore.domain.keys import milliseconds
 from longshore.domain.run import Run
+from longshore.domain.worker import Worker
 from longshore.errors import Refused
+from longshore.ports import WorkerPage
 
+LAST_WORKER = "worker#~"
+"""Sorts behind every worker of a partition."""
 BEHIND_ALL = "~"
 """Sorts behind every position."""
 
@@ -33,11 +38,15 @@ def read_cursor(word: str) -> str:
 
     A forged cursor leads to another place in the same list and nowhere else: the partition comes from the caller.
     """
+    return _read(word, _POSITION)
+
+
+def _read(word: str, pattern: re.Pattern[str]) -> str:
     try:
         found = urlsafe_b64decode(word + "=" * (-len(word) % 4)).decode()
     except ValueError:
         found = ""
-    if not _POSITION.fullmatch(found) or cursor(found) != word:
+    if not pattern.fullmatch(found) or cursor(found) != word:
         raise Refused("cursor", word[:80], "the cursor of an earlier page")
     return found
 
@@ -45,3 +54,22 @@ def read_cursor(word: str) -> str:
 def run_of(at: str) -> str:
     """The id of the run at a position."""
     return at.partition("#")[2]
+
+
+_WORKER = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def behind_worker(worker_id: str) -> str:
+    """The sort key behind that of a worker; of no worker, the one before all."""
+    return f"worker#{worker_id}!" if worker_id else "worker#"
+
+
+def page_of_workers(found: Sequence[Worker], limit: int) -> WorkerPage:
+    """A page of what was found, which is one worker more than the page holds if there is another page."""
+    shown = tuple(found[:limit])
+    return WorkerPage(shown, cursor(shown[-1].id) if len(found) > limit else None)
+
+
+def read_worker_cursor(word: str) -> str:
+    """The worker that a cursor stands behind. Raises Refused for anything that `page_of_workers` does not make."""
+    return _read(word, _WORKER)

@@ -11,11 +11,11 @@ from longshore.adapters.codec import stored
 from longshore.adapters.weakness import NoWeakness, Trouble, Weakness
 from longshore.domain import keys
 from longshore.domain.keys import Key
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Ticket
+from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket
 from longshore.domain.run import Run, Spec
 from longshore.domain.worker import Agent, Marker, Worker
 from longshore.errors import Busy, Lost, Unavailable
-from longshore.ports import Create, Delete, Record, Replace, Require, RunPage, Write
+from longshore.ports import Count, Create, Delete, Record, Replace, Require, RunPage, WorkerPage, Write
 
 REMEMBERED = 64
 """How many commits an index can be behind."""
@@ -55,6 +55,10 @@ class MemoryStore:
                     self._records[key] = stored(record)
                 case Delete():
                     del self._records[key]
+                case Count(_, workers):
+                    counters = self._records[key]
+                    if isinstance(counters, Counters):
+                        self._records[key] = stored(counters.counted(workers))
                 case Require():
                     pass
 
@@ -65,6 +69,8 @@ class MemoryStore:
                 return found is None
             case Replace(record):
                 return found is not None and found.version == record.version - 1
+            case Count(_, workers, most):
+                return isinstance(found, Counters) and (most is None or found.workers_reserved <= most - workers)
             case Delete(record) | Require(record):
                 return found is not None and found.version == record.version
 
@@ -106,6 +112,9 @@ class MemoryStore:
     def counters(self, pool_id: str) -> Counters | None:
         return self._get(Counters, keys.counters(pool_id))
 
+    def starts(self, pool_id: str) -> Starts | None:
+        return self._get(Starts, keys.starts(pool_id))
+
     def run(self, run_id: str) -> Run | None:
         return self._get(Run, keys.run(run_id))
 
@@ -119,13 +128,22 @@ class MemoryStore:
         return {run_id: run for run_id, run in found.items() if run}
 
     def worker(self, pool_id: str, worker_id: str) -> Worker | None:
-        return self._get(Worker, keys.worker(pool_id, worker_id))
+        with self._lock:
+            now = self._get(Worker, keys.worker(pool_id, worker_id))
+            return now or self._get(Worker, keys.past_worker(pool_id, worker_id))
 
     def workers(self, pool_id: str) -> list[Worker]:
         return list(self._range(Worker, keys.pool_partition(pool_id), "worker#"))
 
-    def agents(self, pool_id: str) -> list[Agent]:
-        return list(self._range(Agent, keys.pool_partition(pool_id), "agent#"))
+    def workers_of(self, pool_id: str, limit: int, cursor: str | None = None, *, over: bool = False) -> WorkerPage:
+        after = listing.behind_worker(listing.read_worker_cursor(cursor) if cursor else "")
+        pk = keys.past_partition(pool_id) if over else keys.pool_partition(pool_id)
+        found = [worker for worker in self._range(Worker, pk, "worker#") if worker.key.sk >= after]
+        return listing.page_of_workers(found[: limit + 1], limit)
+
+    def agents(self, pool_id: str, worker_ids: Iterable[str]) -> dict[str, Agent]:
+        found = {worker_id: self.agent(pool_id, worker_id) for worker_id in worker_ids}
+        return {worker_id: agent for worker_id, agent in found.items() if agent}
 
     def agent(self, pool_id: str, worker_id: str) -> Agent | None:
         return self._get(Agent, keys.agent(pool_id, worker_id))
@@ -137,10 +155,17 @@ class MemoryStore:
         return list(self._range(Ticket, keys.pool_partition(pool_id), "ticket#"))[:limit]
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
-        return self._get(Launch, keys.launch(pool_id, launch_id))
+        with self._lock:
+            now = self._get(Launch, keys.launch(pool_id, launch_id))
+            return now or self._get(Launch, keys.past_launch(pool_id, launch_id))
 
     def launches(self, pool_id: str) -> list[Launch]:
         return list(self._range(Launch, keys.pool_partition(pool_id), "launch#"))
+
+    def newest_launch(self, pool_id: str) -> Launch | None:
+        partitions = (keys.pool_partition(pool_id), keys.past_partition(pool_id))
+        found = (launch for pk in partitions for launch in self._range(Launch, pk, "launch#"))
+        return max(found, key=lambda launch: launch.id, default=None)
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
         due = [

@@ -17,6 +17,7 @@ from longshore.ports import Ports
 
 PoolRef = Annotated[str, Path(description="A pool's name or id")]
 MOST_RUNS = 200
+MOST_WORKERS = 200
 
 
 def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: Deployment) -> None:
@@ -43,9 +44,14 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
     def show(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
         return views.show_pool(ports.store, find_pool(ports.store, pool))
 
-    @app.get("/pools/<pool>/workers", summary="A pool's workers")
-    def workers(pool: PoolRef) -> WorkerList:  # pyright: ignore[reportUnusedFunction]
-        return WorkerList(workers=views.show_workers(ports.store, find_pool(ports.store, pool)))
+    @app.get("/pools/<pool>/workers", summary="A pool's workers: those that are there, or those that are gone")
+    def workers(  # pyright: ignore[reportUnusedFunction]
+        pool: PoolRef,
+        gone: Annotated[bool, Query()] = False,
+        limit: Annotated[int, Query(ge=1, le=MOST_WORKERS)] = 100,
+        cursor: Annotated[str | None, Query(max_length=512)] = None,
+    ) -> WorkerList:
+        return views.show_workers(ports.store, find_pool(ports.store, pool), limit, cursor, gone=gone)
 
     @app.get("/pools/<pool>/runs", summary="A pool's runs, newest first")
     def runs(  # pyright: ignore[reportUnusedFunction]

@@ -15,8 +15,8 @@ from longshore.dispatcher.sender import Sender
 from longshore.dispatcher.settle import Loss, Settled, concluded, settle
 from longshore.domain import deadlines, ids
 from longshore.domain.messages import Done, Goodbye, HandedBack, PhaseFinished
-from longshore.domain.placement import CONTENDED, apart
-from longshore.domain.pool import PoolKind, Ticket
+from longshore.domain.placement import CONTENDED, apart, used_up
+from longshore.domain.pool import Ticket
 from longshore.domain.run import Run, Spec, claimed
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import Worker, WorkerState, asked, freed, gone, leaving, occupied
@@ -73,7 +73,7 @@ def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> Non
     note = message.note or "said goodbye"
     how = Release(
         loss=Loss(reason=Reason.WORKER_LOST, by="goodbye", note="its worker said goodbye"),
-        after=lambda found: gone(found, note, expires_at, left=True),
+        after=lambda found: gone(found, note, expires_at),
         still=lambda found, _: found.session == message.session and not found.left,
     )
     release(ports, pools, sender.pool.id, sender.worker_id, how)
@@ -95,7 +95,7 @@ def _let_go(
         now = ports.clock()
         settled = change(run, now)
         done = 1 if settled.run.is_final else 0
-        leaves = message.leaving or _used_up(sender, worker, done)
+        leaves = message.leaving or used_up(sender.pool, worker, done)
         following = None if leaves or worker.disconnected_at else next_run(ports, sender, worker, contended=tries > 0)
         after, writes = _after(ports, sender, worker, following, leaves=leaves, done=done)
         try:
@@ -163,11 +163,6 @@ def task_of(ports: Ports, worker: Worker) -> str | None:
         return worker.task_arn
     launch = ports.store.launch(worker.pool_id, worker.launch) if worker.launch else None
     return launch.task_of(ids.worker_name(worker.id)) if launch else None
-
-
-def _used_up(sender: Sender, worker: Worker, done: int) -> bool:
-    pool = sender.pool
-    return pool.kind_of is PoolKind.FARGATE and worker.runs_done + done >= pool.settings.runs_per_worker
 
 
 def next_run(ports: Ports, sender: Sender, worker: Worker, *, contended: bool) -> Following | None:

@@ -1,7 +1,8 @@
 """Starting tasks: reserve in the table, call RunTask, write down what came of it.
 
 The reservation holds the limit; the clientToken makes a repeated call start nothing more; a launch whose answer was
-never written is repeated by the sweep with the same token.
+never written is repeated by the sweep with the same token. A place is given back only where ECS lists no task for it:
+a call that is refused may be the repetition of one that was not.
 """
 
 from dataclasses import replace
@@ -9,11 +10,11 @@ from datetime import datetime, timedelta
 
 from longshore.domain import deadlines, ids
 from longshore.domain.placement import Demand, tasks_wanted
-from longshore.domain.pool import Counters, Launch, Pool, followed
+from longshore.domain.pool import Launch, Pool, Starts, followed
 from longshore.domain.states import Reason
 from longshore.domain.trouble import StartFailure, TroubleKind
 from longshore.errors import Busy, Lost, NoCapacity, Refused, Throttled, Unavailable
-from longshore.ports import Create, Ports, Replace, Require, Started, Write
+from longshore.ports import Count, Create, Ports, Replace, Require, Started, Write, rewritten
 
 TRIES = 5
 SPOT_RETRY = timedelta(minutes=15)
@@ -36,16 +37,17 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
     reserved: list[Launch] = []
     for _ in range(TRIES):
         pool, counters = ports.store.pool(pool_id), ports.store.counters(pool_id)
-        if not pool or not counters or not pool.task_definition:
+        starts = ports.store.starts(pool_id)
+        if not pool or not counters or not starts or not pool.task_definition:
             return reserved
         most = pool.settings.max_workers + 1
         idle = len(ports.store.idle(pool_id, pool.settings.warm)) if pool.settings.warm else 0
         demand = Demand(queue=ports.store.tickets(pool_id, most), idle=idle)
         launches, now = ports.store.launches(pool_id), ports.clock()
-        calls = tasks_wanted(pool, demand, launches, counters, now)
+        calls = tasks_wanted(pool, demand, launches, counters, starts, now)
         if not calls:
             return reserved
-        paused_until = counters.trouble.retry_at if counters.trouble else now
+        paused_until = starts.trouble.retry_at if starts.trouble else now
         if now < paused_until:
             ports.log("starts_paused", {"pool": pool_id, "until": paused_until.isoformat(timespec="seconds")})
             return reserved
@@ -59,7 +61,9 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
             due_at=now + pool.settings.accept_timeout,
         )
         try:
-            ports.store.commit(Create(launch), Replace(counters.reserved(launch.count)), Require(pool))
+            # The count of places is a limit; that nobody else counted the same queue is what `starts` is rewritten for.
+            place = Count(pool_id, launch.count, pool.settings.max_workers)
+            ports.store.commit(Create(launch), place, Replace(starts.reserved()), Require(pool))
         except (Lost, Busy):
             continue
         reserved.append(launch)
@@ -69,14 +73,10 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
 def call(ports: Ports, pool: Pool, launch: Launch) -> int:
     """Make (or repeat) the launch's RunTask call and write down its answer; how many of its tasks are known or sought.
 
-    What ECS refuses is given back at once; the tickets stay, and a sweep asks again, later after each failure.
+    What ECS refuses is given back; the tickets stay, and a sweep asks again, later after each failure.
     """
     try:
-        started = ports.tasks.run(launch, pool)
-    except Refused as error:
-        started = Started((), (str(error),), TroubleKind.PERMANENT)
-    except NoCapacity as error:
-        started = Started((), (str(error),), TroubleKind.CAPACITY)
+        started = _run(ports, pool, launch)
     except Unavailable as error:
         ports.log("launch_unanswered", {"pool": pool.id, "launch": launch.id, "note": str(error)[:200]})
         _put_off(ports, pool, launch, error)
@@ -90,17 +90,28 @@ def call(ports: Ports, pool: Pool, launch: Launch) -> int:
     return len(started.tasks)
 
 
+def _run(ports: Ports, pool: Pool, launch: Launch) -> Started:
+    """What ECS started. A refusal is no proof that this is nothing: an earlier call may have been made."""
+    try:
+        return ports.tasks.run(launch, pool)
+    except Refused as error:
+        kind, note = TroubleKind.PERMANENT, str(error)
+    except NoCapacity as error:
+        kind, note = TroubleKind.CAPACITY, str(error)
+    return Started(tuple(ports.tasks.of_launch(launch)), (note,), kind)
+
+
 def _put_off(ports: Ports, pool: Pool, launch: Launch, error: Unavailable) -> None:
     """Nobody knows whether the call was made: the sweep repeats it with the same token, later after each failure."""
     kind = TroubleKind.THROTTLED if isinstance(error, Throttled) else TroubleKind.PASSING
     failure = StartFailure(kind=kind, reason=Reason.START_FAILED, note=str(error))
     for _ in range(TRIES):
         current = ports.store.launch(launch.pool_id, launch.id)
-        counters = ports.store.counters(launch.pool_id)
-        if not current or not counters or current.answered or current.attempt != launch.attempt:
+        starts = ports.store.starts(launch.pool_id)
+        if not current or not starts or current.answered or current.attempt != launch.attempt:
             return
         now = ports.clock()
-        noted = counters.reserved(0).troubled(failure, now, ports.random(2))
+        noted = starts.troubled(failure, now, ports.random(2))
         retry_at = noted.trouble.retry_at if noted.trouble else now
         due_at = max(retry_at, now + pool.settings.accept_timeout)
         later = replace(current, version=current.version + 1, due_at=due_at, note=failure.note[:200])
@@ -119,8 +130,8 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
     """
     for _ in range(TRIES):
         current = ports.store.launch(launch.pool_id, launch.id)
-        counters = ports.store.counters(launch.pool_id)
-        if not current or not counters or current.answered or current.attempt != launch.attempt:
+        starts = ports.store.starts(launch.pool_id)
+        if not current or not starts or current.answered or current.attempt != launch.attempt:
             return
         known = {ids.task_id(arn) for arn in started.tasks}.union(current.joined, current.stopped)
         missing = max(0, current.count - len(known))
@@ -134,12 +145,13 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
             note=_note(started),
         )
         after = followed(answered, now + pool.settings.start_timeout, now + deadlines.GONE_RETENTION)
-        writes: list[Write] = [Replace(after)]
+        writes: list[Write] = [*rewritten(current, after)]
         if missing:
-            writes.append(Replace(_less(counters.reserved(-missing), current, started, now, ports.random(2))))
-        elif counters.trouble and counters.trouble.kind in (TroubleKind.CAPACITY, TroubleKind.THROTTLED):
+            writes.append(Count(pool.id, -missing))
+            writes.append(Replace(_less(starts, current, started, now, ports.random(2))))
+        elif starts.trouble and starts.trouble.kind in (TroubleKind.CAPACITY, TroubleKind.THROTTLED):
             # ECS takes tasks again; the rest would be known of the tasks that come of it.
-            writes.append(Replace(counters.untroubled()))
+            writes.append(Replace(starts.untroubled()))
         try:
             ports.store.commit(*writes)
         except (Lost, Busy):
@@ -148,12 +160,12 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
     raise Busy(f"launch {launch.id}: others kept writing")
 
 
-def _less(counters: Counters, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Counters:
+def _less(starts: Starts, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Starts:
     """What a call that was not served in full says of the next one: on demand where Spot is dry, else later."""
     if launch.spot and started.kind is TroubleKind.CAPACITY:
-        return counters.without_spot(now + SPOT_RETRY)
+        return starts.without_spot(now + SPOT_RETRY)
     failure = StartFailure(kind=started.kind, reason=_reason(started), note=_note(started) or "no reason given")
-    return counters.troubled(failure, now, randomness)
+    return starts.troubled(failure, now, randomness)
 
 
 def _reason(started: Started) -> Reason:

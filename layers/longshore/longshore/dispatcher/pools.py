@@ -10,7 +10,7 @@ from longshore.domain import ids
 from longshore.domain.api import CreatePool
 from longshore.domain.ids import ULID
 from longshore.domain.messages import Endpoint, PoolToken
-from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName
+from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
 from longshore.errors import LongshoreError, Lost, NotFound, Refused
 from longshore.ports import Create, Ports, Store, TaskSettings
 
@@ -114,6 +114,7 @@ def _write(store: Store, pool: Pool) -> None:
             Create(PoolEntry(pool_id=pool.id, name=pool.name)),
             Create(PoolName(name=pool.name, pool_id=pool.id)),
             Create(Counters(pool_id=pool.id)),
+            Create(Starts(pool_id=pool.id)),
         )
     except Lost:
         # Someone created a pool of that name since it was looked for.

@@ -3,6 +3,7 @@
 `who` and a deadline: a worker that answers registers again; one that does not is looked at when its deadline comes.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 from longshore.dispatcher.pool_cache import Pools
@@ -27,13 +28,17 @@ def disconnected(ports: Ports, pools: Pools, sender: Sender) -> None:
     worker = ports.store.worker(sender.pool.id, sender.worker_id)
     if not worker or worker.state not in (WorkerState.IDLE, WorkerState.BUSY) or worker.disconnected_at:
         return
+    if sender.at < worker.seen_at:
+        # By the broker's times it was heard later: only the handling of this event was late.
+        ports.log("event_ignored", {"event": "disconnected", "worker": worker.id, "note": "heard since"})
+        return
     run = held_run(ports, worker)
     settings = sender.pool.settings
     begun = run is not None and run.state is RunState.RUNNING
     wait = settings.lost_after if begun else settings.accept_timeout
     due_at = ports.clock() + wait
     if worker.state is WorkerState.IDLE:
-        after = asked(worker, "lost its connection", due_at)
+        after = replace(asked(worker, "lost its connection", due_at), disconnected_at=sender.at)
         writes: list[Write] = [Replace(after), marker_gone(worker)]
     else:
         after = without_connection(worker, sender.at, due_at)

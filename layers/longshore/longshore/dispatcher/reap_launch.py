@@ -8,13 +8,13 @@ from longshore.dispatcher.launch import call
 from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.task_events import account
 from longshore.domain import deadlines, ids
-from longshore.domain.pool import Launch, Pool, followed
+from longshore.domain.pool import Counters, Launch, Pool, followed
 from longshore.domain.states import Reason
 from longshore.domain.stopped_tasks import LATE
 from longshore.domain.trouble import StartFailure, TroubleKind
 from longshore.domain.worker import Worker, WorkerState
-from longshore.errors import LongshoreError, Lost
-from longshore.ports import Ports, Replace
+from longshore.errors import Busy, LongshoreError, Lost
+from longshore.ports import Ports, Replace, rewritten
 
 NO_EVENT = StartFailure(
     kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="its task is gone, and no event said so"
@@ -47,7 +47,8 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
     now = ports.clock()
     if current and current.due_at and current.due_at == launch.due_at:
         due_at = now + pool.settings.start_timeout if current.starting else None
-        ports.store.commit(Replace(followed(current, due_at, now + deadlines.GONE_RETENTION)))
+        after = followed(current, due_at, now + deadlines.GONE_RETENTION)
+        ports.store.commit(*rewritten(current, after))
 
 
 def _follow_starting(ports: Ports, launch: Launch) -> None:
@@ -78,7 +79,8 @@ def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker
             task = ids.task_id(arn)
             if task in launch.joined and task not in launch.stopped:
                 in_time(ports, until)
-                _reconcile_task(ports, launch, arn, by_task.get(task))
+                worker = ids.worker_id(ports.namespace, launch.pool_id, task)
+                _reconcile_task(ports, launch, arn, by_task.get(task) or ports.store.worker(launch.pool_id, worker))
 
 
 def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | None) -> None:
@@ -91,6 +93,21 @@ def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | Non
         ports.tasks.stop(arn, "longshore: its worker is gone")
     else:
         _count_stopped(ports, launch, arn)
+
+
+def recount(ports: Ports, counters: Counters, launches: Sequence[Launch]) -> None:
+    """Correct the count of places, if it is wrong and nothing has moved since it was read, which was before `launches`.
+
+    Whatever changes a launch's places moves the count in the same transaction, and its version with it.
+    """
+    held = sum(launch.places for launch in launches)
+    if held == counters.workers_reserved:
+        return
+    try:
+        ports.store.commit(Replace(counters.counted(held - counters.workers_reserved)))
+    except (Lost, Busy):
+        return
+    ports.log("places_recounted", {"pool": counters.pool_id, "was": counters.workers_reserved, "held": held})
 
 
 def gone_at(worker: Worker) -> datetime:

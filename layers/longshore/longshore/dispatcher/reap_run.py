@@ -120,7 +120,9 @@ def _end_and_ask(ports: Ports, pool: Pool, run: Run, settled: Settled, note: str
     wait = pool.settings.accept_timeout
     writes: list[Write] = [*settled.writes]
     if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
+        begun = run.state is RunState.RUNNING
         worker = asked(worker, note, ports.clock() + wait)
+        worker = replace(worker, runs_done=worker.runs_done + begun)
         writes.append(Replace(worker))
     ports.store.commit(*writes)
     ended = settled.run

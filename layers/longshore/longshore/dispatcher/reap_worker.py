@@ -3,16 +3,16 @@
 from dataclasses import replace
 
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.presence import put_aside
+from longshore.dispatcher.presence import ask, put_aside
 from longshore.dispatcher.release import Release, held_run, release
 from longshore.dispatcher.settle import Loss
 from longshore.domain import deadlines
 from longshore.domain.pool import Pool
 from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import Worker, WorkerState, gone
+from longshore.domain.worker import Worker, WorkerState, gone, questioned
 from longshore.errors import Lost
-from longshore.ports import Ports, Replace
+from longshore.ports import Ports, Replace, rewritten
 
 
 def reap_worker(ports: Ports, pools: Pools, pool: Pool, worker: Worker) -> None:
@@ -21,11 +21,23 @@ def reap_worker(ports: Ports, pools: Pools, pool: Pool, worker: Worker) -> None:
     if worker.state is WorkerState.ASKED:
         _let_it_go(ports, pools, worker, f"{worker.note}; did not answer")
     elif worker.state is WorkerState.LEAVING:
-        _let_it_go(ports, pools, worker, f"{worker.note}; never said goodbye")
+        # It takes no more runs, whether or not it is still there.
+        _let_it_go(ports, pools, worker, f"{worker.note}; never said goodbye", sought=False)
     elif worker.state is WorkerState.BUSY and worker.disconnected_at and run:
         _judge(ports, pools, pool, worker, run)
+    elif worker.state is WorkerState.GONE:
+        _forget(ports, worker)
     else:
         _write(ports, replace(worker, version=worker.version + 1, due_at=None))
+
+
+def _forget(ports: Ports, worker: Worker) -> None:
+    """It has been sought for long enough: it lies with what is over, and may still come back by itself."""
+    over = replace(worker, version=worker.version + 1, due_at=None)
+    try:
+        ports.store.commit(*rewritten(worker, over))
+    except Lost:
+        ports.log("event_ignored", {"worker": worker.id, "note": "changed meanwhile"})
 
 
 def _judge(ports: Ports, pools: Pools, pool: Pool, worker: Worker, run: Run) -> None:
@@ -40,30 +52,40 @@ def _judge(ports: Ports, pools: Pools, pool: Pool, worker: Worker, run: Run) -> 
     if now < lost_at:
         _write(ports, replace(worker, version=worker.version + 1, due_at=lost_at))
         return
+    wait = pool.settings.accept_timeout
+    if not worker.asked_at:
+        # It may have come back long ago, and its word wait in a queue: a fresh question gets a fresh answer.
+        if _write(ports, questioned(worker, now, now + wait)):
+            ask(ports, worker, wait)
+        return
     loss = Loss(reason=Reason.WORKER_LOST, by="reaper", note="its worker is silent beyond its lease")
     _release(ports, pools, worker, run, loss)
 
 
-def _let_it_go(ports: Ports, pools: Pools, worker: Worker, note: str) -> None:
-    _release(ports, pools, worker, None, Loss(reason=Reason.WORKER_LOST, by="reaper", note=note))
+def _let_it_go(ports: Ports, pools: Pools, worker: Worker, note: str, *, sought: bool = True) -> None:
+    loss = Loss(reason=Reason.WORKER_LOST, by="reaper", note=note)
+    _release(ports, pools, worker, None, loss, sought=sought)
 
 
-def _release(ports: Ports, pools: Pools, worker: Worker, run: Run | None, loss: Loss) -> None:
+def _release(ports: Ports, pools: Pools, worker: Worker, run: Run | None, loss: Loss, *, sought: bool = True) -> None:
     """The worker is gone, if it and its run are still as they were judged."""
-    expires_at = ports.clock() + deadlines.GONE_RETENTION
+    now = ports.clock()
+    expires_at, sought_until = now + deadlines.GONE_RETENTION, now + deadlines.LOOKED_FOR if sought else None
     how = Release(
         loss=loss,
-        after=lambda found: gone(found, loss.note, expires_at),
+        after=lambda found: gone(found, loss.note, expires_at, sought_until=sought_until),
         still=lambda found, held: found.version == worker.version and held == run,
     )
     release(ports, pools, worker.pool_id, worker.id, how)
 
 
-def _write(ports: Ports, worker: Worker) -> None:
+def _write(ports: Ports, worker: Worker) -> bool:
     try:
         ports.store.commit(Replace(worker))
     except Lost:
         ports.log("event_ignored", {"worker": worker.id, "note": "changed meanwhile"})
+        return False
+    return True
 
 
 NOT_BEGUN = Loss(reason=Reason.WORKER_LOST, by="reaper", note="its worker lost its connection before it began")

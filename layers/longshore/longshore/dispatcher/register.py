@@ -4,21 +4,21 @@ from dataclasses import replace
 from datetime import timedelta
 
 from longshore.dispatcher.announce import Assignment, announce, repeat, send_refused
-from longshore.dispatcher.finish import Following, next_run
+from longshore.dispatcher.finish import Following, next_run, stop_task
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.release import Release, held_run, release
+from longshore.dispatcher.release import TRIES, Release, held_run, release
 from longshore.dispatcher.sender import Sender
 from longshore.dispatcher.settle import Loss
 from longshore.domain import deadlines, ids
 from longshore.domain.messages import Holding, Registered, Remains, Welcome
+from longshore.domain.placement import used_up
 from longshore.domain.pool import Launch
 from longshore.domain.states import Reason
-from longshore.domain.worker import Agent, Worker, WorkerState, freed, gone, occupied, reconnected
+from longshore.domain.worker import Agent, Worker, WorkerState, freed, gone, leaving, occupied, reconnected
 from longshore.errors import Busy, Lost
-from longshore.ports import Create, Delete, Ports, Replace, Require, Write
+from longshore.ports import Create, Delete, Ports, Replace, Require, Write, rewritten
 
-TRIES = 8
 REAL = {WorkerState.IDLE, WorkerState.BUSY, WorkerState.LEAVING}
 
 
@@ -31,11 +31,8 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
         _bury(ports, pools, sender, remains)
     for tries in range(TRIES):
         worker = ports.store.worker(sender.pool.id, sender.worker_id)
-        if worker and message.session < worker.session:
-            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "older session"})
-            return
-        if worker and worker.left and message.session == worker.session:
-            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": "it has left"})
+        if worker and (note := _older(worker, sender, message)):
+            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
             return
         if worker and message.session > worker.session and worker.state is not WorkerState.GONE:
             _retire(ports, pools, worker)
@@ -49,17 +46,48 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
             _welcome(ports, sender, message.session)
             send_refused(ports, sender.pool.id, sender.worker_id, message.session, held.run, held.attempt)
             return
-        launch = _launch_of(ports, sender, message)
-        if launch and (note := _over(ports, launch, sender.worker_id)):
-            ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
-            return
         try:
-            following = _take_in(ports, sender, worker, launch, message, contended=tries > 0)
+            _enter(ports, pools, sender, worker, message, contended=tries > 0)
         except Lost:
             continue
-        _set_to_work(ports, pools, sender, message.session, following)
         return
     raise Busy(f"worker {sender.worker_id}: others kept writing")
+
+
+def _older(worker: Worker, sender: Sender, message: Registered) -> str | None:
+    """Why this message says nothing any more; by the broker's times, whatever the order of handling."""
+    if message.session < worker.session:
+        return "older session"
+    if message.session > worker.session:
+        return None
+    if worker.left:
+        return "it has left"
+    if worker.state not in REAL and worker.disconnected_at and sender.at < worker.disconnected_at:
+        return "it was sent before its connection was lost"
+    return None
+
+
+def _enter(
+    ports: Ports, pools: Pools, sender: Sender, worker: Worker | None, message: Registered, *, contended: bool
+) -> None:
+    """Take in a worker that holds nothing, unless its task has had its time or its runs. Raises Lost."""
+    launch = _launch_of(ports, sender, message)
+    if note := _over(ports, launch, sender, message):
+        ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
+    elif worker and launch and used_up(sender.pool, worker):
+        _dismiss(ports, sender, worker, message)
+    else:
+        following = _take_in(ports, sender, worker, launch, message, contended=contended)
+        _set_to_work(ports, pools, sender, message.session, following)
+
+
+def _dismiss(ports: Ports, sender: Sender, worker: Worker, message: Registered) -> None:
+    """A task that has had its runs is there after all, and is given no other: it is stopped. Raises Lost."""
+    known = replace(worker, session=message.session)
+    left = leaving(known, "has done its last run", ports.clock() + deadlines.LEAVE)
+    ports.store.commit(*rewritten(worker, left))
+    _welcome(ports, sender, message.session)
+    stop_task(ports, left)
 
 
 def _take_in(
@@ -96,18 +124,22 @@ def _take_in(
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
+    idle = replace(idle, seen_at=sender.at)
+    marker = replace(marker, worker=idle)
     following = next_run(ports, sender, fresh, contended=contended) if launch else None
     if following:
         busy = occupied(idle, following.run.id, following.run.attempt, now)
         busy = replace(busy, version=idle.version)
-        writes = [Replace(busy) if before else Create(busy), Delete(following.ticket), Replace(following.run)]
+        writes: list[Write] = [Delete(following.ticket), Replace(following.run)]
     else:
-        writes: list[Write] = [Replace(idle) if before else Create(idle), Create(marker)]
+        busy = idle
+        writes = [Create(marker)]
+    writes += rewritten(before, busy) if before else (Create(busy),)
     if launch:
         writes.append(_joined(launch, sender.worker_id))
-        counters = ports.store.counters(sender.pool.id)
-        if counters and counters.trouble:
-            writes.append(Replace(counters.untroubled()))
+        starts = ports.store.starts(sender.pool.id)
+        if starts and starts.trouble:
+            writes.append(Replace(starts.untroubled()))
     agent = ports.store.agent(sender.pool.id, sender.worker_id)
     described = Agent(
         pool_id=sender.pool.id,
@@ -145,9 +177,11 @@ def _launch_of(ports: Ports, sender: Sender, message: Registered) -> Launch | No
     return ports.store.launch(sender.pool.id, message.launch)
 
 
-def _over(ports: Ports, launch: Launch, worker_id: str) -> str | None:
+def _over(ports: Ports, launch: Launch | None, sender: Sender, message: Registered) -> str | None:
     """Why a task must be given no run any more: it has stopped, or comes up after its time and is being stopped."""
-    task = ids.worker_name(worker_id)
+    if not launch:
+        return "its launch is forgotten" if message.launch else None
+    task = ids.worker_name(sender.worker_id)
     if task in launch.stopped:
         return "its task stopped"
     if task not in launch.joined and launch.answered and ports.clock() >= launch.called_at + deadlines.LATE_TASK:
@@ -178,7 +212,7 @@ def _refresh(ports: Ports, pools: Pools, sender: Sender, worker: Worker, message
     if held and not (run and (run.id, run.attempt) == (held.run, held.attempt)):
         send_refused(ports, sender.pool.id, worker.id, message.session, held.run, held.attempt)
     if run:
-        if worker.disconnected_at:
+        if worker.disconnected_at and sender.at >= worker.disconnected_at:
             _reconnect(ports, worker, sender)
         repeat(ports, sender.pool, run)
     elif worker.state is WorkerState.IDLE:
@@ -195,10 +229,12 @@ def _reconnect(ports: Ports, worker: Worker, sender: Sender) -> None:
 def _retire(ports: Ports, pools: Pools, worker: Worker) -> None:
     """A newer session of the same worker: what the older one held is lost."""
     loss = Loss(reason=Reason.WORKER_LOST, by="registration", note="its agent was started anew")
-    expires_at = ports.clock() + deadlines.GONE_RETENTION
+    now = ports.clock()
     how = Release(
         loss=loss,
-        after=lambda found: gone(found, loss.note, expires_at),
+        after=lambda found: gone(
+            found, loss.note, now + deadlines.GONE_RETENTION, sought_until=now + deadlines.LOOKED_FOR
+        ),
         still=lambda found, _: found.session == worker.session and found.state is not WorkerState.GONE,
     )
     release(ports, pools, worker.pool_id, worker.id, how)
@@ -212,7 +248,7 @@ def _bury(ports: Ports, pools: Pools, sender: Sender, remains: Remains) -> None:
     expires_at = ports.clock() + deadlines.GONE_RETENTION
     how = Release(
         loss=loss,
-        after=lambda found: gone(found, loss.note, expires_at, left=True),
+        after=lambda found: gone(found, loss.note, expires_at),
         still=lambda found, run: run is not None and (run.id, run.attempt) == (remains.run, remains.attempt),
     )
     release(ports, pools, sender.pool.id, remains.worker_id, how)

@@ -11,9 +11,10 @@ from longshore.domain.run import Run
 from longshore.domain.states import RunState
 from longshore.domain.worker import Marker, Worker, WorkerState
 from longshore.errors import Busy, Lost
-from longshore.ports import Delete, Ports, Replace, Write
+from longshore.ports import Delete, Ports, Replace, Write, rewritten
 
-TRIES = 8
+TRIES = 24
+"""The ten tasks of a launch, and their workers, may change it at the same moment: each round of them one wins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,13 @@ class Release:
     """How a worker leaves: the loss its run suffers, and the worker's item afterwards.
 
     `still` is asked of each fresh read; when it says no, somebody else has changed what this release was about.
+    `beside`: what else is written with it, after so many tries.
     """
 
     loss: Loss
     after: Callable[[Worker], Worker]
     still: Callable[[Worker, Run | None], bool] = lambda worker, run: True
-    beside: Callable[[], tuple[Write, ...]] = lambda: ()
+    beside: Callable[[int], tuple[Write, ...]] = lambda tries: ()
 
 
 def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Release) -> Run | None:
@@ -38,7 +40,7 @@ def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Relea
     pool = pools.get(pool_id)
     if not pool:
         return None
-    for _ in range(TRIES):
+    for tries in range(TRIES):
         worker = ports.store.worker(pool_id, worker_id)
         if not worker:
             return None
@@ -46,7 +48,7 @@ def release(ports: Ports, pools: Pools, pool_id: str, worker_id: str, how: Relea
         if not how.still(worker, run):
             return None
         writes, after = _plan(ports, pool.settings, worker, run, how)
-        writes += how.beside()
+        writes += how.beside(tries)
         if not writes:
             return None
         try:
@@ -81,7 +83,9 @@ def _plan(
     ports: Ports, settings: PoolSettings, worker: Worker, run: Run | None, how: Release
 ) -> tuple[list[Write], Run | None]:
     after = how.after(worker)
-    writes: list[Write] = [Replace(after)] if after != worker else []
+    if run and run.state is RunState.RUNNING and after != worker:
+        after = replace(after, runs_done=after.runs_done + 1)
+    writes: list[Write] = [*rewritten(worker, after)] if after != worker else []
     if worker.marker:
         writes.append(marker_gone(worker))
     agent = ports.store.agent(worker.pool_id, worker.id) if writes and after.state is WorkerState.GONE else None

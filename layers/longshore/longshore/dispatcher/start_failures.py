@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from longshore.domain import deadlines
-from longshore.domain.pool import Counters, Pool, Ticket
+from longshore.domain.pool import Pool, Starts, Ticket
 from longshore.domain.run import failed
 from longshore.domain.states import RunState
 from longshore.domain.trouble import Trouble
@@ -18,20 +18,20 @@ AT_ONCE = 50
 def fail_waiting(ports: Ports, pool: Pool) -> None:
     """End the runs that have waited for longer than `start_failure_limit` while every start failed for good.
 
-    A task that becomes a worker meanwhile moves the counters, and so keeps them.
+    A task that becomes a worker meanwhile ends the trouble, and so keeps them.
     """
-    counters = ports.store.counters(pool.id)
-    trouble = counters.trouble if counters else None
-    if not counters or not trouble or not trouble.is_the_pools:
+    starts = ports.store.starts(pool.id)
+    trouble = starts.trouble if starts else None
+    if not starts or not trouble or not trouble.is_the_pools:
         return
     now = ports.clock()
     for ticket in ports.store.tickets(pool.id, AT_ONCE):
         until = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
         if until and now >= until:
-            _fail(ports, counters, trouble, ticket, now)
+            _fail(ports, starts, trouble, ticket, now)
 
 
-def _fail(ports: Ports, counters: Counters, trouble: Trouble, ticket: Ticket, now: datetime) -> None:
+def _fail(ports: Ports, starts: Starts, trouble: Trouble, ticket: Ticket, now: datetime) -> None:
     run = ports.store.run(ticket.run_id)
     if not run or run.state is not RunState.READY:
         return
@@ -39,7 +39,7 @@ def _fail(ports: Ports, counters: Counters, trouble: Trouble, ticket: Ticket, no
     ended = failed(run, trouble.reason, now, "reaper", note)
     ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
     try:
-        ports.store.commit(Replace(ended), Delete(ticket), Require(counters))
+        ports.store.commit(Replace(ended), Delete(ticket), Require(starts))
     except (Lost, Busy):
         ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
         return

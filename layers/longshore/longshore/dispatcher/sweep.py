@@ -10,7 +10,7 @@ from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import NOT_ANSWERED, put_aside, send_who
-from longshore.dispatcher.reap_launch import follow_launches, gone_at, reconcile
+from longshore.dispatcher.reap_launch import follow_launches, gone_at, reconcile, recount
 from longshore.dispatcher.release import marker_gone
 from longshore.dispatcher.start_failures import fail_waiting
 from longshore.domain import deadlines
@@ -69,7 +69,10 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
         in_time(ports, until)
         if pool.settings.warm:
             launch_tasks(ports, pool)
+        counters = ports.store.counters(pool_id)
         launches = ports.store.launches(pool_id)
+        if counters:
+            recount(ports, counters, launches)
         workers = ports.store.workers(pool_id)
         _scale_in(ports, pool, workers, until)
         reconcile(ports, launches, workers, until)

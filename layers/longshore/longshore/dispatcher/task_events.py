@@ -14,7 +14,10 @@ from longshore.domain.stopped_tasks import Words, judge_start
 from longshore.domain.trouble import StartFailure
 from longshore.domain.worker import Worker, gone
 from longshore.errors import Busy, Lost
-from longshore.ports import Ports, Replace, Write
+from longshore.ports import Count, Ports, Replace, Write, rewritten
+
+NOTED = 4
+"""So many tries to note why a start failed; others that note theirs at the same moment then stand for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,6 @@ class TaskStopped:
     pool_id: str
     launch_id: str
     task_arn: str
-    namespace: str
     stop_code: str = ""
     stopped_reason: str = ""
     container_reason: str = ""
@@ -36,37 +38,37 @@ class TaskStopped:
             stop_code=self.stop_code, stopped_reason=self.stopped_reason, container_reason=self.container_reason
         )
 
-    @property
-    def worker_id(self) -> str:
-        """The worker that ran in the task."""
-        return ids.worker_id(self.namespace, self.pool_id, ids.task_id(self.task_arn))
-
 
 def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
     """Release the task's worker and its reservation, together and once, however often the event comes."""
     expires_at = ports.clock() + deadlines.GONE_RETENTION
     loss = Loss(reason=_reason(event), by="ecs", note=event.words.note[:120])
     failure = judge_start(event.words)
-    if ports.store.worker(event.pool_id, event.worker_id):
+    worker = ids.worker_id(ports.namespace, event.pool_id, ids.task_id(event.task_arn))
+    if ports.store.worker(event.pool_id, worker):
         how = Release(
             loss=loss,
             after=lambda found: _gone(found, loss.note, expires_at),
-            beside=lambda: account(ports, event.pool_id, event.launch_id, event.task_arn, failure),
+            beside=lambda tries: _count(ports, event, failure, tries),
         )
-        release(ports, pools, event.pool_id, event.worker_id, how)
+        release(ports, pools, event.pool_id, worker, how)
     else:
-        _account_alone(ports, event, failure)
+        _count_alone(ports, event, failure)
     match(ports, pools, event.pool_id)
 
 
 def _gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
-    return worker if worker.left else gone(worker, note, expires_at, left=True)
+    return worker if worker.left else gone(worker, note, expires_at)
 
 
-def _account_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> None:
+def _count(ports: Ports, event: TaskStopped, failure: StartFailure, tries: int) -> tuple[Write, ...]:
+    return account(ports, event.pool_id, event.launch_id, event.task_arn, failure if tries < NOTED else None)
+
+
+def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> None:
     """A task that stopped before its worker ever registered."""
-    for _ in range(TRIES):
-        writes = account(ports, event.pool_id, event.launch_id, event.task_arn, failure)
+    for tries in range(TRIES):
+        writes = _count(ports, event, failure, tries)
         if not writes:
             return
         try:
@@ -80,32 +82,37 @@ def _account_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> N
     raise Busy(f"launch {event.launch_id}: others kept writing")
 
 
-def account(ports: Ports, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure) -> tuple[Write, ...]:
+def account(
+    ports: Ports, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure | None
+) -> tuple[Write, ...]:
     """The writes that count a task of a launch as stopped; none if it is counted already.
 
-    One that never became a worker is a start that failed; the tasks of one launch that do so are one failure, because
-    they share its cause.
+    One that never became a worker is a start that failed, with this `failure` unless it is noted already; the tasks of
+    one launch that do so are one failure, because they share its cause.
     """
     launch = ports.store.launch(pool_id, launch_id)
     task = ids.task_id(task_arn)
-    if not launch or task in launch.stopped:
+    if not launch or launch.is_over or task in launch.stopped:
         return ()
     if launch.answered and task not in launch.joined and not launch.task_of(task):
         # Its place was given back when the answer did not name it.
         return ()
-    counters = ports.store.counters(pool_id)
-    if not counters:
-        return ()
     now = ports.clock()
-    after = counters.reserved(-1)
-    if task not in launch.joined and set(launch.stopped) <= set(launch.joined):
-        after = after.troubled(failure, now, ports.random(2))
+    came_to_nothing = failure if task not in launch.joined else None
     counted = replace(
         launch,
         stopped=(*launch.stopped, task),
-        note=launch.note if task in launch.joined else failure.note[:200],
+        note=came_to_nothing.note[:200] if came_to_nothing else launch.note,
     )
-    return (Replace(followed(counted, launch.due_at, now + deadlines.GONE_RETENTION)), Replace(after))
+    after = followed(counted, launch.due_at, now + deadlines.GONE_RETENTION)
+    writes: list[Write] = [*rewritten(launch, after)]
+    if after.places != launch.places:
+        writes.append(Count(pool_id, after.places - launch.places))
+    is_first = set(launch.stopped) <= set(launch.joined)
+    starts = ports.store.starts(pool_id) if came_to_nothing and is_first else None
+    if starts and came_to_nothing:
+        writes.append(Replace(starts.troubled(came_to_nothing, now, ports.random(2))))
+    return tuple(writes)
 
 
 def _reason(event: TaskStopped) -> Reason:

@@ -1,7 +1,6 @@
 """From the records of the table to what users see."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime
 
 from longshore.dispatcher.deployment import Deployment
@@ -17,10 +16,11 @@ from longshore.domain.api import (
     RunSummary,
     RunView,
     TroubleView,
+    WorkerList,
     WorkerView,
 )
 from longshore.domain.cost import TaskSize, cost_of
-from longshore.domain.pool import Counters, Launch, Pool, PoolKind
+from longshore.domain.pool import Pool, PoolKind, Starts
 from longshore.domain.run import Run, Spec, held_seconds, read_history
 from longshore.domain.worker import Agent, Worker, WorkerState
 from longshore.ports import Store
@@ -67,14 +67,14 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         memory=pool.memory,
         task_role=pool.task_role,
         workers_reserved=counters.workers_reserved if counters else 0,
-        launch_note=launch_note(store.launches(pool.id)),
-        trouble=show_trouble(pool, counters),
+        launch_note=launch_note(store, pool.id),
+        trouble=show_trouble(pool, store.starts(pool.id)),
     )
 
 
-def show_trouble(pool: Pool, counters: Counters | None) -> TroubleView | None:
+def show_trouble(pool: Pool, starts: Starts | None) -> TroubleView | None:
     """What stands against starting a pool's tasks, if anything does."""
-    found = counters.trouble if counters else None
+    found = starts.trouble if starts else None
     if not found:
         return None
     return TroubleView(
@@ -88,17 +88,19 @@ def show_trouble(pool: Pool, counters: Counters | None) -> TroubleView | None:
     )
 
 
-def launch_note(launches: Sequence[Launch]) -> str | None:
+def launch_note(store: Store, pool_id: str) -> str | None:
     """What ECS last said against starting a pool's tasks, if the newest launch met something."""
-    newest = max(launches, key=lambda launch: launch.created_at, default=None)
+    newest = store.newest_launch(pool_id)
     return newest.note if newest else None
 
 
-def show_workers(store: Store, pool: Pool) -> list[WorkerView]:
-    """A pool's workers, oldest first."""
-    agents = {agent.worker_id: agent for agent in store.agents(pool.id)}
-    workers = sorted(store.workers(pool.id), key=lambda worker: (worker.created_at, worker.id))
-    return [show_worker(worker, agents.get(worker.id)) for worker in workers]
+def show_workers(store: Store, pool: Pool, limit: int, cursor: str | None, *, gone: bool) -> WorkerList:
+    """A page of a pool's workers, by id: those that are there or sought, or those that are gone for good."""
+    page = store.workers_of(pool.id, limit, cursor, over=gone)
+    agents = store.agents(pool.id, [worker.id for worker in page.workers])
+    return WorkerList(
+        workers=[show_worker(worker, agents.get(worker.id)) for worker in page.workers], cursor=page.cursor
+    )
 
 
 def show_worker(worker: Worker, agent: Agent | None) -> WorkerView:

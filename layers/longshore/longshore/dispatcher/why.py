@@ -31,13 +31,13 @@ def explain_run(ports: Ports, run: Run) -> str:
     pool = ports.store.pool(run.pool_id)
     if not pool:
         return f"its pool {run.pool_id} does not exist any more"
-    counters = ports.store.counters(pool.id)
+    counters, starts = ports.store.counters(pool.id), ports.store.starts(pool.id)
     surroundings = Surroundings(
         pool=pool,
         counts=count_pool(ports.store, pool.id),
         reserved=counters.workers_reserved if counters else 0,
-        launch_note=launch_note(ports.store.launches(pool.id)),
-        trouble=counters.trouble if counters else None,
+        launch_note=launch_note(ports.store, pool.id),
+        trouble=starts.trouble if starts else None,
         queue=ports.store.tickets(pool.id, TICKETS_COUNTED),
         now=ports.clock(),
     )

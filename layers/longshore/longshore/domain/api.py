@@ -157,9 +157,10 @@ class WorkerView(Value):
 
 
 class WorkerList(Value):
-    """A pool's workers, oldest first."""
+    """A page of a pool's workers, by id, and the cursor of the next page."""
 
     workers: list[WorkerView]
+    cursor: str | None = None
 
 
 # Runs.

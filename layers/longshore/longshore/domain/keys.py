@@ -1,7 +1,8 @@
 """The layout of the table: where each record lies. The order of sort keys is part of the design.
 
 In one pool's partition, `idle#` < `launch#` < `pool` < `ticket#` < `worker#`, so that one Query reads the settings
-together with the tickets.
+together with the tickets. Workers and launches that are over lie in a partition of their own, moved there by the write
+that ends them: no read that dispatching or a sweep makes passes over them.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ def pool_partition(pool_id: str) -> str:
     return f"pool#{pool_id}"
 
 
+def past_partition(pool_id: str) -> str:
+    """The partition of what is over in a pool; its items expire."""
+    return f"past#{pool_id}"
+
+
 def pool(pool_id: str) -> Key:
     """A pool's settings."""
     return Key(pool_partition(pool_id), "pool")
@@ -44,6 +50,11 @@ def counters(pool_id: str) -> Key:
     return Key(pool_partition(pool_id), "counters")
 
 
+def starts(pool_id: str) -> Key:
+    """What stands against starting a pool's tasks."""
+    return Key(pool_partition(pool_id), "counters#starts")
+
+
 def marker(pool_id: str, random: str, worker_id: str) -> Key:
     """Present exactly while the worker may be given a run."""
     return Key(pool_partition(pool_id), f"idle#{random}#{worker_id}")
@@ -59,6 +70,11 @@ def worker(pool_id: str, worker_id: str) -> Key:
     return Key(pool_partition(pool_id), f"worker#{worker_id}")
 
 
+def past_worker(pool_id: str, worker_id: str) -> Key:
+    """A worker that is gone, and is not sought."""
+    return Key(past_partition(pool_id), f"worker#{worker_id}")
+
+
 def agent(pool_id: str, worker_id: str) -> Key:
     """What a worker's agent said of itself; beside the worker so that claims need not carry it."""
     return Key(pool_partition(pool_id), f"agent#{worker_id}")
@@ -67,6 +83,11 @@ def agent(pool_id: str, worker_id: str) -> Key:
 def launch(pool_id: str, launch_id: str) -> Key:
     """A RunTask call and the tasks that came of it."""
     return Key(pool_partition(pool_id), f"launch#{launch_id}")
+
+
+def past_launch(pool_id: str, launch_id: str) -> Key:
+    """A launch whose last task has stopped."""
+    return Key(past_partition(pool_id), f"launch#{launch_id}")
 
 
 def run(run_id: str) -> Key:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, SpotUse, Ticket
-from longshore.domain.worker import Marker
+from longshore.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, SpotUse, Starts, Ticket
+from longshore.domain.worker import Marker, Worker
 
 CONTENDED = 4
 """A dispatcher that lost a race picks within so many tickets of the best class, so that racers part."""
@@ -47,6 +47,11 @@ class Demand:
     idle: int = 0
 
 
+def used_up(pool: Pool, worker: Worker, done: int = 0) -> bool:
+    """Whether a task's worker has run all that it may, with `done` runs that it has just ended."""
+    return pool.kind_of is PoolKind.FARGATE and worker.runs_done + done >= pool.settings.runs_per_worker
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One RunTask call: so many tasks, on Spot or on demand."""
@@ -56,7 +61,7 @@ class Call:
 
 
 def tasks_wanted(
-    pool: Pool, demand: Demand, launches: Sequence[Launch], counters: Counters, now: datetime
+    pool: Pool, demand: Demand, launches: Sequence[Launch], counters: Counters, starts: Starts, now: datetime
 ) -> list[Call]:
     """The tasks to start for the waiting tickets, and so that `warm` workers are idle or about to be.
 
@@ -72,7 +77,7 @@ def tasks_wanted(
     # Those on their way are there for the first of the queue.
     unserved = demand.queue[starting : starting + wanted]
     spot = 0
-    if not counters.no_spot_until or now >= counters.no_spot_until:
+    if not starts.no_spot_until or now >= starts.no_spot_until:
         always = pool.settings.spot is SpotUse.ALWAYS
         spot = wanted if always else sum(_may_use_spot(pool.settings.spot, ticket) for ticket in unserved)
     return [*_calls(wanted - spot, spot=False), *_calls(spot, spot=True)]

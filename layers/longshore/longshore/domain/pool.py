@@ -127,12 +127,10 @@ class PoolName:
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """What limits count. A counter moves only in the transaction of the state that it counts."""
+    """What limits count. A counter moves only in the transaction of the state that it counts, by an atomic update."""
 
     pool_id: str
     workers_reserved: int = 0
-    trouble: Trouble | None = None
-    no_spot_until: datetime | None = None
     version: int = 1
 
     kind: ClassVar[str] = "counters"
@@ -141,19 +139,43 @@ class Counters:
     def key(self) -> Key:
         return keys.counters(self.pool_id)
 
-    def reserved(self, tasks: int) -> "Counters":
-        """With so many tasks more (or, negative, fewer)."""
-        return replace(self, workers_reserved=max(0, self.workers_reserved + tasks), version=self.version + 1)
+    def counted(self, workers: int) -> "Counters":
+        """With so many workers more (or, negative, fewer)."""
+        return replace(self, workers_reserved=self.workers_reserved + workers, version=self.version + 1)
 
-    def without_spot(self, until: datetime) -> "Counters":
-        """Spot had nothing to give: tasks are started on demand until then; the version is as it was."""
-        return replace(self, no_spot_until=until)
 
-    def troubled(self, failure: StartFailure, now: datetime, randomness: bytes) -> "Counters":
-        """With one more start that came to nothing; the version is as it was."""
-        return replace(self, trouble=after_failure(self.trouble, failure, now, randomness))
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """What stands against starting a pool's tasks.
 
-    def untroubled(self) -> "Counters":
+    Whoever reserves places writes it anew, so that of two who count the same queue one loses; those who give places
+    back do not touch it.
+    """
+
+    pool_id: str
+    trouble: Trouble | None = None
+    no_spot_until: datetime | None = None
+    version: int = 1
+
+    kind: ClassVar[str] = "starts"
+
+    @property
+    def key(self) -> Key:
+        return keys.starts(self.pool_id)
+
+    def reserved(self) -> "Starts":
+        """Places were reserved by what it says."""
+        return replace(self, version=self.version + 1)
+
+    def without_spot(self, until: datetime) -> "Starts":
+        """Spot had nothing to give: tasks are started on demand until then."""
+        return replace(self, no_spot_until=until, version=self.version + 1)
+
+    def troubled(self, failure: StartFailure, now: datetime, randomness: bytes) -> "Starts":
+        """With one more start that came to nothing."""
+        return replace(self, trouble=after_failure(self.trouble, failure, now, randomness), version=self.version + 1)
+
+    def untroubled(self) -> "Starts":
         """A task became a worker: whatever stood against it is over."""
         return replace(self, trouble=None, version=self.version + 1)
 
@@ -219,7 +241,7 @@ class Launch:
 
     @property
     def key(self) -> Key:
-        return keys.launch(self.pool_id, self.id)
+        return keys.past_launch(self.pool_id, self.id) if self.is_over else keys.launch(self.pool_id, self.id)
 
     @property
     def called_at(self) -> datetime:
@@ -239,6 +261,11 @@ class Launch:
     def starting(self) -> int:
         """Tasks on their way that no worker has joined for yet."""
         return max(0, self.count - len({*self.joined, *self.stopped}))
+
+    @property
+    def places(self) -> int:
+        """How many of the pool's places it holds."""
+        return max(0, self.count - len(self.stopped))
 
     @property
     def is_over(self) -> bool:

@@ -14,7 +14,8 @@ class WorkerState(StrEnum):
     """Where a worker stands in the table.
 
     IDLE: may be given a run, and has a marker. BUSY: holds a run. ASKED: did not answer, or lost its connection;
-    gets nothing until it registers again. LEAVING: takes no more runs, its task is being stopped. GONE: no more.
+    gets nothing until it registers again. LEAVING: takes no more runs, its task is being stopped. GONE: no more; while
+    it has a `due_at`, it is still asked whether it is back.
     """
 
     IDLE = "IDLE"
@@ -28,7 +29,8 @@ class WorkerState(StrEnum):
 class Worker:
     """State of a worker; under 1 KB, and carried whole by its marker, so that a claim needs no read of it.
 
-    `left`: this session said goodbye or its process is known to be no more, so that a late message of it means nothing.
+    `left`: this session said goodbye, was done, or its process is known to be no more: a late message means nothing.
+    `seen_at` and `disconnected_at` are the broker's times, `asked_at` is when it was asked before it is called lost.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Worker:
     busy_since: datetime | None = None
     seen_at: datetime
     disconnected_at: datetime | None = None
+    asked_at: datetime | None = None
     note: str | None = None
     left: bool = False
     due_at: datetime | None = None
@@ -60,7 +63,12 @@ class Worker:
 
     @property
     def key(self) -> Key:
-        return keys.worker(self.pool_id, self.id)
+        return keys.past_worker(self.pool_id, self.id) if self.is_over else keys.worker(self.pool_id, self.id)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is gone, and not sought any more."""
+        return self.state is WorkerState.GONE and not self.due_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +132,7 @@ def freed(worker: Worker, random: str, at: datetime, *, done: int = 0) -> tuple[
         busy_since=None,
         seen_at=at,
         disconnected_at=None,
+        asked_at=None,
         note=None,
         left=False,
         due_at=None,
@@ -156,16 +165,26 @@ def leaving(worker: Worker, note: str, due_at: datetime, *, done: int = 0) -> Wo
     return replace(_without_run(worker, WorkerState.LEAVING, note, due_at), runs_done=worker.runs_done + done)
 
 
-def gone(worker: Worker, note: str, expires_at: datetime, *, left: bool = False) -> Worker:
-    """No more; kept for a while so that people see why it went. Unless it `left`, it may come back by registering."""
-    return replace(_without_run(worker, WorkerState.GONE, note, None), expires_at=expires_at, left=left)
+def gone(worker: Worker, note: str, expires_at: datetime, *, sought_until: datetime | None = None) -> Worker:
+    """No more; kept for a while so that people see why it went.
+
+    One that is sought is asked until then whether it is back; any other has left, and its session means nothing more.
+    """
+    without = _without_run(worker, WorkerState.GONE, note, sought_until)
+    return replace(without, expires_at=expires_at, left=sought_until is None)
 
 
 def disconnected(worker: Worker, at: datetime, due_at: datetime) -> Worker:
     """A worker that still holds its run, but whose connection the broker lost."""
-    return replace(worker, version=worker.version + 1, disconnected_at=at, due_at=due_at)
+    return replace(worker, version=worker.version + 1, disconnected_at=at, asked_at=None, due_at=due_at)
 
 
 def reconnected(worker: Worker, at: datetime) -> Worker:
     """Answered again, under the same session, with the run it held."""
-    return replace(worker, version=worker.version + 1, disconnected_at=None, due_at=None, seen_at=at, note=None)
+    answered = replace(worker, disconnected_at=None, asked_at=None, due_at=None, seen_at=at, note=None)
+    return replace(answered, version=worker.version + 1)
+
+
+def questioned(worker: Worker, at: datetime, due_at: datetime) -> Worker:
+    """Asked once more before it is called lost: without an answer by `due_at`, it is."""
+    return replace(worker, version=worker.version + 1, asked_at=at, due_at=due_at)
