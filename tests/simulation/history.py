@@ -34,6 +34,7 @@ from longshore.domain.states import HELD, Reason, RunState
 from longshore.domain.worker import WorkerState
 from longshore.errors import LongshoreError, Unavailable
 from longshore.errors import Refused as RefusedInput
+from longshore.ports import key_of
 
 from tests.simulation.callsites import calling_site
 from tests.simulation.changes import Rows, Word, check_change
@@ -125,7 +126,7 @@ class History:
                 self.stage.late_log(*arguments[1:3])
             if method != "store.commit":
                 return call()
-            keys = [write.record.key for write in arguments]
+            keys = [key_of(write) for write in arguments]
             before: Rows = {key: self.world.table.due(key) for key in keys}
             try:
                 return call()

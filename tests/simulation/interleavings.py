@@ -12,6 +12,7 @@ from typing import Any
 from longshore.domain.messages import Go
 from longshore.domain.states import RunState
 from longshore.errors import LongshoreError
+from longshore.ports import key_of
 
 from tests.simulation.changes import Rows, Word, check_change
 from tests.simulation.handlers import Crash, Handler
@@ -80,7 +81,7 @@ class Play:
         self._read[number].append(f"at {method}")
         self.handlers[number].pause()
         self.told.append(f"{self.calls[number].name}: {method}")
-        keys = [write.record.key for write in arguments] if method == "store.commit" else []
+        keys = [key_of(write) for write in arguments] if method == "store.commit" else []
         before: Rows = {key: self.world.table.due(key) for key in keys}
         try:
             answer = call()

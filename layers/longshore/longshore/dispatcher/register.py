@@ -83,7 +83,7 @@ def _enter(
 
 def _dismiss(ports: Ports, sender: Sender, worker: Worker, message: Registered) -> None:
     """A task that has had its runs is there after all, and is given no other: it is stopped. Raises Lost."""
-    known = replace(worker, session=message.session)
+    known = replace(worker, session=message.session, left=False, expires_at=None)
     left = leaving(known, "has done its last run", ports.clock() + deadlines.LEAVE)
     ports.store.commit(*rewritten(worker, left))
     _welcome(ports, sender, message.session)
