@@ -207,6 +207,21 @@ def test_being_throttled_is_told_from_a_want_of_capacity(code: str, message: str
         ecs(refusing_client("ecs", code, message, 400)).run(a_launch(), a_pool())
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ClientException", "Capacity is unavailable at this time. Please try again later"),
+        ("InvalidParameterException", "TaskDefinition is inactive"),
+    ],
+)
+def test_a_refusal_of_a_repeated_call_leaves_open_whether_the_first_was_made(code: str, message: str) -> None:
+    metadata = {"HTTPStatusCode": 400, "RetryAttempts": 1}
+    client = refusing_client("ecs", code, message, 400, ResponseMetadata=metadata)
+    with pytest.raises(Unavailable, match="repeated") as raised:
+        ecs(client).run(a_launch(), a_pool())
+    assert not isinstance(raised.value, NoCapacity)
+
+
 def test_a_service_that_does_not_answer_is_unavailable() -> None:
     tasks = ecs(dead_client("ecs"))
     for call in (

@@ -275,8 +275,8 @@ class Tasks(Protocol):
     def run(self, launch: Launch, pool: Pool) -> Started:
         """Start the launch's tasks; repeating it with the same token starts nothing more.
 
-        Raises NoCapacity when nothing was started for want of it, Throttled or Unavailable when nobody knows whether
-        anything was, Refused when ECS never will.
+        Raises NoCapacity when this call started nothing for want of it, Refused when ECS never will; an earlier call of
+        the launch may have been made all the same. Throttled or Unavailable when nobody knows whether anything was.
         """
         ...
 

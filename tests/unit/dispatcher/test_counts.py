@@ -231,10 +231,14 @@ def test_a_task_whose_last_report_never_came_gets_no_other_run(ending: Callable[
     assert world.tasks.running == []
 
 
+def unstoppable(task_arn: str, reason: str) -> None:
+    """ECS takes the word, and the task stays."""
+
+
 def test_a_task_that_leaves_and_says_nothing_more_gets_no_other_run():
     world = World(PoolKind.FARGATE)
     one = working(world)
-    stop, world.tasks.stop = world.tasks.stop, lambda arn, reason: None
+    stop, world.tasks.stop = world.tasks.stop, unstoppable
     one.finish()
     settle_down(world, one)
     assert world.worker(one.worker_id).state is WorkerState.LEAVING

@@ -47,7 +47,7 @@ class EcsTasks:
             options = {"capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]}
         if self._place.subnets:
             options["networkConfiguration"] = self._network()
-        with translated("ecs", _judged):
+        with translated("ecs", _judged_once):
             try:
                 answer = self._client().run_task(
                     cluster=self._place.cluster,
@@ -140,6 +140,17 @@ def _judged(error: ClientError) -> LongshoreError:
     if may_pass(error):
         return Unavailable("ecs", text)
     return Refused("task", text, "what ECS and the functions' roles allow; see Subnets, SecurityGroups and the roles")
+
+
+def _judged_once(error: ClientError) -> LongshoreError:
+    """The same of a call that starts something: refused as it was repeated, it may have been made the first time.
+
+    ECS lists a task some time after it was started, so that asking at once would tell nothing.
+    """
+    judged = _judged(error)
+    if error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) and isinstance(judged, Refused | NoCapacity):
+        return Unavailable("ecs", f"refused when it was repeated: {text_of(error)}")
+    return judged
 
 
 def _no_such_task(error: ClientError) -> bool:
