@@ -1,13 +1,14 @@
-"""What DynamoDB would charge for the writes of real clients, and how many calls these make.
+"""What DynamoDB would charge real clients, and how many calls these make.
 
 Rules (AWS's pricing pages and developer guide): a write costs one unit per started KB, twice that in a transaction;
-a put or a delete in an index costs one each, a changed index key two, anything else in it nothing.
+a put or a delete in an index costs one each, a changed index key two, anything else in it nothing. A read costs one
+unit per started 4 KB if it is consistent, half of that if not: of each item, or of all that a query passes over.
 """
 
 from collections import Counter
 from typing import Any
 
-from longshore.adapters.items import Item, write_units
+from longshore.adapters.items import Item, item_size, write_units
 
 INDEXES = (("due_pk", "due_at"), ("listing_pk", "listing_at"))
 
@@ -18,6 +19,7 @@ class Meter:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.units = 0
+        self.read_units = 0.0
         self._items: dict[tuple[str, str], Item] = {}
         self._waiting: list[tuple[str, Any]] = []
 
@@ -31,6 +33,7 @@ class Meter:
         """Forget what was counted; remember the items."""
         self.calls.clear()
         self.units = 0
+        self.read_units = 0.0
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1
@@ -38,25 +41,42 @@ class Meter:
     def _before(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self._waiting.append((model.name, params))
 
-    def _after(self, http_response: Any, model: Any, **_: Any) -> None:
+    def _after(self, http_response: Any, model: Any, parsed: Any, **_: Any) -> None:
         name, params = self._waiting.pop()
         if http_response.status_code != 200:
             return
-        if name == "TransactWriteItems":
+        if name == "Query":
+            # No query of ours filters: what it passes over is what it returns.
+            self._read(sum(map(item_size, parsed["Items"])), consistent=params.get("ConsistentRead", False))
+        elif name == "GetItem":
+            self._read(item_size(parsed.get("Item", {})), consistent=params.get("ConsistentRead", False))
+        elif name == "BatchGetItem":
+            for items in parsed["Responses"].values():
+                for item in items:
+                    self._read(item_size(item), consistent=True)
+        elif name == "TransactWriteItems":
             for action in params["TransactItems"]:
                 ((kind, body),) = action.items()
                 self._charge(kind, body, 2)
-        elif name in ("PutItem", "DeleteItem"):
+        elif name in ("PutItem", "DeleteItem", "UpdateItem"):
             self._charge(name.removesuffix("Item"), params, 1)
+
+    def _read(self, size: int, *, consistent: bool) -> None:
+        self.read_units += max(1, -(-size // 4096)) * (1 if consistent else 0.5)
 
     def _charge(self, kind: str, body: dict[str, Any], factor: int) -> None:
         if kind == "ConditionCheck":
             self.units += 2
             return
-        key = body["Key"] if kind == "Delete" else body["Item"]
+        key = body["Item"] if kind == "Put" else body["Key"]
         at = (key["pk"]["S"], key["sk"]["S"])
         before = self._items.get(at, {})
-        after: Item = {} if kind == "Delete" else body["Item"]
+        after: Item = {}
+        if kind == "Put":
+            after = body["Item"]
+        elif kind == "Update":
+            # A count: the item stays as large as it was, and is in no index.
+            after = before or key
         self.units += factor * max(write_units(before) if before else 1, write_units(after) if after else 1)
         for index in INDEXES:
             self.units += _index_units([before.get(a) for a in index], [after.get(a) for a in index])

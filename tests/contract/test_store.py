@@ -451,7 +451,13 @@ def test_a_counter_raised_by_many_at_once_misses_nobody(shared_store: Store):
 
 def test_a_count_is_kept_within_its_limit_and_moves_nothing_when_it_is_not(store: Store):
     counters, launch = Counters(pool_id=POOL, workers_reserved=3), a_launch()
-    assert lost_keys(store, Count(POOL, 1), Create(launch)) == {counters.key}
+    for most in (None, 5):
+        assert lost_keys(store, Count(POOL, 1, most), Create(launch)) == {counters.key}
+    none = Counters(pool_id=OTHER_POOL)
+    store.commit(Create(none))
+    assert lost_keys(store, Count(OTHER_POOL, 2, most=1)) == {none.key}
+    store.commit(Count(OTHER_POOL, 1, most=1))
+    assert store.counters(OTHER_POOL) == none.counted(1)
     store.commit(Create(counters))
     assert lost_keys(store, Count(POOL, 3, most=5), Create(launch)) == {counters.key}
     assert (store.counters(POOL), store.launch(POOL, launch.id)) == (counters, None)

@@ -139,8 +139,11 @@ def _counted(write: Count) -> dict[str, Any]:
     values = {":workers": {"N": str(write.workers)}, ":one": {"N": "1"}}
     condition = "attribute_exists(pk)"
     if write.most is not None:
-        condition = "workers_reserved <= :room"
-        values[":room"] = {"N": str(write.most - write.workers)}
+        room = write.most - write.workers
+        # A count of nothing is not written out.
+        unwritten = "attribute_not_exists(workers_reserved) OR " if room >= 0 else ""
+        condition += f" AND ({unwritten}workers_reserved <= :room)"
+        values[":room"] = {"N": str(room)}
     return {
         "UpdateExpression": "ADD workers_reserved :workers, version :one",
         "ConditionExpression": condition,

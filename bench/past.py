@@ -1,0 +1,63 @@
+"""Reads of a dispatch that finds nobody idle, and of a sweep, in a Fargate pool with ever more tasks in its past."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from longshore import wiring
+from longshore.adapters.codec import encode
+from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.sweep import sweep
+from longshore.domain.pool import PoolKind
+from longshore.domain.worker import gone
+from longshore.ports import Record
+
+from bench.deployed import Functions, functions
+from tests.records import POOL, a_launch, a_worker
+
+PAST = (0, 30_000)
+CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/longshore"
+
+
+def count_past() -> dict[str, float]:
+    """Read units for each number of past tasks, and how much they grow from the first to the last."""
+    found = {past: _reads(past) for past in PAST}
+    figures = {f"{name}_{past}_past": units for past, units in found.items() for name, units in found[past].items()}
+    first, last = (found[past] for past in PAST)
+    return figures | {f"{name}_growth": last[name] / first[name] for name in first}
+
+
+def _reads(past: int) -> dict[str, float]:
+    with functions(PoolKind.FARGATE, task_definition="longshore-pool:1") as deployed:
+        _fill(past)
+        return {"rru_per_cold_dispatch": _cold_dispatch(deployed), "rru_per_sweep_of_a_pool": _sweep(deployed)}
+
+
+def _cold_dispatch(deployed: Functions) -> float:
+    deployed.meter.reset()
+    deployed.request({"schema": 1, "id": "cold", "pool": POOL, "command": ["true"]})
+    if len(deployed.ports.store.launches(POOL)) != 1:
+        raise RuntimeError("no task was started")
+    return deployed.meter.read_units
+
+
+def _sweep(deployed: Functions) -> float:
+    deployed.meter.reset()
+    ports = deployed.ports
+    sweep(ports, Pools(ports.store, ports.clock), ports.clock() + timedelta(minutes=5))
+    return deployed.meter.read_units
+
+
+def _fill(past: int) -> None:
+    """So many launches of one task each, and their workers, where the writes that ended them have put them."""
+    table: Any = wiring.clients().dynamodb
+    later = datetime.now(UTC) + timedelta(days=1)
+    records: list[Record] = []
+    for number in range(past):
+        task = f"{number:032x}"
+        arn = f"{CLUSTER}/{task}"
+        over = a_launch(count=1, tasks=(arn,), joined=(task,), stopped=(task,), answered=True, expires_at=later)
+        records += [replace(over, id=f"01{number:024}"), gone(a_worker(task, task_arn=arn), "its task stopped", later)]
+    for start in range(0, len(records), 25):
+        items = [{"PutRequest": {"Item": encode(record)}} for record in records[start : start + 25]]
+        table.batch_write_item(RequestItems={"longshore": items})
