@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -92,8 +93,9 @@ def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
         Create(Counters(pool_id=pool.id)),
         Create(Starts(pool_id=pool.id)),
     )
-    # ECS alone is in memory: what its answers cost is no write.
-    ports = replace(ports, tasks=MemoryTasks())
+    now = datetime.now(UTC)
+    # ECS alone is in memory: what its answers cost is no write. The clock stands, so that no cache runs out meanwhile.
+    ports = replace(ports, tasks=MemoryTasks(), clock=lambda: now)
     modules: list[Any] = [import_module(name) for name in ("dispatch_runs", "receive_worker_events")]
     for module in modules:
         # Imported once for each process, they keep the ports of their first deployment.

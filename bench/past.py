@@ -1,6 +1,5 @@
 """Reads of a dispatch that finds nobody idle, and of a sweep, in a Fargate pool with ever more tasks in its past."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from longshore.domain.worker import gone
 from longshore.ports import Record
 
 from bench.deployed import Functions, functions
-from tests.records import POOL, a_launch, a_worker
+from tests.records import POOL, a_worker
 
 PAST = (0, 30_000)
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/longshore"
@@ -49,15 +48,14 @@ def _sweep(deployed: Functions) -> float:
 
 
 def _fill(past: int) -> None:
-    """So many launches of one task each, and their workers, where the writes that ended them have put them."""
+    """So many workers, where the writes that ended them have put them; their launches these took away."""
     table: Any = wiring.clients().dynamodb
     later = datetime.now(UTC) + timedelta(days=1)
     records: list[Record] = []
     for number in range(past):
         task = f"{number:032x}"
         arn = f"{CLUSTER}/{task}"
-        over = a_launch(count=1, tasks=(arn,), joined=(task,), stopped=(task,), answered=True, expires_at=later)
-        records += [replace(over, id=f"01{number:024}"), gone(a_worker(task, task_arn=arn), "its task stopped", later)]
+        records.append(gone(a_worker(task, task_arn=arn), "its task stopped", later))
     for start in range(0, len(records), 25):
         items = [{"PutRequest": {"Item": encode(record)}} for record in records[start : start + 25]]
         table.batch_write_item(RequestItems={"longshore": items})

@@ -275,10 +275,9 @@ def test_what_is_over_leaves_the_ranges_that_are_read_all_the_time(store: Store)
     over = replace(launch, version=launch.version + 1, stopped=("1",))
     store.commit(*rewritten(worker, left), *rewritten(launch, over))
     assert (store.workers(POOL), store.launches(POOL)) == ([], [])
-    assert (store.worker(POOL, worker.id), store.launch(POOL, launch.id)) == (left, over)
+    assert (store.worker(POOL, worker.id), store.launch(POOL, launch.id)) == (left, None)
     assert store.workers_of(POOL, 5) == WorkerPage(())
     assert store.workers_of(POOL, 5, over=True) == WorkerPage((left,))
-    assert store.newest_launch(POOL) == over
     # It comes back, as one that was put to sleep does.
     again, marker = freed(left, "0", NOW)
     store.commit(*rewritten(left, again), Create(marker))
@@ -311,16 +310,6 @@ def test_workers_are_listed_page_by_page(store: Store):
         if forged:
             with pytest.raises(Refused, match="cursor"):
                 store.workers_of(POOL, 2, forged)
-
-
-def test_the_newest_launch_is_found_among_those_that_are_over_and_those_that_are_not(store: Store):
-    assert store.newest_launch(POOL) is None
-    first, second = a_launch("01A", count=0, answered=True), a_launch("01B")
-    store.commit(Create(second), Create(first))
-    assert store.newest_launch(POOL) == second
-    third = a_launch("01C", count=0, answered=True, note="no capacity")
-    store.commit(Create(third))
-    assert store.newest_launch(POOL) == third
 
 
 def due_records() -> tuple[Run, Worker, Run, Run]:
@@ -466,6 +455,16 @@ def test_a_count_is_kept_within_its_limit_and_moves_nothing_when_it_is_not(store
     assert lost_keys(store, Replace(counters.counted(-1))) == {counters.key}
     store.commit(Count(POOL, -5))
     assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=0, version=3)
+
+
+def test_of_two_reservations_by_the_same_queue_one_loses_and_what_is_given_back_disturbs_none(store: Store):
+    counters = Counters(pool_id=POOL, workers_reserved=2)
+    store.commit(Create(counters))
+    for made in range(3):
+        store.commit(Count(POOL, -1))
+        store.commit(Count(POOL, 2, 9, made), Create(a_launch(f"first-{made}")))
+        assert lost_keys(store, Count(POOL, 2, 9, made), Create(a_launch(f"second-{made}"))) == {counters.key}
+    assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=5, reservations=3, version=7)
 
 
 @pytest.mark.local

@@ -56,7 +56,7 @@ RECORDS: list[Record] = [
     a_pool(settings=PoolSettings(log_timeout=timedelta(seconds=5), max_workers=3), certificate_expires_at=NOW),
     PoolEntry(pool_id=POOL, name="team-a"),
     PoolName(name="team #a", pool_id=POOL),
-    Counters(pool_id=POOL, workers_reserved=3, version=7),
+    Counters(pool_id=POOL, workers_reserved=3, reservations=2, version=7),
     Starts(pool_id=POOL),
     Starts(pool_id=POOL, no_spot_until=NOW, version=2).troubled(
         StartFailure(kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="a note"), NOW, b"ab"
@@ -64,7 +64,6 @@ RECORDS: list[Record] = [
     gone(WORKER, "said goodbye", NOW.replace(microsecond=0)),
     gone(WORKER, "did not answer", NOW.replace(microsecond=0), sought_until=NOW),
     questioned(WORKER, NOW, NOW),
-    a_launch(answered=True, count=0),
     ticket_for(a_run()),
     a_launch(),
     a_launch(tasks=("arn:1", "arn:2"), joined=("1",), answered=True, due_at=NOW, note="throttled"),

@@ -273,10 +273,12 @@ def test_what_no_agent_says_is_a_dead_letter_and_never_comes_again(world: World,
 def test_a_stopped_task_gives_its_reservation_back_once(world: World, name: str, note: str) -> None:
     for _ in range(2):
         world.handle(f"receive_task_events.{name}")
-    counters, launch = world.store.counters(FARGATE_ID), world.store.launch(FARGATE_ID, LAUNCH_ID)
+    counters, starts = world.store.counters(FARGATE_ID), world.store.starts(FARGATE_ID)
     assert counters
-    assert launch
-    assert (counters.workers_reserved, launch.note, launch.starting) == (0, note, 0)
+    assert starts
+    assert starts.trouble
+    assert (counters.workers_reserved, starts.trouble.note, starts.trouble.times) == (0, note, 1)
+    assert world.store.launch(FARGATE_ID, LAUNCH_ID) is None
 
 
 def test_a_running_task_changes_nothing(world: World) -> None:

@@ -61,12 +61,14 @@ class Require:
 class Count:
     """Move a pool's count of reserved workers, whatever it stands at, and its version with it.
 
-    No other change of the count makes it lose: many may move it at once. `most`: it may stand there at most afterwards.
+    No other change of the count makes it lose: many may move it at once. A reservation names the `reservations` that
+    were made before it, and the `most` that may be reserved after it.
     """
 
     pool_id: str
     workers: int
     most: int | None = None
+    reservations: int | None = None
 
     @property
     def key(self) -> Key:
@@ -82,7 +84,12 @@ def key_of(write: Write) -> Key:
 
 
 def rewritten(before: Record, after: Record) -> tuple[Write, ...]:
-    """The writes that put `after` in the place of `before`: where it lay, or where it lies from now on."""
+    """The writes that put `after` in the place of `before`: where it lay, or where it lies from now on.
+
+    A launch that is over is taken away: its runs and its workers say what became of it.
+    """
+    if isinstance(after, Launch) and after.is_over:
+        return (Delete(before),)
     return (Replace(after),) if before.key == after.key else (Delete(before), Create(after))
 
 
@@ -166,15 +173,11 @@ class Store(Protocol):
         ...
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
-        """A launch, also one that is over."""
+        """A launch that is not over."""
         ...
 
     def launches(self, pool_id: str) -> list[Launch]:
-        """The launches that are not over."""
-        ...
-
-    def newest_launch(self, pool_id: str) -> Launch | None:
-        """The pool's last launch, whether or not it is over."""
+        """The launches that are not over, oldest first."""
         ...
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:

@@ -53,7 +53,7 @@ def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
 
 @mutation(I.RESERVED, I.WITHIN_LIMIT)
 def places_are_not_reserved_before_tasks_start(patch: Patch) -> None:
-    def forget(pool_id: str, workers: int, most: int | None = None) -> Any:
+    def forget(pool_id: str, workers: int, most: int | None = None, reservations: int | None = None) -> Any:
         return Count(pool_id, min(workers, 0))
 
     patch.setattr(launch, "Count", forget)

@@ -2,7 +2,7 @@
 
 from longshore.domain import ids
 from longshore.domain.deadlines import TASK_RETENTION
-from longshore.domain.pool import Launch, PoolKind
+from longshore.domain.pool import PoolKind
 from longshore.domain.states import RunState
 from longshore.domain.worker import WorkerState
 from longshore.errors import Unavailable
@@ -70,6 +70,7 @@ def test_what_the_agent_of_a_task_said_expires_by_itself():
 def test_a_launch_that_cannot_be_followed_is_pushed_and_does_not_keep_others_from_it():
     world, _ = with_tasks(2)
     world.wait(301)
+    gone = {task.arn for task in world.tasks.running}
     for task in world.tasks.running:
         world.tasks.end(task.arn, "nobody heard of it")
     down = [True]
@@ -83,7 +84,8 @@ def test_a_launch_that_cannot_be_followed_is_pushed_and_does_not_keep_others_fro
     world.tasks.of_launch = fails_once
     world.sweep()
     assert world.counted("launch_not_followed") == 1
-    assert any(isinstance(record, Launch) and record.is_over for record in world.table.records())
+    assert gone.isdisjoint(task for launch in world.table.launches(world.pool.id)[1:] for task in launch.tasks)
+    assert len(gone.intersection(t for launch in world.table.launches(world.pool.id) for t in launch.tasks)) == 1
     for _ in range(2):
         world.sweep(after=61)
         check(world)

@@ -88,14 +88,11 @@ class DynamoStore:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    def _range[T: Record](
-        self, kind: type[T], pk: str, prefix: str, limit: int | None = None, *, backwards: bool = False
-    ) -> list[T]:
+    def _range[T: Record](self, kind: type[T], pk: str, prefix: str, limit: int | None = None) -> list[T]:
         """Records of a partition whose sort keys begin so, in their order."""
         items = self._query(
             limit,
             ConsistentRead=True,
-            ScanIndexForward=not backwards,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
             ExpressionAttributeValues={":pk": {"S": pk}, ":prefix": {"S": prefix}},
         )
@@ -187,16 +184,10 @@ class DynamoStore:
         return self._range(Ticket, keys.pool_partition(pool_id), "ticket#", limit)
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
-        now = self._get(Launch, keys.launch(pool_id, launch_id))
-        return now or self._get(Launch, keys.past_launch(pool_id, launch_id))
+        return self._get(Launch, keys.launch(pool_id, launch_id))
 
     def launches(self, pool_id: str) -> list[Launch]:
         return self._range(Launch, keys.pool_partition(pool_id), "launch#")
-
-    def newest_launch(self, pool_id: str) -> Launch | None:
-        partitions = (keys.pool_partition(pool_id), keys.past_partition(pool_id))
-        found = [launch for pk in partitions for launch in self._range(Launch, pk, "launch#", 1, backwards=True)]
-        return max(found, key=lambda launch: launch.id, default=None)
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
         entries = [entry for number in range(DUE_PARTITIONS) for entry in self._overdue_of(number, now, limit)]

@@ -144,8 +144,14 @@ def _counted(write: Count) -> dict[str, Any]:
         unwritten = "attribute_not_exists(workers_reserved) OR " if room >= 0 else ""
         condition += f" AND ({unwritten}workers_reserved <= :room)"
         values[":room"] = {"N": str(room)}
+    added = "workers_reserved :workers, version :one"
+    if write.reservations is not None:
+        unwritten = "" if write.reservations else "attribute_not_exists(reservations) OR "
+        condition += f" AND ({unwritten}reservations = :reservations)"
+        values[":reservations"] = {"N": str(write.reservations)}
+        added += ", reservations :one"
     return {
-        "UpdateExpression": "ADD workers_reserved :workers, version :one",
+        "UpdateExpression": f"ADD {added}",
         "ConditionExpression": condition,
         "ExpressionAttributeValues": values,
     }

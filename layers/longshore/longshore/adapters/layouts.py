@@ -147,12 +147,6 @@ def _known_ticket(key: Key) -> Known:
 _POOL, _PAST, _RUN_PK = "pool#", "past#", "run#"
 
 
-def _launch(partition: str) -> Layout:
-    return _plain(
-        Launch, (partition, "launch#"), lambda key: {"pool_id": _after(key.pk), "id": _after(key.sk)}, {"pool_id", "id"}
-    )
-
-
 LAYOUTS: tuple[Layout, ...] = (
     Layout(Run, _RUN_PK, "run", _write_run, _read_run),
     Layout(Worker, _POOL, "worker#", _WORKER.write, _read_worker),
@@ -171,8 +165,12 @@ LAYOUTS: tuple[Layout, ...] = (
         lambda key: {"pool_id": _after(key.pk), "worker_id": _after(key.sk)},
         {"pool_id", "worker_id"},
     ),
-    _launch(_POOL),
-    _launch(_PAST),
+    _plain(
+        Launch,
+        (_POOL, "launch#"),
+        lambda key: {"pool_id": _after(key.pk), "id": _after(key.sk)},
+        {"pool_id", "id"},
+    ),
 )
 _BY_KIND = {layout.kind: layout for layout in LAYOUTS}
 

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from longshore.adapters import listing
@@ -55,10 +56,11 @@ class MemoryStore:
                     self._records[key] = stored(record)
                 case Delete():
                     del self._records[key]
-                case Count(_, workers):
+                case Count(_, workers, _, reservations):
                     counters = self._records[key]
                     if isinstance(counters, Counters):
-                        self._records[key] = stored(counters.counted(workers))
+                        made = counters.reservations + (reservations is not None)
+                        self._records[key] = stored(replace(counters.counted(workers), reservations=made))
                 case Require():
                     pass
 
@@ -69,8 +71,12 @@ class MemoryStore:
                 return found is None
             case Replace(record):
                 return found is not None and found.version == record.version - 1
-            case Count(_, workers, most):
-                return isinstance(found, Counters) and (most is None or found.workers_reserved <= most - workers)
+            case Count(_, workers, most, reservations):
+                return (
+                    isinstance(found, Counters)
+                    and (most is None or found.workers_reserved <= most - workers)
+                    and reservations in (None, found.reservations)
+                )
             case Delete(record) | Require(record):
                 return found is not None and found.version == record.version
 
@@ -155,17 +161,10 @@ class MemoryStore:
         return list(self._range(Ticket, keys.pool_partition(pool_id), "ticket#"))[:limit]
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
-        with self._lock:
-            now = self._get(Launch, keys.launch(pool_id, launch_id))
-            return now or self._get(Launch, keys.past_launch(pool_id, launch_id))
+        return self._get(Launch, keys.launch(pool_id, launch_id))
 
     def launches(self, pool_id: str) -> list[Launch]:
         return list(self._range(Launch, keys.pool_partition(pool_id), "launch#"))
-
-    def newest_launch(self, pool_id: str) -> Launch | None:
-        partitions = (keys.pool_partition(pool_id), keys.past_partition(pool_id))
-        found = (launch for pk in partitions for launch in self._range(Launch, pk, "launch#"))
-        return max(found, key=lambda launch: launch.id, default=None)
 
     def overdue(self, now: datetime, limit: int) -> list[Key]:
         due = [

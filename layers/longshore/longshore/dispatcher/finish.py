@@ -68,17 +68,24 @@ def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack)
 
 
 def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> None:
-    """The worker is gone; a run that it still held is lost with it."""
+    """The worker is gone; a run that it still held is lost with it.
+
+    Of a task that has done its runs nothing is written: its event, which tells its end for certain, is about to come.
+    """
     expires_at = ports.clock() + deadlines.GONE_RETENTION
     note = message.note or "said goodbye"
     how = Release(
         loss=Loss(reason=Reason.WORKER_LOST, by="goodbye", note="its worker said goodbye"),
         after=lambda found: gone(found, note, expires_at),
-        still=lambda found, _: found.session == message.session and not found.left,
+        still=lambda found, _: found.session == message.session and not found.left and not _is_stopping(found),
     )
     release(ports, pools, sender.pool.id, sender.worker_id, how)
     ports.messenger.send(sender.pool.id, sender.worker_id, Done(session=message.session, event="goodbye"))
     match(ports, pools, sender.pool.id)
+
+
+def _is_stopping(worker: Worker) -> bool:
+    return worker.state is WorkerState.LEAVING and worker.launch is not None
 
 
 def _let_go(

@@ -8,7 +8,7 @@ a call that is refused may be the repetition of one that was not.
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from longshore.domain import deadlines, ids
+from longshore.domain import ids
 from longshore.domain.placement import Demand, tasks_wanted
 from longshore.domain.pool import Launch, Pool, Starts, followed
 from longshore.domain.states import Reason
@@ -61,9 +61,8 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
             due_at=now + pool.settings.accept_timeout,
         )
         try:
-            # The count of places is a limit; that nobody else counted the same queue is what `starts` is rewritten for.
-            place = Count(pool_id, launch.count, pool.settings.max_workers)
-            ports.store.commit(Create(launch), place, Replace(starts.reserved()), Require(pool))
+            places = Count(pool_id, launch.count, pool.settings.max_workers, counters.reservations)
+            ports.store.commit(Create(launch), places, Require(pool))
         except (Lost, Busy):
             continue
         reserved.append(launch)
@@ -144,8 +143,7 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
             answered_at=now,
             note=_note(started),
         )
-        after = followed(answered, now + pool.settings.start_timeout, now + deadlines.GONE_RETENTION)
-        writes: list[Write] = [*rewritten(current, after)]
+        writes: list[Write] = [*rewritten(current, followed(answered, now + pool.settings.start_timeout))]
         if missing:
             writes.append(Count(pool.id, -missing))
             writes.append(Replace(_less(starts, current, started, now, ports.random(2))))

@@ -47,8 +47,7 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
     now = ports.clock()
     if current and current.due_at and current.due_at == launch.due_at:
         due_at = now + pool.settings.start_timeout if current.starting else None
-        after = followed(current, due_at, now + deadlines.GONE_RETENTION)
-        ports.store.commit(*rewritten(current, after))
+        ports.store.commit(*rewritten(current, followed(current, due_at)))
 
 
 def _follow_starting(ports: Ports, launch: Launch) -> None:
@@ -70,8 +69,8 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
 def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker], until: datetime) -> None:
     """Free the places of tasks whose worker is gone, although no event said that they have stopped.
 
-    Such a task is stopped first; only one that ECS no longer lists, long after, counts as stopped. `workers` must have
-    been read after `launches`: a worker is there as soon as its launch says that it has joined.
+    Such a task is stopped first; only one that ECS says has stopped counts so. `workers` must have been read after
+    `launches`: a worker is there as soon as its launch says that it has joined.
     """
     by_task = {ids.worker_name(worker.id): worker for worker in workers}
     for launch in launches:
@@ -84,12 +83,9 @@ def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker
 
 
 def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | None) -> None:
-    if worker and worker.state is not WorkerState.GONE:
+    if worker and (worker.state is not WorkerState.GONE or ports.clock() - gone_at(worker) < deadlines.SWEEP):
         return
-    absent = ports.clock() - gone_at(worker) if worker else deadlines.LEAVE
-    if absent < deadlines.SWEEP:
-        return
-    if absent < deadlines.LEAVE or arn in ports.tasks.of_launch(launch):
+    if arn in ports.tasks.of_launch(launch):
         ports.tasks.stop(arn, "longshore: its worker is gone")
     else:
         _count_stopped(ports, launch, arn)

@@ -19,14 +19,14 @@ TRIES = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """How a worker leaves: the loss its run suffers, and the worker's item afterwards.
+    """How a worker leaves: the loss its run suffers, and the worker's item afterwards, if there is one.
 
     `still` is asked of each fresh read; when it says no, somebody else has changed what this release was about.
     `beside`: what else is written with it, after so many tries.
     """
 
     loss: Loss
-    after: Callable[[Worker], Worker]
+    after: Callable[[Worker], Worker | None]
     still: Callable[[Worker, Run | None], bool] = lambda worker, run: True
     beside: Callable[[int], tuple[Write, ...]] = lambda tries: ()
 
@@ -83,13 +83,14 @@ def _plan(
     ports: Ports, settings: PoolSettings, worker: Worker, run: Run | None, how: Release
 ) -> tuple[list[Write], Run | None]:
     after = how.after(worker)
-    if run and run.state is RunState.RUNNING and after != worker:
+    if run and run.state is RunState.RUNNING and after and after != worker:
         after = replace(after, runs_done=after.runs_done + 1)
-    writes: list[Write] = [*rewritten(worker, after)] if after != worker else []
+    writes: list[Write] = [] if after == worker else [*(rewritten(worker, after) if after else (Delete(worker),))]
     if worker.marker:
         writes.append(marker_gone(worker))
-    agent = ports.store.agent(worker.pool_id, worker.id) if writes and after.state is WorkerState.GONE else None
-    if agent and not agent.expires_at:
+    goes = writes and after and after.state is WorkerState.GONE
+    agent = ports.store.agent(worker.pool_id, worker.id) if goes else None
+    if agent and after and not agent.expires_at:
         writes.append(Replace(replace(agent, version=agent.version + 1, expires_at=after.expires_at)))
     if not run:
         return writes, None

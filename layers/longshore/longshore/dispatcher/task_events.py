@@ -12,7 +12,7 @@ from longshore.domain.pool import followed
 from longshore.domain.states import Reason
 from longshore.domain.stopped_tasks import Words, judge_start
 from longshore.domain.trouble import StartFailure
-from longshore.domain.worker import Worker, gone
+from longshore.domain.worker import Worker, WorkerState, gone
 from longshore.errors import Busy, Lost
 from longshore.ports import Count, Ports, Replace, Write, rewritten
 
@@ -48,7 +48,7 @@ def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
     if ports.store.worker(event.pool_id, worker):
         how = Release(
             loss=loss,
-            after=lambda found: _gone(found, loss.note, expires_at),
+            after=lambda found: _after(found, loss.note, expires_at),
             beside=lambda tries: _count(ports, event, failure, tries),
         )
         release(ports, pools, event.pool_id, worker, how)
@@ -57,7 +57,10 @@ def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
     match(ports, pools, event.pool_id)
 
 
-def _gone(worker: Worker, note: str, expires_at: datetime) -> Worker:
+def _after(worker: Worker, note: str, expires_at: datetime) -> Worker | None:
+    """One that has done its runs leaves nothing but these; of any other it is kept why it went."""
+    if worker.state is WorkerState.LEAVING:
+        return None
     return worker if worker.left else gone(worker, note, expires_at)
 
 
@@ -92,26 +95,24 @@ def account(
     """
     launch = ports.store.launch(pool_id, launch_id)
     task = ids.task_id(task_arn)
-    if not launch or launch.is_over or task in launch.stopped:
+    if not launch or task in launch.stopped:
         return ()
     if launch.answered and task not in launch.joined and not launch.task_of(task):
         # Its place was given back when the answer did not name it.
         return ()
-    now = ports.clock()
     came_to_nothing = failure if task not in launch.joined else None
     counted = replace(
         launch,
         stopped=(*launch.stopped, task),
         note=came_to_nothing.note[:200] if came_to_nothing else launch.note,
     )
-    after = followed(counted, launch.due_at, now + deadlines.GONE_RETENTION)
-    writes: list[Write] = [*rewritten(launch, after)]
-    if after.places != launch.places:
-        writes.append(Count(pool_id, after.places - launch.places))
+    writes: list[Write] = [*rewritten(launch, followed(counted, launch.due_at))]
+    if counted.places != launch.places:
+        writes.append(Count(pool_id, counted.places - launch.places))
     is_first = set(launch.stopped) <= set(launch.joined)
     starts = ports.store.starts(pool_id) if came_to_nothing and is_first else None
     if starts and came_to_nothing:
-        writes.append(Replace(starts.troubled(came_to_nothing, now, ports.random(2))))
+        writes.append(Replace(starts.troubled(came_to_nothing, ports.clock(), ports.random(2))))
     return tuple(writes)
 
 

@@ -1,6 +1,7 @@
 """From the records of the table to what users see."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from longshore.dispatcher.deployment import Deployment
@@ -20,7 +21,7 @@ from longshore.domain.api import (
     WorkerView,
 )
 from longshore.domain.cost import TaskSize, cost_of
-from longshore.domain.pool import Pool, PoolKind, Starts
+from longshore.domain.pool import Launch, Pool, PoolKind, Starts
 from longshore.domain.run import Run, Spec, held_seconds, read_history
 from longshore.domain.worker import Agent, Worker, WorkerState
 from longshore.ports import Store
@@ -54,7 +55,7 @@ def summarize_pool(store: Store, pool: Pool) -> PoolSummary:
 
 def show_pool(store: Store, pool: Pool) -> PoolView:
     """A pool in full."""
-    counters = store.counters(pool.id)
+    counters, starts = store.counters(pool.id), store.starts(pool.id)
     return PoolView(
         **dict(summarize_pool(store, pool)),
         generation=pool.generation,
@@ -67,8 +68,8 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         memory=pool.memory,
         task_role=pool.task_role,
         workers_reserved=counters.workers_reserved if counters else 0,
-        launch_note=launch_note(store, pool.id),
-        trouble=show_trouble(pool, store.starts(pool.id)),
+        launch_note=launch_note(store.launches(pool.id), starts),
+        trouble=show_trouble(pool, starts),
     )
 
 
@@ -88,10 +89,11 @@ def show_trouble(pool: Pool, starts: Starts | None) -> TroubleView | None:
     )
 
 
-def launch_note(store: Store, pool_id: str) -> str | None:
-    """What ECS last said against starting a pool's tasks, if the newest launch met something."""
-    newest = store.newest_launch(pool_id)
-    return newest.note if newest else None
+def launch_note(launches: Sequence[Launch], starts: Starts | None) -> str | None:
+    """What ECS last said against starting a pool's tasks, if anything stands against it or the last start met it."""
+    if starts and starts.trouble:
+        return starts.trouble.note
+    return launches[-1].note if launches else None
 
 
 def show_workers(store: Store, pool: Pool, limit: int, cursor: str | None, *, gone: bool) -> WorkerList:

@@ -36,7 +36,7 @@ def explain_run(ports: Ports, run: Run) -> str:
         pool=pool,
         counts=count_pool(ports.store, pool.id),
         reserved=counters.workers_reserved if counters else 0,
-        launch_note=launch_note(ports.store, pool.id),
+        launch_note=launch_note(ports.store.launches(pool.id), starts),
         trouble=starts.trouble if starts else None,
         queue=ports.store.tickets(pool.id, TICKETS_COUNTED),
         now=ports.clock(),

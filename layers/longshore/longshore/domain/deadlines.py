@@ -12,7 +12,7 @@ from longshore.domain.worker import Worker
 RETENTION = timedelta(days=60)
 """How long a final run stays in the table; its log's life is the bucket's."""
 GONE_RETENTION = timedelta(days=1)
-"""How long a worker that went, or a launch that is over, still shows."""
+"""How long a worker that went still shows."""
 TASK_RETENTION = timedelta(days=7)
 """How long what a task's agent said of itself is kept from its start: no write marks its end."""
 SWEEP = timedelta(minutes=1)

@@ -1,8 +1,8 @@
 """The layout of the table: where each record lies. The order of sort keys is part of the design.
 
 In one pool's partition, `idle#` < `launch#` < `pool` < `ticket#` < `worker#`, so that one Query reads the settings
-together with the tickets. Workers and launches that are over lie in a partition of their own, moved there by the write
-that ends them: no read that dispatching or a sweep makes passes over them.
+together with the tickets. Workers that are over lie in a partition of their own, moved there by the write that ends
+them; launches that are over are taken away: no read that dispatching or a sweep makes passes over them.
 """
 
 from dataclasses import dataclass
@@ -83,11 +83,6 @@ def agent(pool_id: str, worker_id: str) -> Key:
 def launch(pool_id: str, launch_id: str) -> Key:
     """A RunTask call and the tasks that came of it."""
     return Key(pool_partition(pool_id), f"launch#{launch_id}")
-
-
-def past_launch(pool_id: str, launch_id: str) -> Key:
-    """A launch whose last task has stopped."""
-    return Key(past_partition(pool_id), f"launch#{launch_id}")
 
 
 def run(run_id: str) -> Key:

@@ -131,6 +131,8 @@ class Counters:
 
     pool_id: str
     workers_reserved: int = 0
+    reservations: int = 0
+    """So many times were places reserved: of two who reserve by the same queue, one loses."""
     version: int = 1
 
     kind: ClassVar[str] = "counters"
@@ -146,11 +148,7 @@ class Counters:
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """What stands against starting a pool's tasks.
-
-    Whoever reserves places writes it anew, so that of two who count the same queue one loses; those who give places
-    back do not touch it.
-    """
+    """What stands against starting a pool's tasks. Those who reserve places, or give them back, do not touch it."""
 
     pool_id: str
     trouble: Trouble | None = None
@@ -162,10 +160,6 @@ class Starts:
     @property
     def key(self) -> Key:
         return keys.starts(self.pool_id)
-
-    def reserved(self) -> "Starts":
-        """Places were reserved by what it says."""
-        return replace(self, version=self.version + 1)
 
     def without_spot(self, until: datetime) -> "Starts":
         """Spot had nothing to give: tasks are started on demand until then."""
@@ -235,13 +229,12 @@ class Launch:
     note: str | None = None
     due_at: datetime | None = None
     push: Push | None = None
-    expires_at: datetime | None = None
 
     kind: ClassVar[str] = "launch"
 
     @property
     def key(self) -> Key:
-        return keys.past_launch(self.pool_id, self.id) if self.is_over else keys.launch(self.pool_id, self.id)
+        return keys.launch(self.pool_id, self.id)
 
     @property
     def called_at(self) -> datetime:
@@ -273,9 +266,6 @@ class Launch:
         return self.answered and len(self.stopped) >= self.count
 
 
-def followed(launch: Launch, due_at: datetime | None, expires_at: datetime) -> Launch:
-    """The launch after a change: looked at again at `due_at`, or kept until `expires_at` once it is over."""
-    version = launch.version + 1
-    if launch.is_over:
-        return replace(launch, version=version, due_at=None, expires_at=expires_at)
-    return replace(launch, version=version, due_at=due_at)
+def followed(launch: Launch, due_at: datetime | None) -> Launch:
+    """The launch after a change: looked at again at `due_at`."""
+    return replace(launch, version=launch.version + 1, due_at=due_at)
