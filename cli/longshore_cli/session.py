@@ -62,7 +62,7 @@ OPTIONS = (
             typer.Option(
                 "--stack-name",
                 envvar="LONGSHORE_STACK_NAME",
-                help="CloudFormation stack of the deployment [longshore].",
+                help="CloudFormation stack of the deployment (default: longshore).",
             ),
         ],
     ),

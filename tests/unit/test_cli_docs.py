@@ -11,6 +11,7 @@ from longshore_cli.main import app
 from longshore_cli.pool_options import MEANING
 from longshore_cli.session import OPTIONS
 from typer.main import get_command
+from typer.testing import CliRunner
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 COMMON = {option.name for option in OPTIONS}
@@ -45,6 +46,17 @@ def test_every_command_is_documented_with_each_of_its_options(name: str) -> None
         elif parameter.name not in COMMON and parameter.name != "help":
             names = ", ".join(f"`{one}`" for one in parameter.opts)
             assert f"| {names} | {parameter.help} |" in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_help_shows_is_what_its_words_say(name: str) -> None:
+    """Rich takes what is in square brackets for markup, and shows nothing of it."""
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "1000", "TERMINAL_WIDTH": "1000"})
+    assert shown.exit_code == 0
+    text = " ".join(shown.output.replace("│", " ").split())
+    assert " ".join(ALL[name].help.split()) in text
+    for parameter in ALL[name].params:
+        assert " ".join((parameter.help or "").split()) in text, parameter.name
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:

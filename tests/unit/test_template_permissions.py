@@ -149,14 +149,34 @@ def test_no_function_reads_a_pools_secrets(template: Template, function: str) ->
     [
         ("s3:PutObject", "chunks/P/R/000001/perform-00000001.ndjson.gz"),
         ("s3:PutObject", "logs/P/R/000001/log.json"),
-        ("s3:PutObject", "workspaces/P/R/workspace.tar.gz"),
-        ("s3:PutObject", "outputs/P/R/plan.json"),
         ("s3:GetObject", "inputs/P/Q/workspace.tar.gz"),
-        ("s3:GetObject", "workspaces/P/R/workspace.tar.gz"),
     ],
 )
 def test_whoever_assigns_may_do_what_it_grants(template: Template, function: str, action: str, key: str) -> None:
     assert may(template, function, action, f"Bucket.Arn/{key}")
+
+
+GRANTED = {("GetObject", "inputs"), ("PutObject", "chunks"), ("PutObject", "logs")}
+JUDGED = {("GetObject", "logs"), ("ListBucket", "")}
+ASSEMBLED = {("GetObject", "chunks"), ("AbortMultipartUpload", "logs")}
+IN_BUCKET = {
+    "DispatchRuns": GRANTED | JUDGED,
+    "ReceiveWorkerEvents": GRANTED | JUDGED,
+    "ReceiveTaskEvents": GRANTED | JUDGED,
+    "ReapOverdue": GRANTED | JUDGED | ASSEMBLED,
+    "ServeApi": JUDGED | {("GetObject", "chunks"), ("PutObject", "inputs")},
+}
+"""All that each may do with the bucket's objects, by the first part of their keys."""
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_reaches_the_objects_that_it_needs_and_no_others(template: Template, function: str) -> None:
+    found = {
+        (action.removeprefix("s3:"), resource.removeprefix("Bucket.Arn").strip("/*"))
+        for role, action, resource, _ in grants(template)
+        if role == f"{function}Role" and action.startswith("s3:")
+    }
+    assert found == IN_BUCKET[function]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
