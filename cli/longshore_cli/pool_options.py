@@ -49,7 +49,9 @@ def _option(name: str, default: timedelta | str | int) -> inspect.Parameter:
     kind = int if isinstance(default, int) else str
     metavar = "NUMBER" if kind is int else "DURATION" if isinstance(default, timedelta) else "WHEN"
     flag = f"--{name.replace('_', '-')}"
-    return option(name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} (default: {shown}).", metavar=metavar)])
+    return option(
+        name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} (default: {shown}).", metavar=metavar)]
+    )
 
 
 def _used(**values: str | int | None) -> dict[str, str | int]:

@@ -17,7 +17,7 @@ MOST_LAG = 3
 GENTLE = 0.03
 """The rate of a gentle history: little enough goes wrong that commands run, and are there to be ended wrongly."""
 TARGETS = 4
-RARE = ("assemble", "launch", "reap_launch", "reap_run", "reap_worker", "start_failures", "sweep", "finish")
+RARE = ("assemble", "launch", "reap_launch", "reap_run", "reap_worker", "register", "start_failures", "sweep", "finish")
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
 SLOW = ("assemble", "reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""
@@ -26,13 +26,17 @@ CONTENTION = 0.1
 
 
 class Fate(StrEnum):
-    """What becomes of one call. FAILED was not made, UNANSWERED was; both say Unavailable."""
+    """What becomes of one call. FAILED was not made, UNANSWERED was; both say Unavailable.
+
+    REFUSED is what ECS says of a RunTask for which it has no capacity, whatever an earlier call has started.
+    """
 
     MADE = "made"
     CRASH_BEFORE = "crash before"
     CRASH_AFTER = "crash after"
     FAILED = "failed"
     UNANSWERED = "unanswered"
+    REFUSED = "refused"
     PAUSE = "pause"
 
 
@@ -143,6 +147,8 @@ class Faults:
                 if drawn < 0.1:
                     return fate
                 drawn -= 0.1
+        if site.method == "tasks.run" and drawn < 1:
+            return Fate.REFUSED
         return Fate.MADE
 
     def _aimed(self, site: CallSite) -> Fate | None:

@@ -32,7 +32,7 @@ from longshore.domain.pool import PoolKind
 from longshore.domain.run import Run
 from longshore.domain.states import HELD, Reason, RunState
 from longshore.domain.worker import WorkerState
-from longshore.errors import LongshoreError, Unavailable
+from longshore.errors import LongshoreError, NoCapacity, Unavailable
 from longshore.errors import Refused as RefusedInput
 from longshore.ports import key_of
 
@@ -108,6 +108,8 @@ class History:
             raise Crash
         if fate is Fate.FAILED:
             raise Unavailable("simulation", "failed")
+        if fate is Fate.REFUSED:
+            raise NoCapacity("simulation", "no capacity")
         answer = self._make(handler, method, call, arguments)
         if fate is Fate.CRASH_AFTER:
             raise Crash

@@ -4,21 +4,34 @@ from dataclasses import replace
 from datetime import timedelta
 
 from longshore.domain import deadlines
-from longshore.domain.pool import ticket_for
+from longshore.domain.ids import ulid
+from longshore.domain.pool import Counters, PoolEntry, PoolKind, Starts, ticket_for
 from longshore.domain.run import Ending, Run, Timeouts, begun, claimed, failed
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import freed, occupied
 from longshore.ports import Create, Write
 
-from tests.records import NOW, OTHER_POOL, a_run, a_spec, a_worker
+from tests.records import NOW, OTHER_POOL, a_pool, a_run, a_spec, a_worker
 
 TIMEOUTS = Timeouts(log=timedelta(minutes=4), run=timedelta(minutes=70))
+THIRD_POOL = ulid(NOW, b"third-pool")
 SOON = NOW + timedelta(seconds=30)
 
 
 def orphan() -> list[Write]:
     """A due worker whose pool is no more: the reaper must get past it."""
     return [Create(a_worker("orphan", pool_id=OTHER_POOL, due_at=NOW))]
+
+
+def miscounted() -> list[Write]:
+    """Another pool, whose count of places is wrong: the sweep corrects it."""
+    pool = a_pool(id=THIRD_POOL, name="third", kind_of=PoolKind.FARGATE, task_definition="third:1")
+    return [
+        Create(pool),
+        Create(PoolEntry(pool_id=pool.id, name=pool.name)),
+        Create(Counters(pool_id=pool.id, workers_reserved=2)),
+        Create(Starts(pool_id=pool.id)),
+    ]
 
 
 def waiting_with_a_deadline() -> tuple[Run, list[Write]]:

@@ -107,6 +107,8 @@ class Stage:
         """The table is not empty at the start."""
         self.world.table.weakness = NoWeakness()
         self.world.table.commit(*planted.orphan())
+        if self.seed % 4 == 1:
+            self.world.table.commit(*planted.miscounted())
         runs = [planted.waiting_with_a_deadline] if self.seed % 4 < 2 else []
         if self.faults.slow in SLOW:
             runs += [planted.overdue_ending, planted.unassembled]

@@ -16,7 +16,8 @@ from longshore.dispatcher.finish import stop_task
 from longshore.domain.pool import Launch
 from longshore.domain.trouble import StartFailure
 from longshore.domain.worker import Worker
-from longshore.ports import Count
+from longshore.errors import NoCapacity
+from longshore.ports import Count, Started
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I
@@ -70,3 +71,16 @@ def scale_in_takes_tasks_that_are_at_work(patch: Patch) -> None:
                 stop_task(ports, worker)
 
     patch.setattr(sweep, "_scale_in", careless)
+
+
+@mutation(I.WITHIN_LIMIT, I.RESERVED)
+def a_refused_repeat_gives_its_place_back(patch: Patch) -> None:
+    """Whatever an earlier call of the launch has started."""
+
+    def hasty(ports: Any, pool: Any, launched: Launch) -> Started:
+        try:
+            return ports.tasks.run(launched, pool)
+        except NoCapacity as error:
+            return Started((), (str(error),))
+
+    patch.setattr(launch, "_run", hasty)

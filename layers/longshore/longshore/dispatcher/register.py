@@ -74,20 +74,9 @@ def _enter(
     launch = _launch_of(ports, sender, message)
     if note := _over(ports, launch, sender, message):
         ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
-    elif worker and launch and used_up(sender.pool, worker):
-        _dismiss(ports, sender, worker, message)
     else:
-        following = _take_in(ports, sender, worker, launch, message, contended=contended)
-        _set_to_work(ports, pools, sender, message.session, following)
-
-
-def _dismiss(ports: Ports, sender: Sender, worker: Worker, message: Registered) -> None:
-    """A task that has had its runs is there after all, and is given no other: it is stopped. Raises Lost."""
-    known = replace(worker, session=message.session, left=False, expires_at=None)
-    left = leaving(known, "has done its last run", ports.clock() + deadlines.LEAVE)
-    ports.store.commit(*rewritten(worker, left))
-    _welcome(ports, sender, message.session)
-    stop_task(ports, left)
+        after, following = _take_in(ports, sender, worker, launch, message, contended=contended)
+        _set_to_work(ports, pools, sender, after, following)
 
 
 def _take_in(
@@ -98,10 +87,11 @@ def _take_in(
     message: Registered,
     *,
     contended: bool,
-) -> Following | None:
+) -> tuple[Worker, Following | None]:
     """Write the worker IDLE with its marker, or, as a launch's that it joins, with the next run of the queue.
 
-    A task is started because runs wait: that it takes one as it comes spares the marker and a write of the worker.
+    A task is started because runs wait: that it takes one as it comes spares the marker and a write of the worker. One
+    that has had its runs, and is there after all, is given no other.
     """
     now = ports.clock()
     fresh = before or Worker(
@@ -124,17 +114,18 @@ def _take_in(
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
-    idle = replace(idle, seen_at=sender.at)
-    marker = replace(marker, worker=idle)
-    following = next_run(ports, sender, fresh, contended=contended) if launch else None
-    if following:
+    after = idle = replace(idle, seen_at=sender.at)
+    following = None
+    if launch and used_up(sender.pool, idle):
+        after = replace(leaving(idle, "has done its last run", now + deadlines.LEAVE), version=idle.version)
+        writes: list[Write] = []
+    elif launch and (following := next_run(ports, sender, fresh, contended=contended)):
         busy = occupied(idle, following.run.id, following.run.attempt, now)
-        busy = replace(busy, version=idle.version)
-        writes: list[Write] = [Delete(following.ticket), Replace(following.run)]
+        after = replace(busy, version=idle.version)
+        writes = [Delete(following.ticket), Replace(following.run)]
     else:
-        busy = idle
-        writes = [Create(marker)]
-    writes += rewritten(before, busy) if before else (Create(busy),)
+        writes = [Create(replace(marker, worker=idle))]
+    writes += rewritten(before, after) if before else (Create(after),)
     if launch:
         writes.append(_joined(launch, sender.worker_id))
         starts = ports.store.starts(sender.pool.id)
@@ -152,13 +143,15 @@ def _take_in(
     writes.append(Replace(described) if agent else Create(described))
     ports.store.commit(*writes)
     ports.log("worker_registered", {"worker": sender.worker_id, "pool": sender.pool.id})
-    return following
+    return after, following
 
 
-def _set_to_work(ports: Ports, pools: Pools, sender: Sender, session: str, following: Following | None) -> None:
-    _welcome(ports, sender, session)
+def _set_to_work(ports: Ports, pools: Pools, sender: Sender, worker: Worker, following: Following | None) -> None:
+    _welcome(ports, sender, worker.session)
     if following:
         announce(ports, sender.pool, Assignment(run=following.run, spec=following.spec))
+    elif worker.state is WorkerState.LEAVING:
+        stop_task(ports, worker)
     else:
         match(ports, pools, sender.pool.id)
 
