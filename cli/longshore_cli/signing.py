@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     import boto3
 
 
+def _content_type(request: httpx.Request) -> dict[str, str]:
+    """The header as it is sent: an empty one that is signed, and then dropped on the way, is a bad signature."""
+    found = request.headers.get("Content-Type")
+    return {"Content-Type": found} if found else {}
+
+
 class Signature(httpx.Auth):
     """Signs each request with the session's credentials, read anew each time so that short-lived ones may renew."""
 
@@ -30,13 +36,12 @@ class Signature(httpx.Auth):
             method=request.method,
             url=str(request.url),
             data=request.content,
-            headers={"Host": request.headers["Host"], "Content-Type": request.headers.get("Content-Type", "")},
+            headers={"Host": request.headers["Host"], **_content_type(request)},
         )
         SigV4Auth(self._credentials(), "lambda", self._region).add_auth(signed)
         for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token"):
             if name in signed.headers:
                 request.headers[name] = signed.headers[name]
-        request.headers["Content-Type"] = signed.headers["Content-Type"]
         yield request
 
     def _credentials(self) -> Credentials:

@@ -1,9 +1,10 @@
-"""Start ministack so that it listens on 127.0.0.1 only and answers two questions it otherwise cannot.
+"""Start ministack so that it listens on 127.0.0.1 only and answers what it otherwise cannot.
 
 This file runs under ministack's own interpreter, as a script, and imports nothing of Longshore.
 
 * `POST` with the header `x-longshore-identify`: who signed this request? The answer is `{"arn": ...}`
   after ministack's own signature check, or 403 with `{"code": ..., "message": ...}`.
+* a cluster's capacity providers as a resource of CloudFormation;
 * `iam:SimulatePrincipalPolicy` with `ContextEntries` and more than one of `ResourceArns`
   (ministack 1.5.33 ignores both).
 """
@@ -168,6 +169,26 @@ def name_policy_targets():
     iam_actions.extract_resource_arn = extract_with_target
 
 
+def associate_capacity_providers():
+    """Know `AWS::ECS::ClusterCapacityProviderAssociations`, which names a cluster's providers behind its creation."""
+    from ministack.services import ecs
+    from ministack.services.cloudformation import provisioners
+
+    def associate(cluster, providers):
+        status, _, body = ecs._put_cluster_capacity_providers(
+            {"cluster": cluster, "capacityProviders": providers, "defaultCapacityProviderStrategy": []}
+        )
+        if status != 200:
+            raise ValueError(body)
+        return cluster, {}
+
+    provisioners._RESOURCE_HANDLERS["AWS::ECS::ClusterCapacityProviderAssociations"] = {
+        "create": lambda logical_id, props, stack_name: associate(props["Cluster"], props["CapacityProviders"]),
+        "update": lambda physical_id, old, new, stack_name: associate(new["Cluster"], new["CapacityProviders"]),
+        "delete": lambda physical_id, props: associate(physical_id, []),
+    }
+
+
 def queue_asynchronous_events():
     """Deliver what a rule sends to a function as AWS does: the event waits until there is room, and is retried.
 
@@ -222,6 +243,7 @@ def main():
     from ministack.services import iam
 
     name_policy_targets()
+    associate_capacity_providers()
     queue_asynchronous_events()
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_with_context
     app.app = answering_identify(app.app, secret)

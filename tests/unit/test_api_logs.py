@@ -3,7 +3,7 @@
 import pytest
 from longshore.domain.api import LogView
 from longshore.domain.messages import LogDigest, Outcome, Watch
-from longshore.domain.run import released
+from longshore.domain.run import released, touched
 from longshore.domain.states import Reason
 from longshore.ports import Replace
 
@@ -65,15 +65,29 @@ def test_a_log_that_was_put_together_from_chunks_says_that_it_is_incomplete(api:
     assert (log.ended, log.complete, log.note) == (True, False, "its worker was lost")
 
 
-def test_a_log_without_an_end_marker_ends_after_a_grace(api: InProcessApi) -> None:
+def test_a_log_that_is_still_to_be_put_together_is_waited_for_and_ends_after_a_grace(api: InProcessApi) -> None:
     run = begin(api, add_run(api))
     ship(api, run, 0, ["a"])
     end(api, run, Outcome(end="FAILED", reason=Reason.WORKER_LOST))
+    ended = api.store.run(run.id)
+    assert ended
+    api.store.commit(Replace(touched(ended, due_at=api.clock())))
     assert not view(api, run.id).ended
-    api.clock.forward(minutes=3)
+    api.clock.forward(minutes=4)
+    assert not view(api, run.id).ended
+    api.clock.forward(minutes=1)
     log = view(api, run.id)
     assert (log.ended, log.complete, len(log.chunks)) == (True, False, 1)
     assert "no end marker" in (log.note or "")
+
+
+def test_a_log_that_nobody_will_put_together_is_not_waited_for(api: InProcessApi) -> None:
+    """Whoever ended the run has said so: it has nothing due."""
+    run = begin(api, add_run(api))
+    ship(api, run, 0, ["a"])
+    end(api, run, Outcome(end="FAILED", reason=Reason.WORKER_LOST))
+    log = view(api, run.id)
+    assert (log.ended, log.complete, len(log.chunks)) == (True, False, 1)
 
 
 def test_a_run_that_never_began_has_an_ended_log_at_once(api: InProcessApi) -> None:

@@ -1,15 +1,21 @@
 """Presigned requests to the object store."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol
 
 import httpx
 from longshore.domain.messages import PostGrant, PutGrant
 
-from longshore_worker.errors import GrantRefused, UploadFailed, UploadRefused
+from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
 
 TIMEOUT = httpx.Timeout(60, connect=10)
 _MAY_PASS = frozenset({408, 409, 425, 429})
+# S3's reference, "Error responses": each of these is a 400.
+_EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken"})
+_PASSING = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "InternalError", "SlowDown"})
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+LONGEST_ERROR = 64 * 1024
 
 
 class Store(Protocol):
@@ -62,12 +68,24 @@ class PresignedStore:
         if response.status_code in fine:
             # It was there before: no sign of life that the control plane could see now.
             return
-        status = response.status_code
-        if status == 403:
-            raise GrantRefused("the store answered 403")
-        if 400 <= status < 500 and status not in _MAY_PASS:
-            raise UploadRefused(f"the store answered {status}")
-        raise UploadFailed(f"the store answered {status}")
+        raise refused(response)
+
+
+def refused(response: httpx.Response) -> UploadError:
+    """What an answer that is no success means; S3 says by its code, not by its status, what a 400 is."""
+    status, code = response.status_code, code_of(response)
+    text = f"the store answered {status}{f' {code}' if code else ''}"
+    if status == 403 or code in _EXPIRED:
+        return GrantRefused(text)
+    if status < 400 or status >= 500 or status in _MAY_PASS or code in _PASSING:
+        return UploadFailed(text)
+    return UploadRefused(text)
+
+
+def code_of(response: httpx.Response) -> str:
+    """The code in S3's error document, or nothing."""
+    found = _CODE.search(response.content[:LONGEST_ERROR])
+    return found[1].decode() if found else ""
 
 
 async def _stream(parts: Iterator[bytes]) -> AsyncIterator[bytes]:

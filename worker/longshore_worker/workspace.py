@@ -14,7 +14,8 @@ from longshore.domain.requests import EnvironmentName
 from longshore.domain.states import Reason
 from pydantic import TypeAdapter, ValidationError
 
-from longshore_worker.errors import PreparationFailed
+from longshore_worker.errors import PreparationFailed, UploadFailed
+from longshore_worker.uploads import refused
 
 _ENVIRONMENT: TypeAdapter[dict[EnvironmentName, str]] = TypeAdapter(dict[EnvironmentName, str])
 TRIES = 4
@@ -55,9 +56,11 @@ async def fetch(client: httpx.AsyncClient, grant: WorkspaceGrant, target: Path, 
 async def _download(client: httpx.AsyncClient, url: str, target: Path, bounds: Bounds) -> str:
     digest, size = hashlib.sha256(), 0
     async with client.stream("GET", url, timeout=TIMEOUT) as response:
-        if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-            status = response.status_code
-            raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the workspace: the store answered {status}")
+        if not response.is_success:
+            await response.aread()
+            answer = refused(response)
+            if not isinstance(answer, UploadFailed):
+                raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the workspace: {answer}")
         response.raise_for_status()
         with target.open("wb") as file:
             async for part in response.aiter_raw():

@@ -2,6 +2,7 @@
 
 LongshoreError
 ├── Refused        the input is wrong; repeating it will not help
+│   └── Conflict       it is right by itself, and contradicts what came before
 ├── NotFound       what was named does not exist
 ├── Lost           a conditional write found another state than it expected: read again and decide anew
 ├── Busy           contention that outlived the retries: let the message come again
@@ -28,6 +29,10 @@ class Refused(LongshoreError):
         shown = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
         super().__init__(_sendable(f"{field}: found {shown}; {allowed}"))
         self.field = _sendable(field)
+
+
+class Conflict(Refused):
+    """Input that would be right if something else did not stand there already."""
 
 
 class NotFound(LongshoreError):

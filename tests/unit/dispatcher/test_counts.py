@@ -131,6 +131,10 @@ def test_nothing_is_given_back_while_ecs_cannot_be_asked_what_was_started():
     world.tasks.of_launch = down
     world.sweep(after=61)
     assert (world.reserved(), len(world.tasks.running)) == (1, 1)
+    (launch,) = world.table.launches(world.pool.id)
+    # Both are said: what ECS refused, and why nobody knows what became of it.
+    assert "Capacity is unavailable" in (launch.note or "")
+    assert "no answer" in (launch.note or "")
     world.tasks.of_launch = of_launch
     for _ in range(4):
         world.sweep(after=61)

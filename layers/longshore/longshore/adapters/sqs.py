@@ -75,9 +75,9 @@ class SqsQueue:
     def sift_dead_letters(self, done: Callable[[DeadLetter], bool], limit: int) -> int:
         hidden: list[str] = []
         judged: set[str] = set()
-        wanted = min(limit, self._waiting())
         try:
-            while len(judged) < wanted and (messages := self._receive(wanted - len(judged))):
+            # Until an empty long poll: what SQS says of the number of its messages may be a minute old.
+            while len(judged) < limit and (messages := self._receive(limit - len(judged))):
                 letters = [_letter(message) for message in messages]
                 handles = [message.get("ReceiptHandle", "") for message in messages]
                 hidden += handles
@@ -90,13 +90,6 @@ class SqsQueue:
         finally:
             self._show_again(hidden)
         return len(judged)
-
-    def _waiting(self) -> int:
-        with translated("sqs"):
-            said = self._client().get_queue_attributes(
-                QueueUrl=self.dead_letter_url, AttributeNames=["ApproximateNumberOfMessages"]
-            )["Attributes"]
-        return int(said.get("ApproximateNumberOfMessages", 0))
 
     def _receive(self, most: int) -> "list[MessageTypeDef]":
         with translated("sqs"):

@@ -13,13 +13,14 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 from longshore.dispatcher.pools import NameTaken
 from longshore.domain.api import Problem
 from longshore.domain.requests import refuse_field
-from longshore.errors import Busy, LongshoreError, Lost, NotFound, Refused, Unavailable
+from longshore.errors import Busy, Conflict, LongshoreError, Lost, NotFound, Refused, Unavailable
 from longshore.ports import Ports
 
 STATUS: dict[type[LongshoreError], HTTPStatus] = {
     Refused: HTTPStatus.BAD_REQUEST,
     NotFound: HTTPStatus.NOT_FOUND,
     NameTaken: HTTPStatus.CONFLICT,
+    Conflict: HTTPStatus.CONFLICT,
     Lost: HTTPStatus.CONFLICT,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,

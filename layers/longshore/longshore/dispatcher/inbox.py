@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from longshore.dispatcher.drafts import Submission
 from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.reap import look
-from longshore.dispatcher.submit import Submission, Submitted, submit
+from longshore.dispatcher.submit import Submitted, submit
 from longshore.domain.requests import Reply, RunRequest, describe, read_request
 from longshore.domain.wakes import read_wake
 from longshore.errors import LongshoreError, NotFound, Refused

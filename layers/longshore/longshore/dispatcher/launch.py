@@ -97,7 +97,10 @@ def _run(ports: Ports, pool: Pool, launch: Launch) -> Started:
         kind, note = TroubleKind.PERMANENT, str(error)
     except NoCapacity as error:
         kind, note = TroubleKind.CAPACITY, str(error)
-    return Started(tuple(ports.tasks.of_launch(launch)), (note,), kind)
+    try:
+        return Started(tuple(ports.tasks.of_launch(launch)), (note,), kind)
+    except Unavailable as error:
+        raise Unavailable("ecs", f"{note}; what an earlier call started is not known: {error}") from error
 
 
 def _put_off(ports: Ports, pool: Pool, launch: Launch, error: Unavailable) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from longshore.domain import ids, objects
+from longshore.domain import deadlines, ids, objects
 from longshore.domain.api import LogPiece, LogView, Upload
 from longshore.domain.messages import LogEnd, Watch
 from longshore.domain.pool import Pool
@@ -15,8 +15,8 @@ LINK_LIFE = timedelta(minutes=15)
 """Long enough to fetch a page of chunks; what a link allows is read access to one object."""
 UPLOAD_LIFE = timedelta(minutes=30)
 CHUNKS_SHOWN = 200
-MARKER_GRACE = timedelta(minutes=3)
-"""How long after a run's end its log may still be put together."""
+MARKER_GRACE = deadlines.LATE_UPLOAD + 2 * deadlines.SWEEP
+"""How long after a run's end its log may still be put together, if the run says that it will be."""
 WATCH = timedelta(seconds=30)
 WORKSPACE_CAP_BYTES = 2 << 30
 
@@ -70,9 +70,8 @@ def _is_over(run: Run, attempt: int, end: LogEnd | None, now: datetime) -> bool:
         return True
     if not run.is_final:
         return False
-    if not (run.begun_at or run.log):
-        return True
-    return now >= (run.ended_at or now) + MARKER_GRACE
+    # Whoever ended the run has set when its log is put together, if it ever is.
+    return run.due_at is None or now >= (run.ended_at or now) + MARKER_GRACE
 
 
 def _incomplete(run: Run, end: LogEnd | None) -> str | None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from longshore.dispatcher.dead_letters import Writer, origin_of
+from longshore.dispatcher.drafts import check_request
 from longshore.dispatcher.inbox import Record, open_envelope, read_record
 from longshore.dispatcher.letter_bodies import read_mapping, unwrap
 from longshore.dispatcher.pools import find_pool
-from longshore.dispatcher.submit import check_request
 from longshore.dispatcher.worker_events import WorkerEvent, read_event, read_message
 from longshore.domain import ids
 from longshore.errors import Refused

@@ -1,7 +1,7 @@
 """Runs as users ask for them: request one, find one, list a pool's."""
 
+from longshore.dispatcher.drafts import Submission, draft_of, same_again
 from longshore.dispatcher.pools import find_pool
-from longshore.dispatcher.submit import check_timeouts
 from longshore.dispatcher.views import summarize_run
 from longshore.domain import ids
 from longshore.domain.api import AcceptedRun, RunList
@@ -19,12 +19,16 @@ PAGES_READ = 20
 def request_run(ports: Ports, request: RunRequest) -> AcceptedRun:
     """Check a request as far as it can be, and queue it on the way that every request takes.
 
-    The run may not be in the table yet when this returns. Raises NotFound for an unknown pool, Refused for timeouts
-    above the pool's maximum or a request that is too large.
+    The run may not be in the table yet when this returns. Raises NotFound for an unknown pool, Refused for what the
+    pool does not allow or a request that is too large, Conflict for an id that has led to another run already.
     """
     pool = find_pool(ports.store, request.pool)
-    check_timeouts(request, pool)
-    request_id = request.id or ids.ulid(ports.clock(), ports.random(10))
+    now = ports.clock()
+    request_id = request.id or ids.ulid(now, ports.random(10))
+    draft = draft_of(pool, Submission(request=request, delivery=request_id, by="api"), now)
+    found = ports.store.run_and_spec(draft.run.id) if request.id else None
+    if found:
+        same_again(found, draft)
     queued = request.model_copy(update={"id": request_id, "pool": pool.id}).encode()
     if len(queued) > MAX_REQUEST_BYTES:
         raise Refused("request", f"{len(queued)} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send files by --dir")

@@ -8,28 +8,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from longshore.dispatcher.announce import Assignment, announce, repeat
+from longshore.dispatcher.drafts import Draft, Submission, draft_of, same_again
 from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import IDLE_PAGE, match
 from longshore.dispatcher.pool_cache import Pools
-from longshore.domain import deadlines, ids
-from longshore.domain.durations import format_duration
+from longshore.domain import deadlines
 from longshore.domain.placement import shuffled
 from longshore.domain.pool import Pool, ticket_for
-from longshore.domain.requests import RunRequest, describe
-from longshore.domain.run import Run, Spec, accepted, claimed
+from longshore.domain.run import Run, Spec, claimed
 from longshore.domain.states import RunState
 from longshore.domain.worker import Marker, occupied
-from longshore.errors import Busy, Lost, NotFound, Refused, Unavailable
+from longshore.errors import Busy, Conflict, Lost, NotFound, Refused, Unavailable
 from longshore.ports import MAX_CLAIMS, Create, Delete, Ports, Replace, Write, pages
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """A request as it came in. `delivery` identifies its message, for requests that bring no id of their own."""
-
-    request: RunRequest
-    delivery: str
-    by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +35,6 @@ class Submitted:
     error: Exception | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A run that is not yet written."""
-
-    submission: Submission
-    run: Run
-    spec: Spec
-
-
 def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission], until: datetime) -> list[Submitted]:
     """Accept each request once. A refused one does not keep the others out."""
     outcomes: list[Submitted] = []
@@ -61,7 +42,7 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission], until:
     for submission in submissions:
         try:
             pool = pools.find(submission.request.pool)
-            draft = _draft(ports, pool, submission)
+            draft = draft_of(pool, submission, ports.clock())
         except Exception as error:  # whatever one request brings, the others of its batch go on
             outcomes.append(Submitted(submission=submission, error=error))
             continue
@@ -69,53 +50,6 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission], until:
     for pool, drafts in by_pool.values():
         outcomes += _submit_to(ports, pools, pool, drafts, until)
     return outcomes
-
-
-def _draft(ports: Ports, pool: Pool, submission: Submission) -> Draft:
-    request = submission.request
-    check_request(request, pool)
-    now = ports.clock()
-    request_id = request.id or submission.delivery
-    run_id = ids.run_id(pool.id, request_id)
-    run = Run(
-        id=run_id,
-        pool_id=pool.id,
-        type=request.type,
-        stack=request.stack,
-        state=RunState.READY,
-        accepted_at=now,
-        retryable=request.retryable,
-    )
-    spec = Spec(
-        run_id=run_id,
-        request_id=request_id,
-        command=tuple(request.command),
-        environment=request.environment,
-        image=request.image,
-        workspace=request.workspace,
-        log_timeout=request.log_timeout,
-        run_timeout=request.run_timeout,
-        expires_at=now + deadlines.RETENTION * 2,
-    )
-    return Draft(submission=submission, run=accepted(run, now, submission.by), spec=spec)
-
-
-def check_request(request: RunRequest, pool: Pool) -> None:
-    """Raises Refused for what the pool does not allow, or is another pool's."""
-    check_timeouts(request, pool)
-    if request.workspace and request.workspace.key.split("/")[1] != pool.id:
-        raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
-
-
-def check_timeouts(request: RunRequest, pool: Pool) -> None:
-    """Raises Refused for a timeout above the pool's maximum."""
-    settings = pool.settings
-    for name, wanted, most in (
-        ("log_timeout", request.log_timeout, settings.max_log_timeout),
-        ("run_timeout", request.run_timeout, settings.max_run_timeout),
-    ):
-        if wanted and wanted > most:
-            raise Refused(name, format_duration(wanted), f"pool {pool.name} allows at most {format_duration(most)}")
 
 
 @dataclass(kw_only=True)
@@ -126,6 +60,7 @@ class Progress:
     markers: list[Marker]
     new: dict[str, Assignment] = field(default_factory=dict[str, Assignment])
     known: dict[str, Run] = field(default_factory=dict[str, Run])
+    specs: dict[str, Spec] = field(default_factory=dict[str, Spec])
     errors: dict[str, Exception] = field(default_factory=dict[str, Exception])
 
     def fail(self, drafts: Iterable[Draft], error: Exception) -> None:
@@ -162,14 +97,20 @@ def _submit_to(ports: Ports, pools: Pools, pool: Pool, drafts: list[Draft], unti
         progress.fail([draft for run_id, draft in unique.items() if not progress.run(run_id)], error)
     _announce(ports, progress, until)
     _match(ports, pools, progress, until)
-    return [
-        Submitted(
-            submission=draft.submission,
-            run=progress.run(draft.run.id),
-            error=progress.errors.get(draft.run.id),
-        )
-        for draft in drafts
-    ]
+    return [_outcome(progress, draft) for draft in drafts]
+
+
+def _outcome(progress: Progress, draft: Draft) -> Submitted:
+    """Each by itself: of two messages with one id, one may ask for what the run is, the other for something else."""
+    run_id = draft.run.id
+    run, new = progress.run(run_id), progress.new.get(run_id)
+    spec = new.spec if new else progress.specs.get(run_id)
+    if run and spec:
+        try:
+            same_again((run, spec), draft)
+        except Conflict as error:
+            return Submitted(submission=draft.submission, error=error)
+    return Submitted(submission=draft.submission, run=run, error=progress.errors.get(run_id))
 
 
 def _announce(ports: Ports, progress: Progress, until: datetime) -> None:
@@ -244,13 +185,14 @@ def _without_lost(ports: Ports, progress: Progress, batch: list[Draft], lost: Lo
 
 
 def _find_duplicate(ports: Ports, progress: Progress, draft: Draft) -> None:
-    """A request that came before: its run is the answer, and whatever its first delivery left undone is done."""
-    run = ports.store.run(draft.run.id)
-    if run:
-        progress.known[run.id] = run
-        ports.log("request_repeated", {"run": run.id, "state": run.state})
-    else:
+    """An id that came before: what its first delivery left undone is done, whoever asks for it now."""
+    found = ports.store.run_and_spec(draft.run.id)
+    if not found:
         progress.fail([draft], Busy(f"run {draft.run.id} is being written"))
+        return
+    run, progress.specs[draft.run.id] = found
+    progress.known[run.id] = run
+    ports.log("request_repeated", {"run": run.id, "state": run.state})
 
 
 def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[dict[str, Assignment], list[Write]]:
@@ -269,6 +211,3 @@ def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[di
         writes += [Create(run), Create(draft.spec)]
         new[run.id] = Assignment(run=run, spec=draft.spec)
     return new, writes
-
-
-__all__ = ["Submission", "Submitted", "check_request", "check_timeouts", "submit"]
