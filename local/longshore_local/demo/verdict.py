@@ -41,8 +41,7 @@ def _judge(row: Row, board: Board) -> Verdict:
         "its log has no digest": view.digest is not None,
     }
     if row.scene.pool is PoolKind.FARGATE:
-        worker = board.workers.get(view.worker or "")
-        checks["no Fargate task ran it"] = worker is not None and worker.task_arn is not None
+        checks["no Fargate task ran it"] = view.worker in board.tasks
     return Verdict(
         row=row, ended=ended, expected=wanted, wrong=tuple(text for text, holds in checks.items() if not holds)
     )
