@@ -209,6 +209,31 @@ def test_a_bucket_that_does_not_answer_is_unavailable_and_never_empty(kind: str,
         CALLS[call](away(kind))
 
 
+def in_s3_that_denies(listed: list[str]) -> Blobs:
+    """A bucket as S3 is to a role whose right to list holds below prefixes only: each GET answers 403."""
+    client = refusing_client("s3", "AccessDenied", "Access Denied", 403)
+    asked: list[tuple[str, str]] = []
+
+    def list_objects_v2(Bucket: str, Prefix: str, MaxKeys: int) -> dict[str, Any]:
+        asked.append((Bucket, Prefix))
+        found = [key for key in sorted(listed) if key.startswith(Prefix)][:MaxKeys]
+        return {"Contents": [{"Key": key} for key in found]} if found else {}
+
+    client.list_objects_v2 = list_objects_v2
+    return S3Blobs("b", lambda: client, Presigner(BucketAddress(bucket="b", region=REGION), lambda: NOBODY))
+
+
+def test_a_key_that_is_denied_and_in_no_list_is_not_there() -> None:
+    assert in_s3_that_denies([]).read("logs/a") is None
+    assert in_s3_that_denies(["logs/ab"]).read("logs/a") is None
+    assert in_s3_that_denies([]).log_end(POOL, RUN, 1) is None
+
+
+def test_a_key_that_is_denied_and_in_the_list_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="AccessDenied"):
+        in_s3_that_denies(["logs/a", "logs/ab"]).read("logs/a")
+
+
 def test_a_connection_that_breaks_while_reading_is_unavailable(moto: None, monkeypatch: pytest.MonkeyPatch) -> None:
     client = moto_client("s3")
     bucket = in_s3(client, BucketAddress(bucket="broken", region=REGION))

@@ -168,6 +168,45 @@ def test_a_letter_that_is_visible_or_gone_already_needs_no_showing(moto: None, c
     assert [letter.body for letter in queue.dead_letters(10)] == ["body"]
 
 
+class Sparse:
+    """A queue as SQS is: an answer holds some of its letters only, and what it says of their number is old."""
+
+    def __init__(self, *answers: list[int]) -> None:
+        self.answers = list(answers)
+
+    def receive_message(self, MaxNumberOfMessages: int, WaitTimeSeconds: int, **_: Any) -> dict[str, Any]:
+        """The next of the answers; beyond them, nothing."""
+        assert WaitTimeSeconds > 0
+        found = self.answers.pop(0) if self.answers else []
+        assert len(found) <= MaxNumberOfMessages
+        return {"Messages": [{"MessageId": str(n), "ReceiptHandle": f"{n}", "Body": str(n)} for n in found]}
+
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        """What was so a minute ago."""
+        return {"Attributes": {"ApproximateNumberOfMessages": "0"}}
+
+    def change_message_visibility(self, **_: Any) -> dict[str, Any]:
+        """As if it were shown again."""
+        return {}
+
+    delete_message = change_message_visibility
+
+
+def test_letters_are_read_until_a_long_poll_brings_none() -> None:
+    sparse: Any = Sparse([1], [2, 3], [4])
+    assert len(SqsQueue(lambda: sparse, "requests", "letters").dead_letters(100)) == 4
+    assert sparse.answers == []
+
+
+def test_letters_whose_hiding_ran_out_do_not_keep_a_listing_going() -> None:
+    sparse: Any = Sparse([1, 2], [3, 1], *([1, 2, 3] for _ in range(1000)))
+    seen: list[str] = []
+    queue = SqsQueue(lambda: sparse, "requests", "letters")
+    assert queue.sift_dead_letters(lambda letter: bool(seen.append(letter.id)), 100) == 3
+    assert seen == ["1", "2", "3"]
+    assert len(sparse.answers) == 999
+
+
 def test_no_more_dead_letters_are_read_than_asked_for(inbox: Inbox) -> None:
     assert inbox.queue.dead_letters(5) == []
     for number in range(7):

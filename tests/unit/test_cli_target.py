@@ -136,6 +136,16 @@ def test_the_folder_of_local_clouds_may_lie_elsewhere(port: int, tmp_path: Path)
     assert find_target(Where(), {"LONGSHORE_LOCAL_DIR": str(tmp_path / "clouds")}).api_url == url
 
 
+def test_a_request_without_a_body_signs_no_content_type(port: int) -> None:
+    """What is signed empty is dropped on the way, and then the signature is wrong."""
+    a_local_cloud("red", port)
+    connect(Where()).api.pools()
+    ((_, _, headers, _),) = Server.seen
+    assert "content-type" not in headers
+    assert ";content-type" not in headers["authorization"]
+    assert "SignedHeaders=host;x-amz-date," in headers["authorization"]
+
+
 def test_a_variable_comes_before_a_local_cloud_and_a_named_stack_before_both(port: int) -> None:
     a_local_cloud("red", port)
     assert find_target(Where(), {"LONGSHORE_API_URL": URL}).api_url == URL

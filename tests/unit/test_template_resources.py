@@ -47,6 +47,18 @@ def test_the_ecs_endpoint_changes_nothing_but_that_and_where_ecs_is_asked() -> N
     assert {name for name in variables if variables[name] != local_variables[name]} == {"LONGSHORE_ECS_ENDPOINT"}
 
 
+def test_the_cluster_needs_no_role_that_a_new_account_lacks(template: Template) -> None:
+    """Naming providers in CreateCluster fails where ECS's service-linked role does not exist yet."""
+    (cluster,) = template.of_type("AWS::ECS::Cluster").values()
+    assert not {"CapacityProviders", "DefaultCapacityProviderStrategy"} & set(cluster)
+    (association,) = template.of_type("AWS::ECS::ClusterCapacityProviderAssociations").values()
+    assert association == {
+        "Cluster": "Cluster",
+        "CapacityProviders": ["FARGATE", "FARGATE_SPOT"],
+        "DefaultCapacityProviderStrategy": [],
+    }
+
+
 def test_the_bucket_is_private_and_encrypted(template: Template) -> None:
     bucket = template.resources["Bucket"]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}

@@ -76,11 +76,14 @@ class SqsQueue:
         hidden: list[str] = []
         judged: set[str] = set()
         try:
-            # Until an empty long poll: what SQS says of the number of its messages may be a minute old.
-            while len(judged) < limit and (messages := self._receive(limit - len(judged))):
+            # Until a long poll brings nothing new: what SQS says of the number of its messages may be a minute old.
+            new = True
+            while new and len(judged) < limit:
+                messages = self._receive(limit - len(judged))
                 letters = [_letter(message) for message in messages]
                 handles = [message.get("ReceiptHandle", "") for message in messages]
                 hidden += handles
+                new = any(letter.id not in judged for letter in letters)
                 for handle, letter in zip(handles, letters, strict=True):
                     # A letter whose hiding ran out may come twice.
                     if letter.id not in judged and done(letter):
