@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
 from longshore import wiring
 from longshore.adapters.aws_clients import Clients
 from longshore.adapters.telemetry import Telemetry
@@ -20,6 +22,7 @@ from longshore.errors import Refused, Unavailable
 from tests.records import POOL
 from tests.unit.test_settings import COMPLETE
 
+COMMON = "https://data-ats.iot.eu-west-1.amazonaws.com"
 CACHED = (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry)
 
 
@@ -56,14 +59,63 @@ def test_the_ecs_endpoint_is_the_one_service_that_may_be_elsewhere() -> None:
     assert Clients("eu-west-1").ecs.meta.endpoint_url == "https://ecs.eu-west-1.amazonaws.com"
 
 
+class Account:
+    """IoT's answers to who asks for the account's endpoint; `answer` is raised if it is an error."""
+
+    def __init__(self, answer: Exception | str) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def __call__(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        """As botocore calls what answers instead of the service."""
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return SimpleNamespace(status_code=200), {"endpointAddress": self.answer}
+
+
+@pytest.mark.parametrize(
+    ("answer", "endpoint"),
+    [
+        ("a1b2-ats.iot.eu-west-1.amazonaws.com", "https://a1b2-ats.iot.eu-west-1.amazonaws.com"),
+        (ConnectTimeoutError(endpoint_url="iot"), COMMON),
+        (ClientError({"Error": {"Code": "ThrottlingException"}}, "DescribeEndpoint"), COMMON),
+    ],
+)
+def test_messages_go_to_the_accounts_own_endpoint(answer: Exception | str, endpoint: str) -> None:
+    clients: Any = Clients("eu-west-1")
+    account = Account(answer)
+    clients._session.register("before-call.iot.DescribeEndpoint", account)
+    assert clients.iot_data.meta.endpoint_url == endpoint
+    assert clients.iot_data.meta.endpoint_url == endpoint
+    assert account.asked == 1
+
+
+def test_a_message_and_the_question_where_it_goes_take_no_longer_than_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    clients: Any = Clients("eu-west-1")
+    original = clients._client
+    monkeypatch.setattr(clients, "_client", lambda *given: made.append(original(*given)) or made[-1])
+    clients._session.register("before-call.iot.DescribeEndpoint", Account("a1b2-ats.iot.eu-west-1.amazonaws.com"))
+    assert clients.iot_data
+    assert [client.meta.service_model.service_name for client in made] == ["iot", "iot-data"]
+    assert sum(longest(client) for client in made) <= WORST_CALL.total_seconds()
+
+
 @pytest.mark.parametrize("service", ["dynamodb", "ecs", "iot", "iot_data", "s3", "sqs", "ssm"])
 def test_no_call_takes_longer_than_functions_reckon_with(service: str) -> None:
     clients: Any = Clients("eu-west-1")
-    config = getattr(clients, service).meta.config
+    clients._session.register("before-call.iot.DescribeEndpoint", Account("a1b2-ats.iot.eu-west-1.amazonaws.com"))
+    assert longest(getattr(clients, service)) <= WORST_CALL.total_seconds()
+
+
+def longest(client: Any) -> float:
+    """Seconds after which a client has given a call up."""
+    config = client.meta.config
     tries = config.retries["total_max_attempts"]
     # Standard mode waits at most 1 s before the second try and 2 s before the third.
     waits = sum(2**number for number in range(tries - 1))
-    assert tries * (config.connect_timeout + config.read_timeout) + waits <= WORST_CALL.total_seconds()
+    return tries * (config.connect_timeout + config.read_timeout) + waits
 
 
 def test_every_function_has_time_for_more_than_a_call_that_hangs() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from longshore.errors import Unavailable
@@ -35,6 +36,10 @@ _QUICK = Config(
 # RunTask of ten tasks, a certificate or a part of a large log take seconds on a bad day: two tries of 1 + 4 s. What
 # repeats them after that is the table, not the client.
 _SLOW = _QUICK.merge(Config(read_timeout=4, retries={"mode": "standard", "total_max_attempts": 2}))
+# Asked before the first message, whose time it takes, and worth no more: there is an answer without it.
+_BRIEF = _QUICK.merge(
+    Config(connect_timeout=0.5, read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": 1})
+)
 
 
 class Clients:
@@ -56,8 +61,19 @@ class Clients:
 
     @cached_property
     def iot_data(self) -> "IoTDataPlaneClient":
-        """MQTT publishing."""
-        return self._client("iot-data", self._endpoint_url, _QUICK)
+        """MQTT publishing, at the account's own endpoint: AWS has the region's common one for tests.
+
+        Where nobody says the account's (ten functions a second may ask), it is the common one: a message there is
+        better than none.
+        """
+        return self._client("iot-data", self._endpoint_url or self._own_broker(), _QUICK)
+
+    def _own_broker(self) -> str | None:
+        try:
+            asked: IoTClient = self._client("iot", None, _BRIEF)
+            return f"https://{asked.describe_endpoint(endpointType='iot:Data-ATS')['endpointAddress']}"
+        except (BotoCoreError, ClientError):
+            return None
 
     @cached_property
     def iot(self) -> "IoTClient":
