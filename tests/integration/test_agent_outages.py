@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -148,6 +149,18 @@ def test_uploads_that_fail_are_told_and_nothing_of_the_log_is_lost(lab: Lab, bro
     assert lab.finish("UNSHIPPED").log.complete
     expected = [("output", str(number)) for number in range(1, 61)]
     assert lab.log_of("UNSHIPPED") == lab.chunks_of("UNSHIPPED") == expected
+
+
+def test_an_agent_knocks_at_most_once_a_second_and_again_and_again(lab: Lab) -> None:
+    """IoT Core takes one CONNECT a second of a client id; awscrt's own pauses would be the longest at once."""
+    with socket.create_server(("127.0.0.1", 0)) as closing:
+        closing.settimeout(60)
+        lab.start(LONGSHORE_TOKEN=lab.token(port=closing.getsockname()[1]))
+        knocks: list[float] = []
+        while len(knocks) < 4:
+            closing.accept()[0].close()
+            knocks.append(time.monotonic())
+    assert min(later - earlier for earlier, later in pairwise(knocks)) > 0.9
 
 
 def test_the_next_endpoint_is_tried_when_one_stays_down(lab: Lab) -> None:

@@ -94,8 +94,13 @@ def test_messages_go_to_the_accounts_own_endpoint(answer: Exception | str, endpo
 def test_a_message_and_the_question_where_it_goes_take_no_longer_than_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     clients: Any = Clients("eu-west-1")
-    original = clients._client
-    monkeypatch.setattr(clients, "_client", lambda *given: made.append(original(*given)) or made[-1])
+    make = clients._client
+
+    def remember(*given: Any) -> Any:
+        made.append(make(*given))
+        return made[-1]
+
+    monkeypatch.setattr(clients, "_client", remember)
     clients._session.register("before-call.iot.DescribeEndpoint", Account("a1b2-ats.iot.eu-west-1.amazonaws.com"))
     assert clients.iot_data
     assert [client.meta.service_model.service_name for client in made] == ["iot", "iot-data"]

@@ -1,6 +1,7 @@
 """One worker's MQTT 5 connection over mutual TLS. Nobody but this, `crt` and `refusals` knows awscrt.
 
-awscrt calls back on a thread of its own; everything is handed to the event loop before it is looked at.
+awscrt calls back on a thread of its own; everything is handed to the event loop before it is looked at. A client of
+awscrt connects once: how long to wait before the next, and at which endpoint, is decided here.
 """
 
 # awscrt brings no types.
@@ -18,10 +19,11 @@ from typing import Any, Protocol
 from awscrt import mqtt5
 from longshore.domain.messages import Endpoint
 
-from longshore_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks, Crt
+from longshore_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks
+from longshore_worker.pacing import Pace
 from longshore_worker.refusals import Refusals, is_refusal
 
-NEXT_ENDPOINT_AFTER = 30.0
+CLOSE_SECONDS = 5.0
 _PING_LOST = "AWS_ERROR_MQTT5_PING_RESPONSE_TIMEOUT"
 
 log = logging.getLogger("longshore.connection")
@@ -51,6 +53,14 @@ class Listener(Protocol):
         ...
 
 
+class Clients(Protocol):
+    """Makes the clients: `crt.Crt`."""
+
+    def make_client(self, endpoint: Endpoint, client_id: str, callbacks: Callbacks) -> mqtt5.Client:
+        """A client that connects to this endpoint once it is started."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """Who connects where, and listens to what."""
@@ -62,28 +72,38 @@ class Address:
 
 
 class MqttConnection:
-    """Connects, reconnects, subscribes at every connection, and tries the next endpoint when one stays down."""
+    """Connects, subscribes, and connects again, to the next endpoint when one fails.
 
-    def __init__(self, crt: Crt, address: Address, listener: Listener, clock: Callable[[], float]) -> None:
-        self._crt = crt
+    No client is started before the one ahead of it has stopped: two would take the client id from each other.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        address: Address,
+        listener: Listener,
+        clock: Callable[[], float],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self._clients = clients
         self._address = address
         self._listener = listener
         self._clock = clock
+        self._pace = Pace(uniform)
         self._loop = asyncio.get_running_loop()
         self._endpoint = 0
         self._client: mqtt5.Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._closing = False
+        self._closed = asyncio.Event()
         self._up = False
-        self._down_since = clock()
+        self._connected_at: float | None = None
         self._refusals = Refusals(address.give_up_after_seconds)
 
     def start(self) -> None:
         """Begin to connect."""
-        self._stopped.clear()
-        self._down_since = self._clock()
-        self._client = self._make_client(self._address.endpoints[self._endpoint])
-        self._client.start()
+        self._task = self._loop.create_task(self._keep_connected())
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send with QoS 1, if connected; what matters is repeated by whoever sends it."""
@@ -95,15 +115,39 @@ class MqttConnection:
 
     async def close(self) -> None:
         """Disconnect in order, so that the broker does not take it for a lost connection."""
-        self._closing = True
-        if self._client:
-            self._client.stop(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION))
+        self._closed.set()
+        self._over.set()
+        if self._task:
             try:
-                async with asyncio.timeout(5):
-                    await self._stopped.wait()
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._task
             except TimeoutError:
                 log.warning("the connection did not close in time")
-            self._client = None
+
+    async def _keep_connected(self) -> None:
+        while not self._closed.is_set():
+            await self._connect_once()
+            held = 0.0 if self._connected_at is None else self._clock() - self._connected_at
+            await self._unless_closed(self._pace.next_wait(held))
+
+    async def _connect_once(self) -> None:
+        """Until this connection is over, or never came about, and its client has stopped."""
+        self._over.clear()
+        self._stopped.clear()
+        self._connected_at = None
+        client = self._client = self._make_client(self._address.endpoints[self._endpoint])
+        client.start()
+        await self._over.wait()
+        self._client, self._up = None, False
+        client.stop(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION))
+        await self._stopped.wait()
+
+    async def _unless_closed(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
 
     def _make_client(self, endpoint: Endpoint) -> mqtt5.Client:
         tell = self._tell
@@ -114,7 +158,7 @@ class MqttConnection:
             lost=lambda data: tell(self._lost, data),
             stopped=lambda data: tell(self._was_stopped, data),
         )
-        return self._crt.make_client(endpoint, self._address.client_id, callbacks)
+        return self._clients.make_client(endpoint, self._address.client_id, callbacks)
 
     def _tell(self, what: Callable[[Any], None], data: Any) -> None:
         if not self._loop.is_closed():
@@ -123,8 +167,9 @@ class MqttConnection:
     # On the event loop.
 
     def _succeeded(self, _data: mqtt5.LifecycleConnectSuccessData) -> None:
-        self._refusals.connected(self._clock())
-        if self._closing or not self._client:
+        self._connected_at = self._clock()
+        self._refusals.connected(self._connected_at)
+        if not self._client:
             return
         packet = mqtt5.SubscribePacket(
             subscriptions=[mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in self._address.topics]
@@ -133,40 +178,43 @@ class MqttConnection:
         future.add_done_callback(lambda done: self._tell(self._subscribed, done))
 
     def _subscribed(self, done: "Future[mqtt5.SubackPacket]") -> None:
-        if self._closing:
+        if not self._client:
             return
         error = done.exception()
         refused = [] if error else [code for code in done.result().reason_codes if code >= 128]
         if error:
-            # The connection is going down; awscrt tries again, and so does this.
+            # The connection is going down, or hears nothing: the next one subscribes again.
             log.debug("subscribing failed", extra={"error": repr(error)})
-            return
-        if refused:
+        elif refused:
             self._count_refusal(f"the policy does not allow to subscribe ({refused[0]})")
-            self._restart()
+        else:
+            self._up = True
+            self._listener.on_connected()
             return
-        self._up = True
-        self._listener.on_connected()
+        self._over.set()
 
     def _received(self, data: mqtt5.PublishReceivedData) -> None:
         self._refusals.heard()
         self._listener.on_message(bytes(data.publish_packet.payload or b""))
 
     def _failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
+        if not self._client:
+            return
         name = getattr(data.exception, "name", repr(data.exception))
         code = data.connack_packet.reason_code if data.connack_packet else None
         log.info("cannot connect", extra={"error": name, "code": code, "host": self._host})
         if is_refusal(code, name):
             self._count_refusal(f"the broker refuses the connection ({name if code is None else code})")
-        self._try_next_endpoint()
+        self._endpoint = (self._endpoint + 1) % len(self._address.endpoints)
+        self._over.set()
 
     def _lost(self, data: mqtt5.LifecycleDisconnectData) -> None:
         was_up, self._up = self._up, False
         name = getattr(data.exception, "name", repr(data.exception))
         code = data.disconnect_packet.reason_code if data.disconnect_packet else None
-        self._down_since = self._clock()
-        if self._closing:
+        if not self._client or self._closed.is_set():
             return
+        self._over.set()
         log.info("disconnected", extra={"error": name, "code": code, "host": self._host})
         if was_up:
             self._listener.on_disconnected(KEEP_ALIVE + PING_TIMEOUT if name == _PING_LOST else 0.0)
@@ -184,26 +232,8 @@ class MqttConnection:
         return f"{endpoint.host}:{endpoint.port}"
 
     def _count_refusal(self, note: str) -> None:
-        if self._refusals.count(self._clock()) and not self._closing:
+        if self._refusals.count(self._clock()) and not self._closed.is_set():
             self._listener.on_rejected(note)
-
-    def _try_next_endpoint(self) -> None:
-        many = len(self._address.endpoints) > 1
-        if many and not self._closing and self._clock() - self._down_since >= NEXT_ENDPOINT_AFTER:
-            self._endpoint = (self._endpoint + 1) % len(self._address.endpoints)
-            self._restart()
-
-    def _restart(self) -> None:
-        self._task = self._loop.create_task(self._stop_and_start())
-
-    async def _stop_and_start(self) -> None:
-        client, self._up = self._client, False
-        if client:
-            client.stop(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION))
-            await self._stopped.wait()
-            await asyncio.sleep(1)
-        if not self._closing:
-            self.start()
 
 
 def _note_failure(topic: str, done: "Future[Any]") -> None:

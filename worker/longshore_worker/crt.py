@@ -15,7 +15,9 @@ from longshore_worker.errors import ConfigurationRefused
 KEEP_ALIVE = 30
 PING_TIMEOUT = 10
 CONNECT_TIMEOUT = 15
-LONGEST_RECONNECT = 30
+NEVER_MS = 24 * 3600 * 1000
+"""awscrt's own pause before it connects again: whoever uses a client stops it first. Its pauses do not grow from the
+least to the most that is set, as awscrt 0.36.1 says they do, but begin at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class Crt:
             ) from None
 
     def make_client(self, endpoint: Endpoint, client_id: str, callbacks: Callbacks) -> mqtt5.Client:
-        """A client that connects to this endpoint, again and again, once it is started."""
+        """A client that connects to this endpoint once it is started."""
         return mqtt5.Client(
             mqtt5.ClientOptions(
                 host_name=endpoint.host,
@@ -65,10 +67,9 @@ class Crt:
                 extended_validation_and_flow_control_options=(
                     mqtt5.ExtendedValidationAndFlowControlOptions.AWS_IOT_CORE_DEFAULTS
                 ),
-                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
-                min_reconnect_delay_ms=500,
-                max_reconnect_delay_ms=LONGEST_RECONNECT * 1000,
-                min_connected_time_to_reset_reconnect_delay_ms=30_000,
+                retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.NONE,
+                min_reconnect_delay_ms=NEVER_MS,
+                max_reconnect_delay_ms=NEVER_MS,
                 ping_timeout_ms=PING_TIMEOUT * 1000,
                 connack_timeout_ms=CONNECT_TIMEOUT * 1000,
                 on_publish_callback_fn=callbacks.received,

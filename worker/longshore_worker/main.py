@@ -151,7 +151,7 @@ def _connect(crew: _Crew, crt: Crt) -> None:
             topics=[topic_to(token.namespace, token.pool_id, name) for name in (me, "all")],
             give_up_after_seconds=settings.give_up_after.total_seconds(),
         )
-        agent.use(MqttConnection(crt, address, agent, crew.host.clock))
+        agent.use(MqttConnection(crt, address, agent, crew.host.clock, crew.host.random.uniform))
 
 
 def _terminate(crew: _Crew, number: signal.Signals) -> None:
