@@ -117,6 +117,26 @@ def test_a_refused_repeat_keeps_the_place_of_the_task_that_the_first_call_starte
     assert arns == {task.arn for task in world.tasks.running}
 
 
+def test_a_task_that_no_answer_ever_named_gives_its_place_back_when_its_end_is_unheard():
+    world = World(PoolKind.FARGATE)
+    lose_the_answer(world)
+    world.submit()
+    world.tasks.answer_lost = False
+    (launch,) = world.table.launches(world.pool.id)
+    (task,) = world.tasks.running
+    one = agent(world, ids.task_id(task.arn), launch=launch.id)
+    one.register()
+    settle_down(world, one)
+    # No event says that it is gone, and the repeated call starts nothing.
+    world.tasks.end(task.arn, "the host is gone")
+    world.tasks.error = NoCapacity("ecs", "Capacity is unavailable")
+    for _ in range(90):
+        world.sweep(after=61)
+    assert world.run("r1").is_final
+    assert (world.reserved(), world.table.launch(world.pool.id, launch.id)) == (0, None)
+    check(world)
+
+
 def test_nothing_is_given_back_while_ecs_cannot_be_asked_what_was_started():
     world = World(PoolKind.FARGATE, max_workers=1)
     lose_the_answer(world)

@@ -61,7 +61,7 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
         if ids.task_id(arn) in (*launch.joined, *launch.stopped):
             continue
         if arn not in alive:
-            _count_stopped(ports, launch, arn)
+            _count_stopped(ports, launch, ids.task_id(arn))
         elif late:
             ports.tasks.stop(arn, LATE)
 
@@ -69,26 +69,27 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
 def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker], until: datetime) -> None:
     """Free the places of tasks whose worker is gone, although no event said that they have stopped.
 
-    Such a task is stopped first; only one that ECS says has stopped counts so. `workers` must have been read after
-    `launches`: a worker is there as soon as its launch says that it has joined.
+    Such a task is stopped first; only one that ECS says has stopped counts so. Those that joined are looked at, not
+    those that the answer named: it may have been lost. `workers` must have been read after `launches`: a worker is
+    there as soon as its launch says that it has joined.
     """
     by_task = {ids.worker_name(worker.id): worker for worker in workers}
     for launch in launches:
-        for arn in launch.tasks:
-            task = ids.task_id(arn)
-            if task in launch.joined and task not in launch.stopped:
+        for task in launch.joined:
+            if task not in launch.stopped:
                 in_time(ports, until)
                 worker = ids.worker_id(ports.namespace, launch.pool_id, task)
-                _reconcile_task(ports, launch, arn, by_task.get(task) or ports.store.worker(launch.pool_id, worker))
+                _reconcile_task(ports, launch, task, by_task.get(task) or ports.store.worker(launch.pool_id, worker))
 
 
-def _reconcile_task(ports: Ports, launch: Launch, arn: str, worker: Worker | None) -> None:
+def _reconcile_task(ports: Ports, launch: Launch, task: str, worker: Worker | None) -> None:
     if worker and (worker.state is not WorkerState.GONE or ports.clock() - gone_at(worker) < deadlines.SWEEP):
         return
-    if arn in ports.tasks.of_launch(launch):
-        ports.tasks.stop(arn, "longshore: its worker is gone")
+    alive = next((arn for arn in ports.tasks.of_launch(launch) if ids.task_id(arn) == task), None)
+    if alive:
+        ports.tasks.stop(alive, "longshore: its worker is gone")
     else:
-        _count_stopped(ports, launch, arn)
+        _count_stopped(ports, launch, task)
 
 
 def recount(ports: Ports, counters: Counters, launches: Sequence[Launch]) -> None:
@@ -111,8 +112,8 @@ def gone_at(worker: Worker) -> datetime:
     return worker.expires_at - deadlines.GONE_RETENTION if worker.expires_at else worker.seen_at
 
 
-def _count_stopped(ports: Ports, launch: Launch, arn: str) -> None:
-    writes = account(ports, launch.pool_id, launch.id, arn, NO_EVENT)
+def _count_stopped(ports: Ports, launch: Launch, task: str) -> None:
+    writes = account(ports, launch.pool_id, launch.id, task, NO_EVENT)
     if not writes:
         return
     try:

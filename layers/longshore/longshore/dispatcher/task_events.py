@@ -65,7 +65,7 @@ def _after(worker: Worker, note: str, expires_at: datetime) -> Worker | None:
 
 
 def _count(ports: Ports, event: TaskStopped, failure: StartFailure, tries: int) -> tuple[Write, ...]:
-    return account(ports, event.pool_id, event.launch_id, event.task_arn, failure if tries < NOTED else None)
+    return account(ports, event.pool_id, event.launch_id, ids.task_id(event.task_arn), failure if tries < NOTED else None)
 
 
 def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> None:
@@ -86,7 +86,7 @@ def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> Non
 
 
 def account(
-    ports: Ports, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure | None
+    ports: Ports, pool_id: str, launch_id: str, task: str, failure: StartFailure | None
 ) -> tuple[Write, ...]:
     """The writes that count a task of a launch as stopped; none if it is counted already.
 
@@ -94,7 +94,6 @@ def account(
     one launch that do so are one failure, because they share its cause.
     """
     launch = ports.store.launch(pool_id, launch_id)
-    task = ids.task_id(task_arn)
     if not launch or task in launch.stopped:
         return ()
     if launch.answered and task not in launch.joined and not launch.task_of(task):
