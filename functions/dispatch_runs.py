@@ -1,11 +1,12 @@
-"""Requests and wake-ups from the request queue become runs on workers."""
+"""Requests and wake-ups from the two queues become runs on workers."""
 
 from typing import Any
 
-from longshore.dispatcher.inbox import Record, receive_batch
+from longshore.dispatcher.inbox import receive_batch
 from longshore.dispatcher.lifetime import usable
 from longshore.dispatcher.pool_cache import Pools
-from longshore.wiring import logged, ports, time_left
+from longshore.dispatcher.queue_records import Record
+from longshore.wiring import logged, ports, queue_of, time_left
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)
@@ -14,6 +15,16 @@ POOLS = Pools(PORTS.store, PORTS.clock)
 @logged
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """An SQS batch in, the ids of the records that must come again out."""
-    records = [Record(id=record["messageId"], body=record["body"]) for record in event["Records"]]
+    records = [_read(record) for record in event["Records"]]
     again = receive_batch(PORTS, POOLS, records, PORTS.clock() + usable(time_left(context)))
     return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in again]}
+
+
+def _read(record: dict[str, Any]) -> Record:
+    # https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html; the event source and `SenderId` are SQS's own words.
+    return Record(
+        id=record["messageId"],
+        body=record["body"],
+        sender=record["attributes"]["SenderId"],
+        queue=queue_of(record["eventSourceARN"]),
+    )

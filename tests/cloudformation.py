@@ -140,7 +140,11 @@ class _Evaluation:
         return NO_VALUE if name == "AWS::NoValue" else self._known.get(name, name)
 
     def _sub(self, text: str) -> str:
-        return _VARIABLE.sub(lambda found: str(self._ref(found[1])), text)
+        return _VARIABLE.sub(lambda found: self._filled(found[1]), text)
+
+    def _filled(self, name: str) -> str:
+        """What `${name}` becomes; `${!name}` is for others to fill."""
+        return f"${{{name[1:]}}}" if name.startswith("!") else str(self._ref(name))
 
     def _join(self, argument: list[Any]) -> str:
         separator, parts = argument

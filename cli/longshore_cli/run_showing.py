@@ -40,6 +40,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("note", run.note),
         ("ending", ending),
         ("request", run.request_id),
+        ("requester", run.requester),
         ("pool", run.pool),
         ("type", run.type),
         ("stack", run.stack),

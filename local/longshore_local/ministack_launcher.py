@@ -21,6 +21,8 @@ import os
 import signal
 import sys
 import threading
+import types
+from importlib.machinery import SourceFileLoader
 from urllib.parse import parse_qs, quote
 
 IDENTIFY_HEADER = b"x-longshore-identify"
@@ -231,6 +233,13 @@ def queue_asynchronous_events():
     iot._dispatch_rule_to_lambda = dispatch_rule
 
 
+def load(name):
+    """A module beside this one. Its folder is not searched: it has a module named ministack as well."""
+    module = types.ModuleType(name)
+    SourceFileLoader(name, os.path.join(os.path.dirname(__file__), f"{name}.py")).exec_module(module)
+    return module
+
+
 def main():
     # Out of the environment at once: functions inherit ministack's.
     secret = os.environ.pop("LONGSHORE_LOCAL_SECRET")
@@ -245,6 +254,7 @@ def main():
     name_policy_targets()
     associate_capacity_providers()
     queue_asynchronous_events()
+    load("ministack_callers").name_callers()
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_with_context
     app.app = answering_identify(app.app, secret)
     sys.argv = ["ministack"]

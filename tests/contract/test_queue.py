@@ -13,7 +13,7 @@ from longshore.adapters.sqs import MAX_BODY_BYTES, SqsQueue
 from longshore.domain import keys
 from longshore.domain.wakes import Wake, read_wake
 from longshore.errors import Refused, Unavailable
-from longshore.ports import DeadLetter, Queue
+from longshore.ports import DeadLetter, Queue, QueueName
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
@@ -261,9 +261,9 @@ def test_a_letter_that_sqs_moved_says_so_and_keeps_its_id_whatever_its_sender_wr
     for _ in range(3):
         client.receive_message(QueueUrl=queue.queue_url, VisibilityTimeout=0)
     queue.refuse("{}", "no good", "requests")
-    found = {letter.id: letter.moved for letter in queue.dead_letters(10)}
-    assert found.pop(sent) is True
-    assert list(found.values()) == [False]
+    found = {letter.id: letter.moved_from for letter in queue.dead_letters(10)}
+    assert found.pop(sent) is QueueName.INTERNAL
+    assert list(found.values()) == [None]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "LONGSHORE_NAMESPACE": "longshore",
     "LONGSHORE_TABLE": "longshore",
     "LONGSHORE_BUCKET": "longshore",
-    "LONGSHORE_REQUEST_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-requests",
+    "LONGSHORE_INTERNAL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-internal",
     "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-dead-letters",
     "LONGSHORE_ECS_CLUSTER": "longshore",
     "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",

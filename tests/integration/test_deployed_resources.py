@@ -56,8 +56,9 @@ def test_the_table_has_its_keys_and_indexes(cloud: LocalCloud) -> None:
     }
 
 
-def test_the_queues_redrive_hide_and_keep_as_they_should(cloud: LocalCloud) -> None:
-    live, dead = attributes(cloud, "RequestQueueUrl"), attributes(cloud, "DeadLetterQueueUrl")
+@pytest.mark.parametrize("output", ["RequestQueueUrl", "InternalQueueUrl"])
+def test_the_queues_redrive_hide_and_keep_as_they_should(cloud: LocalCloud, output: str) -> None:
+    live, dead = attributes(cloud, output), attributes(cloud, "DeadLetterQueueUrl")
     timeout = configuration(cloud, "DispatchRuns")["Timeout"]
     assert int(live["VisibilityTimeout"]) >= 6 * timeout
     assert json.loads(live["RedrivePolicy"]) == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 5}
@@ -65,14 +66,17 @@ def test_the_queues_redrive_hide_and_keep_as_they_should(cloud: LocalCloud) -> N
     assert live["SqsManagedSseEnabled"] == dead["SqsManagedSseEnabled"] == "true"
 
 
-def test_the_queue_feeds_the_dispatcher_in_batches_that_fail_in_parts(cloud: LocalCloud) -> None:
-    (mapping,) = cloud.client("lambda").list_event_source_mappings(FunctionName=cloud.function_name("DispatchRuns"))[
+def test_the_queues_feed_the_dispatcher_in_batches_that_fail_in_parts(cloud: LocalCloud) -> None:
+    mappings = cloud.client("lambda").list_event_source_mappings(FunctionName=cloud.function_name("DispatchRuns"))[
         "EventSourceMappings"
     ]
-    assert mapping["EventSourceArn"] == attributes(cloud, "RequestQueueUrl")["QueueArn"]
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
-    assert (mapping["BatchSize"], mapping["State"]) == (10, "Enabled")
+    queues = {attributes(cloud, output)["QueueArn"] for output in ("RequestQueueUrl", "InternalQueueUrl")}
+    assert {mapping["EventSourceArn"] for mapping in mappings} == queues
+    assert len(mappings) == len(queues)
+    for mapping in mappings:
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
+        assert (mapping["BatchSize"], mapping["State"]) == (10, "Enabled")
 
 
 def test_the_bucket_is_private_and_encrypted_and_takes_http_in_the_local_cloud(cloud: LocalCloud) -> None:
@@ -207,6 +211,8 @@ def test_the_api_takes_signed_requests_only(cloud: LocalCloud) -> None:
         ("DispatchRuns", "dynamodb:Scan", "{table}", False),
         ("DispatchRuns", "sqs:ReceiveMessage", "{queue}", True),
         ("ReapOverdue", "sqs:ReceiveMessage", "{queue}", False),
+        ("ReapOverdue", "sqs:SendMessage", "{internal}", True),
+        ("ReapOverdue", "sqs:SendMessage", "{queue}", False),
         ("ServeApi", "sqs:ReceiveMessage", "{dead}", True),
         ("DispatchRuns", "iot:Publish", "{iot}:topic/{ns}/to/P/W", True),
         ("DispatchRuns", "iot:Publish", "{iot}:topic/{ns}/from/P/W/prepared", False),
@@ -236,6 +242,7 @@ def filled_in(cloud: LocalCloud, resource: str) -> str:
         ns=cloud.namespace,
         table=f"arn:aws:dynamodb:{region}:{account}:table/{cloud.outputs['TableName']}",
         queue=attributes(cloud, "RequestQueueUrl")["QueueArn"],
+        internal=attributes(cloud, "InternalQueueUrl")["QueueArn"],
         dead=attributes(cloud, "DeadLetterQueueUrl")["QueueArn"],
         bucket=f"arn:aws:s3:::{cloud.outputs['BucketName']}",
         iot=f"arn:aws:iot:{region}:{account}",

@@ -82,7 +82,16 @@ def event_for(function: str, pool: Credential) -> dict[str, Any]:
     worker = f"longshore.{pool.pool_id}.{'0' * 32}"
     request = {"schema": 1, "pool": pool.pool_id, "command": ["true"], "id": "one"}
     return {
-        "DispatchRuns": {"Records": [{"messageId": "one", "body": json.dumps(request)}]},
+        "DispatchRuns": {
+            "Records": [
+                {
+                    "messageId": "one",
+                    "body": json.dumps(request),
+                    "attributes": {"SenderId": "AIDA"},
+                    "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:longshore-requests",
+                }
+            ]
+        },
         "ReceiveWorkerEvents": {
             "clientId": worker,
             "eventType": "disconnected",

@@ -89,7 +89,7 @@ def test_a_request_that_failed_at_every_delivery_keeps_its_run(
         sent = cloud.client("sqs").send_message(QueueUrl=url, MessageBody=body, MessageAttributes=forged)["MessageId"]
         letter = letter_where(shell, lambda one: stack in one["body"], 120)
     assert (letter["id"], letter["source"]) == (sent, "sqs")
-    assert shell.json("dead-letters", "show", letter["id"])["goes_to"] == "request queue"
+    assert shell.json("dead-letters", "show", letter["id"])["goes_to"] == "dispatch-runs"
     (redriven,) = shell.json("dead-letters", "redrive", letter["id"])["redriven"]
     assert redriven["run"] == ids.run_id(pool.pool_id, f"sqs:{sent}")
     assert deployment.wait(redriven["run"], "READY")["stack"] == stack

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any, cast
 
 from longshore.adapters.memory_messenger import Sent
-from longshore.dispatcher.inbox import Record as QueueRecord
 from longshore.dispatcher.inbox import receive_batch
+from longshore.dispatcher.queue_records import Record as QueueRecord
 from longshore.domain.messages import (
     Assign,
     Done,
@@ -249,13 +249,14 @@ class History:
         self.start(event.use_case, event.what, event.deliver, then, event.word)
 
     def deliver_bodies(self) -> None:
-        """The dispatcher is called with a batch of the request queue."""
+        """The dispatcher is called with a batch of one of the queues."""
         stage = self.stage
         if not stage.bodies:
             return
         stage.random.shuffle(stage.bodies)
-        size = stage.random.randint(1, 4)
-        batch, stage.bodies = stage.bodies[:size], stage.bodies[size:]
+        size, queue = stage.random.randint(1, 4), stage.bodies[0].queue
+        batch = [body for body in stage.bodies if body.queue is queue][:size]
+        stage.bodies = [body for body in stage.bodies if body not in batch]
 
         def then(handler: Handler) -> None:
             again = {body.id for body in batch}
@@ -268,7 +269,7 @@ class History:
                 else:
                     self._acknowledge(body)
 
-        records = [QueueRecord(id=body.id, body=body.body) for body in batch]
+        records = [QueueRecord(id=body.id, body=body.body, queue=body.queue) for body in batch]
         world, until = self.world, self.world.until
         what = f"batch of {', '.join(body.what for body in batch)}"
         stage.say(f"-> {what}")

@@ -14,6 +14,7 @@ from longshore.domain.messages import FromAgent, Outcome, Remains, ToAgent
 from longshore.domain.pool import PoolKind
 from longshore.domain.states import Reason
 from longshore.domain.wakes import Wake, encode_wake
+from longshore.ports import QueueName
 from longshore_worker.held import Identity
 
 from tests.simulation import planted
@@ -25,6 +26,7 @@ from tests.simulation.watched import Watch, watched
 from tests.unit.dispatcher.agents import FakeAgent, Held, write_end_marker
 from tests.unit.dispatcher.world import NAMESPACE, World
 
+INTERNAL = QueueName.INTERNAL
 DELIVERIES = 3
 """How often an event is delivered whose handling fails, as Lambda does."""
 MOST_REQUESTS = 8
@@ -49,11 +51,12 @@ class Event:
 
 @dataclass
 class Body:
-    """A message of the request queue. The queue loses nothing, and brings it until it is acknowledged."""
+    """A message of one of the queues. They lose nothing, and bring it until it is acknowledged."""
 
     id: str
     body: str
     what: str
+    queue: QueueName = QueueName.REQUESTS
     failed: bool = False
     run: str | None = None
 
@@ -119,7 +122,7 @@ class Stage:
             if plant is planted.overdue_ending:
                 # Whoever ended it has rung, and more than once: one of these may meet the sweep.
                 wake = encode_wake(Wake(run.pool_id, run.key)).decode()
-                self.bodies += [Body(f"wake-planted-{number}", wake, "wake-up") for number in range(3)]
+                self.bodies += [Body(f"wake-planted-{number}", wake, "wake-up", INTERNAL) for number in range(3)]
         self.world.table.weakness = self.faults
 
     @property
@@ -258,7 +261,10 @@ class Stage:
                 encode_wake(Wake(self.world.pool.id)).decode(),
             ]
         )
-        self.bodies.append(Body(f"nonsense-{number}", body, f"nonsense {body[:30]}"))
+        # A wake-up of a requester's is refused, and so is a request that nobody has wrapped.
+        own = "wake" in body
+        queue = INTERNAL if own is (self.random.random() < 0.8) else QueueName.REQUESTS
+        self.bodies.append(Body(f"nonsense-{number}", body, f"nonsense {body[:30]}", queue))
 
     # What is on its way.
 
@@ -268,7 +274,7 @@ class Stage:
         self.world.messenger.sent.clear()
         self.world.messenger.replies.clear()
         for body in self.world.queue.take():
-            self.bodies.append(Body(f"wake-{len(self.bodies)}", body, "wake-up"))
+            self.bodies.append(Body(f"wake-{len(self.bodies)}", body, "wake-up", INTERNAL))
         self.world.queue.refused.clear()
         self._follow_tasks()
         for machine in self.machines:

@@ -115,6 +115,9 @@ class InProcessApi:
         return answer.body["pool"]
 
 
+SIGNER = "arn:aws:sts::000000000000:assumed-role/deployer/ci"
+
+
 def function_url_event(method: str, path: str, query: str, body: bytes | None) -> dict[str, Any]:
     """A Function URL's event, payload format 2.0."""
     pairs = [pair.split("=", 1) for pair in query.split("&") if pair]
@@ -127,6 +130,7 @@ def function_url_event(method: str, path: str, query: str, body: bytes | None) -
         "requestContext": {
             "accountId": "000000000000",
             "apiId": "api",
+            "authorizer": {"iam": {"userArn": SIGNER}},
             "domainName": "api.test",
             "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"},
             "requestId": "id",

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from longshore.domain.ids import run_id
 from longshore.domain.messages import LogDigest, Outcome
-from longshore.domain.requests import read_request
+from longshore.domain.requests import check_request
 from longshore.domain.states import Reason
 from longshore.ports import DeadLetter
 
-from tests.unit.api_calls import START, InProcessApi
+from tests.unit.api_calls import SIGNER, START, InProcessApi
 from tests.unit.run_records import FINISHED, add_run, begin, end, prepare
 
 
@@ -34,7 +34,9 @@ def test_a_requested_run_is_queued_and_its_id_is_known_at_once(api: InProcessApi
     assert answer.status == 202
     assert answer.body == {"run": run_id(pool_id, "mine"), "request_id": "mine", "pool": pool_id}
     (queued,) = api.queue.take()
-    request = read_request(queued)
+    said = json.loads(queued)
+    assert (said["by"], said["requester"]) == ("api", SIGNER)
+    request = check_request(said["request"])
     assert (request.id, request.pool, request.environment) == ("mine", pool_id, {"A": "b"})
     assert request.log_timeout
     assert request.log_timeout.total_seconds() == 60

@@ -43,10 +43,10 @@ def test_a_letter_is_shown_with_where_it_would_go(cli: Cli) -> None:
     put(cli, "a", environment={"PASSWORD": "hunter2"})
     put(cli, "b", command=[])
     good, bad = cli("dead-letters", "show", "letter-a"), cli("dead-letters", "show", "letter-b")
-    assert "to request queue" in good.out
+    assert "to dispatch-runs" in good.out
     assert "hunter2" not in good.out
     assert "keeps it: command: " in bad.out
-    assert cli("dead-letters", "show", "letter-a", "--json").json["goes_to"] == "request queue"
+    assert cli("dead-letters", "show", "letter-a", "--json").json["goes_to"] == "dispatch-runs"
     unknown = cli("dead-letters", "show", "nope")
     assert (unknown.code, unknown.err) == (1, "longshore: no dead letter 'nope'\n")
 
@@ -56,7 +56,7 @@ def test_named_letters_are_redriven_and_twice_changes_nothing(cli: Cli) -> None:
     put(cli, "b")
     run = ids.run_id(cli.api.call("GET", "/pools/red").body["id"], "a")
     once = cli("dead-letters", "redrive", "letter-a")
-    assert (once.code, once.rows[1]) == (0, ["letter-a", "request queue", run])
+    assert (once.code, once.rows[1]) == (0, ["letter-a", "dispatch-runs", run])
     twice = cli("dead-letters", "redrive", "letter-a")
     assert (twice.code, len(twice.rows)) == (0, 1)
     assert "may have been redriven or purged already" in twice.err

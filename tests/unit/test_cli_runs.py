@@ -12,7 +12,7 @@ import httpx
 import pytest
 from longshore.domain.messages import Outcome
 from longshore.domain.objects import INPUT_ENVIRONMENT
-from longshore.domain.requests import RunRequest, read_request
+from longshore.domain.requests import RunRequest, check_request
 from longshore.domain.states import Reason
 
 from tests.unit.cli_calls import Cli, Ended
@@ -29,7 +29,7 @@ def cli() -> Cli:
 def sent(cli: Cli) -> RunRequest:
     """The one request that was queued."""
     (queued,) = cli.api.queue.take()
-    return read_request(queued)
+    return check_request(json.loads(queued)["request"])
 
 
 def test_start_queues_the_request_and_prints_the_runs_id(cli: Cli) -> None:

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.inbox import Record, receive_batch
+from longshore.dispatcher.inbox import receive_batch
 from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.queue_records import Record
 from longshore.dispatcher.redrive import LOOKED_AT
 from longshore.domain import ids, keys
 from longshore.domain.wakes import Wake, encode_wake
-from longshore.ports import DeadLetter, FunctionName
+from longshore.ports import DeadLetter, FunctionName, QueueName
 
 from tests.unit.api_calls import START, InProcessApi
 
@@ -44,8 +45,8 @@ def wrapped(payload: str) -> str:
     return json.dumps({"body": encoded(payload), "client_id": "ci", "received_at": 1})
 
 
-def put(api: InProcessApi, body: str, name: str = "one", moved: bool = False, **attributes: str) -> None:
-    letter = DeadLetter(id=name, sent_at=START, body=body, attributes=attributes, moved=moved)
+def put(api: InProcessApi, body: str, name: str = "one", moved: QueueName | None = None, **attributes: str) -> None:
+    letter = DeadLetter(id=name, sent_at=START, body=body, attributes=attributes, moved_from=moved, sender="AIDA")
     api.queue.refused.append(letter)
 
 
@@ -70,8 +71,10 @@ def left(api: InProcessApi) -> list[str]:
 
 
 def submitted(api: InProcessApi) -> list[str]:
-    """The dispatcher handles what is in the request queue; the ids of all runs then."""
-    records = [Record(id=f"m{number}", body=body) for number, body in enumerate(api.queue.take())]
+    """The dispatcher handles what is in the internal queue; the ids of all runs then."""
+    records = [
+        Record(id=f"m{number}", body=body, queue=QueueName.INTERNAL) for number, body in enumerate(api.queue.take())
+    ]
     assert receive_batch(api.ports, Pools(api.store, api.clock), records, api.clock() + TIME) == []
     return [run["id"] for run in api.call("GET", "/pools/red/runs").body["runs"]]
 
@@ -88,7 +91,7 @@ def test_a_request_that_is_right_by_now_goes_to_the_queue_and_is_removed(api: In
     put(api, request(id="mine"), reason="pool: no such pool", source="requests")
     answer = redrive(api)
     run = ids.run_id(api.call("GET", "/pools/red").body["id"], "mine")
-    assert answer["redriven"] == [{"id": "one", "to": "request queue", "run": run}]
+    assert answer["redriven"] == [{"id": "one", "to": "dispatch-runs", "run": run}]
     assert left(api) == []
     assert submitted(api) == [run]
 
@@ -103,23 +106,23 @@ def test_redriving_a_second_time_changes_nothing(api: InProcessApi) -> None:
 
 
 def test_a_letter_sent_twice_is_one_run_even_if_its_request_had_no_id(api: InProcessApi) -> None:
-    put(api, request(), moved=True)
+    put(api, request(), moved=QueueName.REQUESTS)
     first = redrive(api)["redriven"]
     # As if removing it had failed after it was sent.
-    put(api, request(), moved=True)
+    put(api, request(), moved=QueueName.REQUESTS)
     assert redrive(api)["redriven"] == first
     assert submitted(api) == [first[0]["run"]]
 
 
 def test_a_request_that_came_by_mqtt_is_sent_again_under_its_own_id(api: InProcessApi) -> None:
-    put(api, wrapped(request(id="mine")), moved=True)
+    put(api, wrapped(request(id="mine")), moved=QueueName.INTERNAL)
     run = ids.run_id(api.call("GET", "/pools/red").body["id"], "mine")
     assert [one["run"] for one in redrive(api)["redriven"]] == [run]
     assert submitted(api) == [run]
 
 
 def test_a_request_that_came_by_mqtt_without_an_id_is_kept(api: InProcessApi) -> None:
-    put(api, wrapped(request()), moved=True)
+    put(api, wrapped(request()), moved=QueueName.INTERNAL)
     answer = redrive(api)
     assert (answer["redriven"], left(api)) == ([], ["one"])
     assert answer["kept"][0]["reason"].startswith("id: found nothing")
@@ -129,7 +132,7 @@ def test_the_run_of_a_moved_request_is_the_one_that_its_first_delivery_may_have_
     body = request()
     receive_batch(api.ports, Pools(api.store, api.clock), [Record(id="5b1f", body=body)], api.clock() + TIME)
     first = submitted(api)
-    put(api, body, "5b1f", moved=True)
+    put(api, body, "5b1f", moved=QueueName.REQUESTS)
     assert [one["run"] for one in redrive(api, "5b1f")["redriven"]] == first
     assert submitted(api) == first
 
@@ -155,10 +158,12 @@ def test_a_letter_stays_until_it_has_been_sent(api: InProcessApi, monkeypatch: p
         (request(workspace={"key": "inputs/01KAQR5W8M3T9XG7VDN2C4J6HB/a/workspace.tar.gz"}), "workspace.key"),
         (json.dumps({"body": "ä", "client_id": "x"}), "body"),
         ('{"kind": "wake"}', "pool"),
+        ("{}", "message"),
     ],
 )
 def test_what_would_only_be_refused_again_is_kept_with_the_reason(api: InProcessApi, body: str, field: str) -> None:
-    put(api, body, reason="was wrong", source="requests")
+    internal = field == "message" or "client_id" in body or "wake" in body
+    put(api, body, reason="was wrong", source="internal" if internal else "requests")
     answer = redrive(api)
     assert answer["redriven"] == []
     assert answer["kept"][0]["reason"].startswith(field)
@@ -168,8 +173,8 @@ def test_what_would_only_be_refused_again_is_kept_with_the_reason(api: InProcess
 
 def test_a_wake_up_is_rung_again_as_it_was(api: InProcessApi) -> None:
     body = encode_wake(Wake("01KAQR5W8M3T9XG7VDN2C4J6HB", keys.run("01KAQR5W8M3T9XG7VDN2C4J6HB"))).decode()
-    put(api, body, moved=True)
-    assert redrive(api)["redriven"][0]["to"] == "request queue"
+    put(api, body, moved=QueueName.INTERNAL)
+    assert redrive(api)["redriven"][0]["to"] == "dispatch-runs"
     assert api.queue.take() == [body]
 
 
@@ -237,15 +242,22 @@ def test_an_event_that_no_agent_says_is_kept(api: InProcessApi) -> None:
 def test_a_requester_cannot_have_an_operator_forge_an_agents_word(api: InProcessApi) -> None:
     """Such a request is moved when the table is away for long: then nothing but its mark tells it from a record."""
     forged = {"requestContext": {"functionArn": f"{ARN}receive-worker-events"}, "requestPayload": worker_event(api)}
-    put(api, json.dumps(forged), "record", moved=True)
-    put(api, json.dumps(worker_event(api)), "event", moved=True, reason="x", source="worker events")
-    put(api, json.dumps(worker_event(api)), "arn", moved=True, ERROR_CODE="1", TARGET_ARN=f"{ARN}receive-worker-events")
+    put(api, json.dumps(forged), "record", moved=QueueName.REQUESTS)
+    put(api, json.dumps(worker_event(api)), "event", moved=QueueName.REQUESTS, reason="x", source="worker events")
+    put(
+        api,
+        json.dumps(worker_event(api)),
+        "arn",
+        moved=QueueName.REQUESTS,
+        ERROR_CODE="1",
+        TARGET_ARN=f"{ARN}receive-worker-events",
+    )
     record: dict[str, Any] = {
         "topic": "longshore/from/P/W/registered",
         "failures": [1],
         "base64OriginalPayload": "e30=",
     }
-    put(api, json.dumps(record), "rule", moved=True)
+    put(api, json.dumps(record), "rule", moved=QueueName.REQUESTS)
     answer = redrive(api, "record", "event", "arn", "rule")
     assert answer["redriven"] == []
     assert api.functions.invoked == []
@@ -255,7 +267,10 @@ def test_a_requester_cannot_have_an_operator_forge_an_agents_word(api: InProcess
 def test_a_letter_is_shown_in_full_without_an_environments_values(api: InProcessApi) -> None:
     secret = {"environment": {"PASSWORD": "hunter2"}}
     put(
-        api, json.dumps({"body": encoded(request(id="mine", **secret)), "client_id": "ci"}), moved=True, reason="forged"
+        api,
+        json.dumps({"body": encoded(request(id="mine", **secret)), "client_id": "ci"}),
+        moved=QueueName.INTERNAL,
+        reason="forged",
     )
     api.clock.forward(minutes=3)
     shown = api.call("GET", "/dead-letters/one").body
@@ -263,7 +278,7 @@ def test_a_letter_is_shown_in_full_without_an_environments_values(api: InProcess
         180,
         "sqs",
         "mine",
-        "request queue",
+        "dispatch-runs",
     )
     assert '"PASSWORD": "***"' in shown["content"]
     assert "hunter2" not in json.dumps(shown)
@@ -281,8 +296,8 @@ def test_a_letter_that_cannot_be_sent_again_says_why(api: InProcessApi) -> None:
 
 def test_secrets_are_masked_wherever_they_stand(api: InProcessApi) -> None:
     put_failure(api, "receive-task-events", {"deep": [{"environment": {"A": "hunter2"}}, {"environment": "hunter2"}]})
-    put(api, json.dumps({"body": "hunter2", "client_id": "x"}), "two", moved=True)
-    put(api, "x" * 40 + "hunter2", "three", moved=True)
+    put(api, json.dumps({"body": "hunter2", "client_id": "x"}), "two", moved=QueueName.INTERNAL)
+    put(api, "x" * 40 + "hunter2", "three", moved=QueueName.REQUESTS)
     for name in ("one", "two", "three"):
         assert "hunter2" not in json.dumps(api.call("GET", f"/dead-letters/{name}").body)
 

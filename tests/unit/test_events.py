@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "LONGSHORE_NAMESPACE": NAMESPACE,
     "LONGSHORE_TABLE": NAMESPACE,
     "LONGSHORE_BUCKET": "longshore-123456789012-us-east-1",
-    "LONGSHORE_REQUEST_QUEUE_URL": f"{QUEUES}/longshore-requests",
+    "LONGSHORE_INTERNAL_QUEUE_URL": f"{QUEUES}/longshore-internal",
     "LONGSHORE_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/longshore-dead-letters",
     "LONGSHORE_ECS_CLUSTER": NAMESPACE,
     "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/longshore-worker:1",

@@ -24,7 +24,7 @@ LINES = [line for block in BLOCKS for line in block.splitlines()]
 REQUESTS = [json.loads(text) for text in re.findall(r"'(\{.*\})'", README)]
 AS_IT_STANDS = frozenset({".tools/sam/bin/sam deploy --guided", "source .venv/bin/activate"})
 """Nothing in these is ours but the paths, which the Makefile makes."""
-GLOBAL_OPTIONS = frozenset({"--cli-binary-format"})
+GLOBAL_OPTIONS = frozenset({"--cli-binary-format", "--output", "--query"})
 
 
 def make(words: list[str]) -> None:

@@ -196,24 +196,34 @@ def test_no_function_may_do_what_none_needs(template: Template, function: str, a
 
 
 def test_only_the_dispatcher_takes_requests_off_the_queue(template: Template) -> None:
-    taking = {function for function in FUNCTIONS if may(template, function, "sqs:ReceiveMessage", "RequestQueue.Arn")}
-    assert taking == {"DispatchRuns"}
+    for queue in ("RequestQueue.Arn", "InternalQueue.Arn"):
+        taking = {function for function in FUNCTIONS if may(template, function, "sqs:ReceiveMessage", queue)}
+        assert taking == {"DispatchRuns"}
+
+
+def test_what_only_the_rule_and_the_functions_may_say_nobody_else_can(template: Template) -> None:
+    found = {(name, resource) for name, action, resource, _ in grants(template) if action == "sqs:SendMessage"}
+    writers = {name for name, resource in found if resource == "InternalQueue.Arn"}
+    assert writers == {"RulesRole", "SendMessages", *(f"{name}Role" for name in FUNCTIONS)}
+    assert {name for name, resource in found if resource == "RequestQueue.Arn"} == {"RequesterPolicy"}
 
 
 def test_rules_may_fill_the_two_queues_and_nothing_else(template: Template) -> None:
     allowed = {(action, resource) for role, action, resource, _ in grants(template) if role == "RulesRole"}
-    assert allowed == {("sqs:SendMessage", "RequestQueue.Arn"), ("sqs:SendMessage", "DeadLetterQueue.Arn")}
+    assert allowed == {("sqs:SendMessage", "InternalQueue.Arn"), ("sqs:SendMessage", "DeadLetterQueue.Arn")}
 
 
-def test_requesters_send_requests_and_hear_answers(template: Template) -> None:
+def test_requesters_send_requests_and_hear_answers_under_their_own_client_id(template: Template) -> None:
     iot = "arn:aws:iot:eu-west-1:111122223333"
     assert {(action, resource) for role, action, resource, _ in grants(template) if role == "RequesterPolicy"} == {
         ("sqs:SendMessage", "RequestQueue.Arn"),
         ("sqs:GetQueueUrl", "RequestQueue.Arn"),
-        ("iot:Connect", f"{iot}:client/longshore-requester-*"),
-        ("iot:Publish", f"{iot}:topic/longshore/requests/*"),
-        ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/*"),
-        ("iot:Receive", f"{iot}:topic/longshore/replies/*"),
+        ("iot:Connect", f"{iot}:client/longshore-requester-${{aws:userid}}"),
+        ("iot:Publish", f"{iot}:topic/longshore/requests/${{aws:userid}}"),
+        ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/${{aws:userid}}"),
+        ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/${{aws:userid}}/*"),
+        ("iot:Receive", f"{iot}:topic/longshore/replies/${{aws:userid}}"),
+        ("iot:Receive", f"{iot}:topic/longshore/replies/${{aws:userid}}/*"),
     }
 
 

@@ -107,24 +107,30 @@ def test_the_indexes_hold_keys_only(template: Template) -> None:
     }
 
 
-def test_a_batch_comes_again_only_when_its_function_is_surely_over(template: Template) -> None:
-    queue = template.resources["RequestQueue"]["Properties"]
+@pytest.mark.parametrize("name", ["RequestQueue", "InternalQueue"])
+def test_a_batch_comes_again_only_when_its_function_is_surely_over(template: Template, name: str) -> None:
+    queue = template.resources[name]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * template.functions["DispatchRuns"]["Timeout"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] >= 5
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == "DeadLetterQueue.Arn"
 
 
-def test_one_bad_request_does_not_hold_up_its_batch(template: Template) -> None:
-    requests = template.functions["DispatchRuns"]["Events"]["Requests"]["Properties"]
-    assert requests["Queue"] == "RequestQueue.Arn"
+@pytest.mark.parametrize("name", ["Requests", "Internal"])
+def test_one_bad_request_does_not_hold_up_its_batch(template: Template, name: str) -> None:
+    requests = template.functions["DispatchRuns"]["Events"][name]["Properties"]
+    assert requests["Queue"] == f"{name.removesuffix('s')}Queue.Arn"
     assert requests["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert requests["ScalingConfig"]["MaximumConcurrency"] >= 2
 
 
 def test_a_dead_letter_is_kept_two_weeks_and_outlives_its_request(template: Template) -> None:
-    dead, live = (template.resources[name]["Properties"] for name in ("DeadLetterQueue", "RequestQueue"))
-    assert dead["MessageRetentionPeriod"] == 14 * 86400 > live["MessageRetentionPeriod"]
-    assert dead["SqsManagedSseEnabled"] is live["SqsManagedSseEnabled"] is True
+    queues = template.of_type("AWS::SQS::Queue")
+    dead = queues.pop("DeadLetterQueue")
+    assert dead["MessageRetentionPeriod"] == 14 * 86400
+    assert set(queues) == {"RequestQueue", "InternalQueue"}
+    for live in queues.values():
+        assert dead["MessageRetentionPeriod"] > live["MessageRetentionPeriod"]
+        assert dead["SqsManagedSseEnabled"] is live["SqsManagedSseEnabled"] is True
 
 
 def payloads(template: Template) -> dict[str, Tree]:
@@ -147,8 +153,8 @@ def test_ids_come_from_the_topic_and_the_body_stays_whole(template: Template) ->
         "timestamp() AS received_at FROM 'longshore/from/+/+/+'"
     )
     assert payloads(template)["longshore_requests"]["Sql"] == (
-        "SELECT encode(*, 'base64') AS body, topic(3) AS client_id, timestamp() AS received_at "
-        "FROM 'longshore/requests/+'"
+        "SELECT encode(*, 'base64') AS body, topic(3) AS client_id, principal() AS principal, "
+        "timestamp() AS received_at FROM 'longshore/requests/+'"
     )
 
 
@@ -168,9 +174,9 @@ def test_presence_is_heard_of_our_agents_only(template: Template, client_id: str
     assert bool(re.search(pattern, client_id)) is ours
 
 
-def test_requests_over_mqtt_join_those_over_sqs(template: Template) -> None:
+def test_requests_over_mqtt_go_where_only_the_rule_and_the_functions_write(template: Template) -> None:
     (action,) = payloads(template)["longshore_requests"]["Actions"]
-    assert action["Sqs"]["QueueUrl"] == "RequestQueue"
+    assert action["Sqs"]["QueueUrl"] == "InternalQueue"
 
 
 def test_two_deployments_share_no_name() -> None:

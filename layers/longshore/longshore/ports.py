@@ -205,19 +205,26 @@ class Messenger(Protocol):
         ...
 
 
+class QueueName(StrEnum):
+    """The queues that the dispatcher reads: one is every requester's, the other this deployment's own."""
+
+    REQUESTS = "requests"
+    INTERNAL = "internal"
+
+
 class Queue(Protocol):
-    """The request queue, from its inside."""
+    """The internal queue and the dead letters."""
 
     def wake(self, what: Wake, delay: timedelta) -> None:
         """Have the dispatcher look at something after a delay (at most 15 minutes). Raises Unavailable."""
         ...
 
-    def refuse(self, body: str, reason: str, source: str) -> None:
-        """Put input that was refused, with its reason, into the dead-letter queue. Raises Unavailable."""
+    def refuse(self, body: str, reason: str, source: str, sender: str = "") -> None:
+        """Put input that was refused, with its reason and who sent it, among the dead letters. Raises Unavailable."""
         ...
 
-    def send(self, request: str) -> None:
-        """Queue a run request (JSON), as any requester would. Raises Unavailable."""
+    def send(self, message: str) -> None:
+        """Put a request with who asked, or a wake-up, into the internal queue. Raises Unavailable."""
         ...
 
     def dead_letters(self, limit: int) -> list["DeadLetter"]:
@@ -237,15 +244,17 @@ class Queue(Protocol):
 class DeadLetter:
     """A message of the dead-letter queue as it lies there; `attributes` are its string attributes.
 
-    `moved` says that SQS took it from the request queue, so that everything in it is as a requester wrote it. No other
-    letter is a requester's word: only functions and rules may write to the dead-letter queue.
+    `moved_from` is the queue that SQS took it from, and `sender` then who had put it there: from the request queue
+    everything in it is as a requester wrote it. No other letter is a requester's word: only functions and rules may
+    write to the dead-letter queue.
     """
 
     id: str
     sent_at: datetime
     body: str
     attributes: dict[str, str]
-    moved: bool = False
+    moved_from: QueueName | None = None
+    sender: str = ""
 
 
 class FunctionName(StrEnum):
@@ -350,6 +359,10 @@ class Blobs(Protocol):
 
     def read(self, key: str) -> IO[bytes] | None:
         """A stream of an object's bytes, or None when there is none. Raises Unavailable."""
+        ...
+
+    def write_input(self, key: str, body: bytes) -> None:
+        """Write an object that a worker will read, unless it is there already. Raises Unavailable."""
         ...
 
     def write_log(self, pool_id: str, run_id: str, attempt: int, body: IO[bytes], end: LogEnd) -> bool:

@@ -30,7 +30,7 @@ class Settings(BaseModel):
     namespace: Annotated[str, Field(alias="LONGSHORE_NAMESPACE", pattern=rf"^{NAMESPACE.pattern}$")]
     table: Annotated[Text, Field(alias="LONGSHORE_TABLE")]
     bucket: Annotated[Text, Field(alias="LONGSHORE_BUCKET")]
-    request_queue_url: Annotated[str, Field(alias="LONGSHORE_REQUEST_QUEUE_URL", pattern=r"^https?://")]
+    internal_queue_url: Annotated[str, Field(alias="LONGSHORE_INTERNAL_QUEUE_URL", pattern=r"^https?://")]
     dead_letter_queue_url: Annotated[str, Field(alias="LONGSHORE_DEAD_LETTER_QUEUE_URL", pattern=r"^https?://")]
     ssm_prefix: Annotated[str, Field(alias="LONGSHORE_SSM_PREFIX", pattern=r"^/")]
 

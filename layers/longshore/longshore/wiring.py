@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from typing import Any, cast
 
+from longshore.adapters import sqs
 from longshore.adapters.aws_clients import Clients
 from longshore.adapters.certificates import IotCertificates
 from longshore.adapters.dynamodb import DynamoStore
@@ -17,7 +18,7 @@ from longshore.adapters.presign import BucketAddress, Presigner
 from longshore.adapters.s3 import S3Blobs
 from longshore.adapters.sqs import SqsQueue
 from longshore.adapters.telemetry import Telemetry
-from longshore.ports import Functions, Ports
+from longshore.ports import Functions, Ports, QueueName
 from longshore.settings import Settings, read_settings
 
 
@@ -68,6 +69,11 @@ def logged[E, R](handler: Callable[[E, object], R]) -> Callable[[E, object], R]:
     return logging_handler
 
 
+def queue_of(arn: str) -> QueueName:
+    """Which queue a message came from, by the ARN of its event source."""
+    return sqs.queue_of(arn, settings().internal_queue_url)
+
+
 def time_left(context: object) -> timedelta:
     """How long this invocation may still take."""
     milliseconds: int = cast("Any", context).get_remaining_time_in_millis()
@@ -94,7 +100,7 @@ def connect(found: Settings, aws: Clients) -> Ports:
         namespace=found.namespace,
         store=DynamoStore(aws.dynamodb, found.table),
         messenger=IotMessenger(found.namespace, lambda: aws.iot_data),
-        queue=SqsQueue(lambda: aws.sqs, found.request_queue_url, found.dead_letter_queue_url),
+        queue=SqsQueue(lambda: aws.sqs, found.internal_queue_url, found.dead_letter_queue_url),
         tasks=EcsTasks(place, lambda: aws.ecs),
         blobs=S3Blobs(found.bucket, lambda: aws.s3, Presigner(address, aws.credentials), aws.credentials_left),
         certificates=IotCertificates(found.namespace, found.ssm_prefix, lambda: aws.iot, lambda: aws.ssm),

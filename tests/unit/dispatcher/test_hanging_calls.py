@@ -11,7 +11,7 @@ from longshore.domain.pool import PoolEntry, PoolKind, PoolName
 from longshore.domain.states import RunState
 from longshore.domain.wakes import Wake, encode_wake
 from longshore.errors import Unavailable
-from longshore.ports import Create
+from longshore.ports import Create, QueueName
 
 from tests.records import a_pool
 from tests.unit.dispatcher.agents import joined, running, unheard
@@ -112,6 +112,12 @@ def test_the_reaper_ends_before_its_function_is_ended():
         world.wait(MINUTE)
 
 
+def asked(world: World, name: str) -> dict[str, object]:
+    """A request as the API puts it into the internal queue."""
+    request = {"schema": 1, "id": name, "pool": world.pool.name, "command": ["true"]}
+    return {"request": request, "by": "api", "requester": "arn"}
+
+
 def test_wake_ups_that_hang_let_the_requests_of_their_batch_through():
     world = World()
     silent_and_overrun(world)
@@ -120,8 +126,7 @@ def test_wake_ups_that_hang_let_the_requests_of_their_batch_through():
     wakes = [
         encode_wake(Wake(pool_id=world.pool.id, key=world.run(f"silent{number}").key)).decode() for number in range(3)
     ]
-    request = {"schema": 1, "id": "new", "pool": world.pool.name, "command": ["true"]}
-    again = world.request(*wakes, request)
+    again = world.request(*wakes, asked(world, "new"), queue=QueueName.INTERNAL)
     assert world.run("new").state is RunState.PREPARING
     assert len(again) == 3
 
@@ -132,9 +137,9 @@ def test_requests_that_take_all_the_time_let_the_wake_ups_come_again():
     joined(world, *(f"w{number}" for number in range(5)))
     world.messenger.before = lambda name: hanging(world)()
     wake = encode_wake(Wake(pool_id=world.pool.id)).decode()
-    requests = [{"schema": 1, "id": f"r{number}", "pool": world.pool.name, "command": ["true"]} for number in range(5)]
+    requests = [asked(world, f"r{number}") for number in range(5)]
     began = world.now
-    again = world.request(wake, *requests)
+    again = world.request(wake, *requests, queue=QueueName.INTERNAL)
     assert world.now - began <= World.LIFE
     assert len(again) == 6
     assert all(world.run(f"r{number}").state is RunState.PREPARING for number in range(5))

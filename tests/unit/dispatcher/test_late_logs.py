@@ -14,7 +14,7 @@ from longshore.domain import objects
 from longshore.domain.messages import LogDigest, Outcome, PhaseFinished
 from longshore.domain.run import Run, touched
 from longshore.domain.states import Reason, RunState
-from longshore.ports import Replace
+from longshore.ports import QueueName, Replace
 
 from tests.unit.dispatcher.agents import FINISHED, FakeAgent, joined, running, settle_down, unheard
 from tests.unit.dispatcher.invariants import check
@@ -107,7 +107,8 @@ def test_an_event_that_ends_a_run_leaves_its_log_to_the_next_sweep():
     ended = lose(world, one)
     assert (ended.state, ended.reason, ended.due_at) == (RunState.FAILED, Reason.WORKER_LOST, world.now)
     assert end_of(world) is None
-    world.request({"schema": 1, "kind": "wake", "pool": world.pool.id, "pk": ended.key.pk, "sk": ended.key.sk})
+    wake = {"schema": 1, "kind": "wake", "pool": world.pool.id, "pk": ended.key.pk, "sk": ended.key.sk}
+    assert world.request(wake, queue=QueueName.INTERNAL) == []
     assert end_of(world) is None
     world.sweep()
     assert messages_of(world, ended)[0] == "said"

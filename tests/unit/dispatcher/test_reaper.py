@@ -11,6 +11,7 @@ from longshore.domain.messages import Assign, Kill, Outcome, Preparing, Refused
 from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
 from longshore.domain.worker import WorkerState
+from longshore.ports import QueueName
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, joined, preparing, running, settle_down, unheard
 from tests.unit.dispatcher.invariants import check
@@ -464,5 +465,5 @@ def test_a_wake_up_for_an_item_that_is_not_there_or_not_due_changes_nothing():
     before = world.table.records()
     for key in (world.run("r1").key, world.worker(one.worker_id).key, Key("run#nobody", "run"), Key("x", "y")):
         body = {"schema": 1, "kind": "wake", "pool": world.pool.id, "pk": key.pk, "sk": key.sk}
-        assert world.request(body) == []
+        assert world.request(body, queue=QueueName.INTERNAL) == []
     assert world.table.records() == before

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import pytest
 from longshore.adapters.weakness import NoWeakness, SeededWeakness, Trouble
-from longshore.dispatcher import inbox
+from longshore.dispatcher import queue_records
 from longshore.domain import requests as domain_requests
 from longshore.domain.messages import Assign
 from longshore.domain.requests import RunRequest
 from longshore.domain.states import RunState
 from longshore.errors import Refused
-from longshore.ports import Create, Write
+from longshore.ports import Create, QueueName, Write
 
 from tests.unit.dispatcher.agents import joined, settle_down
 from tests.unit.dispatcher.invariants import check
 from tests.unit.dispatcher.world import Crash, World, crash_before
+
+INTERNAL = QueueName.INTERNAL
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def test_requests_without_an_id_are_told_apart_by_their_messages():
         (request("bad", log_timeout="3h"), "log_timeout"),
         (request("bad", environment={"BIG": "x" * 100_000}), "request"),
         (request("bad", workspace={"key": "inputs/another/x/workspace.tar.gz"}), "workspace"),
-        ({"kind": "wake", "pool": ""}, "pool"),
+        ({"schema": 1, "kind": "wake", "pool": "P"}, "kind"),
+        ({"body": "e30=", "client_id": "ci"}, "pool"),
+        ({"request": {}, "by": "api", "requester": "arn"}, "pool"),
     ],
 )
 def test_a_malformed_request_is_refused_once_with_its_field_and_the_others_go_through(body: object, field: str):
@@ -161,9 +165,8 @@ def test_a_refusal_that_cannot_be_kept_comes_again():
 def test_a_request_by_mqtt_is_answered_where_it_asked_to_be():
     world = World()
     topic = "longshore/replies/ci/1"
-    assert (
-        world.request(by_mqtt(request("r1", reply_to=topic)), by_mqtt(request("bad", command=[], reply_to=topic))) == []
-    )
+    good, bad = by_mqtt(request("r1", reply_to=topic)), by_mqtt(request("bad", command=[], reply_to=topic))
+    assert world.request(good, bad, queue=INTERNAL) == []
     answers = {replied.message.id: replied for replied in world.messenger.replies}
     assert {replied.topic for replied in world.messenger.replies} == {topic}
     assert (answers["r1"].message.accepted, answers["r1"].message.run) == (True, world.run("r1").id)
@@ -174,7 +177,7 @@ def test_a_request_by_mqtt_is_answered_where_it_asked_to_be():
 @pytest.mark.parametrize("topic", ["longshore/replies/other/1", "longshore/to/x/y", "longshore/replies/ci/#", "x"])
 def test_a_client_may_not_have_answers_sent_to_others(topic: str):
     world = World()
-    assert world.request(by_mqtt(request("r1", reply_to=topic))) == []
+    assert world.request(by_mqtt(request("r1", reply_to=topic)), queue=INTERNAL) == []
     assert world.messenger.replies == []
     assert len(world.queue.refused) == 1
 
@@ -182,7 +185,7 @@ def test_a_client_may_not_have_answers_sent_to_others(topic: str):
 def test_a_reply_that_cannot_be_sent_does_not_repeat_the_request():
     world = World()
     world.messenger.down = "no broker"
-    assert world.request(by_mqtt(request("r1", reply_to="longshore/replies/ci"))) == []
+    assert world.request(by_mqtt(request("r1", reply_to="longshore/replies/ci")), queue=INTERNAL) == []
     assert world.run("r1").state is RunState.READY
 
 
@@ -245,7 +248,7 @@ def test_a_wake_up_for_a_pool_matches_what_waits_there():
     with pytest.raises(Crash):
         joined(world, "w1")
     crash_before(world, "nothing")
-    assert world.request({"schema": 1, "kind": "wake", "pool": world.pool.id}) == []
+    assert world.request({"schema": 1, "kind": "wake", "pool": world.pool.id}, queue=INTERNAL) == []
     assert world.run("r1").state is RunState.PREPARING
     check(world)
 
@@ -260,7 +263,7 @@ def test_a_record_that_breaks_something_comes_again_alone(monkeypatch: pytest.Mo
             raise RecursionError("a mistake of ours")
         return read(body)
 
-    monkeypatch.setattr(inbox, "read_request", reading)
+    monkeypatch.setattr(queue_records, "read_request", reading)
     again = world.request(request("good-1"), request("poison"), request("good-2"))
     assert len(again) == 1
     assert {world.run(name).state for name in ("good-1", "good-2")} == {RunState.PREPARING}
@@ -306,5 +309,5 @@ def test_a_written_run_is_never_refused_because_its_worker_could_not_be_told(mon
 def test_a_request_by_mqtt_without_an_id_is_refused_because_it_might_come_twice():
     world = World()
     joined(world, "w1")
-    assert world.request(by_mqtt(request(None))) == []
+    assert world.request(by_mqtt(request(None)), queue=INTERNAL) == []
     assert "id: found nothing" in str(world.queue.refused)

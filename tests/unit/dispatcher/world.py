@@ -15,10 +15,10 @@ from longshore.adapters.memory_certificates import MemoryCertificates
 from longshore.adapters.memory_messenger import MemoryMessenger
 from longshore.adapters.memory_queue import MemoryQueue
 from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.dispatcher.inbox import Record as QueueRecord
 from longshore.dispatcher.inbox import receive_batch
 from longshore.dispatcher.lifetime import usable
 from longshore.dispatcher.pool_cache import Pools
+from longshore.dispatcher.queue_records import Record as QueueRecord
 from longshore.dispatcher.reap import Reaped
 from longshore.dispatcher.reaping import tick
 from longshore.dispatcher.task_events import TaskStopped, task_stopped
@@ -28,7 +28,7 @@ from longshore.domain.messages import FromAgent, ToAgent
 from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts
 from longshore.domain.run import Run
 from longshore.domain.worker import Worker
-from longshore.ports import Create, Ports, Store
+from longshore.ports import Create, Ports, QueueName, Store
 
 from tests.records import NOW, POOL, a_pool
 
@@ -120,13 +120,13 @@ class World:
 
     # What comes in.
 
-    def request(self, *requests: object, **fields: object) -> list[str]:
+    def request(self, *requests: object, queue: QueueName = QueueName.REQUESTS, **fields: object) -> list[str]:
         """Deliver requests as one batch of the queue (without any, one made of `fields`); what must come again."""
         bodies = [body if isinstance(body, str) else json.dumps(body) for body in requests or [fields]]
         records: list[QueueRecord] = []
         for body in bodies:
             self._numbers += 1
-            records.append(QueueRecord(id=f"message-{self._numbers}", body=body))
+            records.append(QueueRecord(id=f"message-{self._numbers}", body=body, sender="AIDA", queue=queue))
         return receive_batch(self.ports, self.pools, records, self.until)
 
     def submit(self, name: str = "r1", **fields: object) -> Run:
@@ -184,7 +184,7 @@ class World:
     def ring(self) -> list[str]:
         """Deliver the wake-ups that are due; what must come again."""
         bodies = self.queue.take()
-        return self.request(*bodies) if bodies else []
+        return self.request(*bodies, queue=QueueName.INTERNAL) if bodies else []
 
     # What stands.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
 
-from longshore.adapters.sqs import MAX_DELAY, sendable
+from longshore.adapters.sqs import MAX_DELAY, letter_attributes, sendable
 from longshore.domain.wakes import Wake, encode_wake
 from longshore.errors import Unavailable
 from longshore.ports import Clock, DeadLetter
@@ -24,18 +24,18 @@ class MemoryQueue:
     def wake(self, what: Wake, delay: timedelta) -> None:
         self._push(encode_wake(what).decode(), min(max(delay, timedelta(0)), MAX_DELAY))
 
-    def refuse(self, body: str, reason: str, source: str) -> None:
+    def refuse(self, body: str, reason: str, source: str, sender: str = "") -> None:
         self._answer()
         letter = DeadLetter(
             id=f"letter-{next(self._numbers)}",
             sent_at=self._clock(),
             body=sendable(body) or "(empty)",
-            attributes={"reason": sendable(reason) or "unknown", "source": sendable(source) or "unknown"},
+            attributes=letter_attributes(reason, source, sender),
         )
         self.refused.append(letter)
 
-    def send(self, request: str) -> None:
-        self._push(request, timedelta(0))
+    def send(self, message: str) -> None:
+        self._push(message, timedelta(0))
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         self._answer()

@@ -1,4 +1,4 @@
-"""The queues: `ports.Queue` over SQS."""
+"""The internal queue and the dead letters: `ports.Queue` over SQS."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from longshore.adapters.aws_errors import code_of, translated
 from longshore.domain.wakes import Wake, encode_wake
-from longshore.ports import DeadLetter
+from longshore.ports import DeadLetter, QueueName
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -46,21 +46,21 @@ class SqsQueue:
         with translated("sqs"):
             self._client().send_message(QueueUrl=self.queue_url, MessageBody=body, DelaySeconds=seconds)
 
-    def refuse(self, body: str, reason: str, source: str) -> None:
+    def refuse(self, body: str, reason: str, source: str, sender: str = "") -> None:
         """A body that no queue takes whole loses its end, and characters that none takes become question marks."""
         with translated("sqs"):
             self._client().send_message(
                 QueueUrl=self.dead_letter_url,
                 MessageBody=sendable(body) or "(empty)",
                 MessageAttributes={
-                    "reason": {"DataType": "String", "StringValue": sendable(reason)[:_MAX_ATTRIBUTE] or "unknown"},
-                    "source": {"DataType": "String", "StringValue": sendable(source)[:_MAX_ATTRIBUTE] or "unknown"},
+                    name: {"DataType": "String", "StringValue": text}
+                    for name, text in letter_attributes(reason, source, sender).items()
                 },
             )
 
-    def send(self, request: str) -> None:
+    def send(self, message: str) -> None:
         with translated("sqs"):
-            self._client().send_message(QueueUrl=self.queue_url, MessageBody=request)
+            self._client().send_message(QueueUrl=self.queue_url, MessageBody=message)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         found: dict[str, DeadLetter] = {}
@@ -80,7 +80,7 @@ class SqsQueue:
             new = True
             while new and len(judged) < limit:
                 messages = self._receive(limit - len(judged))
-                letters = [_letter(message) for message in messages]
+                letters = [self._letter(message) for message in messages]
                 handles = [message.get("ReceiptHandle", "") for message in messages]
                 hidden += handles
                 new = any(letter.id not in judged for letter in letters)
@@ -102,10 +102,22 @@ class SqsQueue:
                 MaxNumberOfMessages=min(most, _BATCH),
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,
-                MessageSystemAttributeNames=["SentTimestamp", "DeadLetterQueueSourceArn"],
+                MessageSystemAttributeNames=["SentTimestamp", "DeadLetterQueueSourceArn", "SenderId"],
                 MessageAttributeNames=["All"],
             )
         return answer.get("Messages", [])
+
+    def _letter(self, message: "MessageTypeDef") -> DeadLetter:
+        system = cast("dict[str, str]", message.get("Attributes", {}))
+        attributes, source = message.get("MessageAttributes", {}), system.get("DeadLetterQueueSourceArn")
+        return DeadLetter(
+            id=message.get("MessageId", ""),
+            sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, tz=UTC),
+            body=message.get("Body", ""),
+            attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
+            moved_from=queue_of(source, self.queue_url) if source else None,
+            sender=system.get("SenderId", ""),
+        )
 
     def _remove(self, handle: str) -> None:
         with translated("sqs"):
@@ -136,13 +148,13 @@ def sendable(text: str) -> str:
     return clean.encode()[:MAX_BODY_BYTES].decode(errors="ignore")
 
 
-def _letter(message: "MessageTypeDef") -> DeadLetter:
-    system = cast("dict[str, str]", message.get("Attributes", {}))
-    attributes = message.get("MessageAttributes", {})
-    return DeadLetter(
-        id=message.get("MessageId", ""),
-        sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, tz=UTC),
-        body=message.get("Body", ""),
-        attributes={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
-        moved="DeadLetterQueueSourceArn" in system,
-    )
+def queue_of(arn: str, internal_url: str) -> QueueName:
+    """Which of the two queues an ARN names: what is not the internal one is every requester's."""
+    internal = arn.rpartition(":")[2] == internal_url.rpartition("/")[2]
+    return QueueName.INTERNAL if internal else QueueName.REQUESTS
+
+
+def letter_attributes(reason: str, source: str, sender: str) -> dict[str, str]:
+    """What a refused message carries, as a queue takes it."""
+    found = {"reason": reason or "unknown", "source": source or "unknown", "sender": sender}
+    return {name: sendable(text)[:_MAX_ATTRIBUTE] for name, text in found.items() if text}

@@ -1,7 +1,7 @@
 """Routes about runs, their logs and their inputs."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
@@ -20,12 +20,18 @@ RunRef = Annotated[str, Path(description="A run's id; its request's id if `pool`
 OfPool = Annotated[str | None, Query(description="The pool (name or id) whose request's id leads to the run")]
 
 
+def signer(app: LambdaFunctionUrlResolver) -> str:
+    """The ARN of whoever signed the request in hand, as the Function URL says; nothing where it says nothing."""
+    context: dict[str, Any] = app.current_event.raw_event.get("requestContext", {})
+    return str(context.get("authorizer", {}).get("iam", {}).get("userArn", ""))
+
+
 def add_run_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: Deployment) -> None:
     """Everything below `/runs`, and `/inputs`."""
 
     @app.post("/runs", summary="Request a run; it is in the table soon, not at once")
     def start(request: RunRequest) -> Response[AcceptedRun]:  # pyright: ignore[reportUnusedFunction]
-        accepted = request_run(ports, request)
+        accepted = request_run(ports, request, signer(app))
         return Response(status_code=HTTPStatus.ACCEPTED.value, content_type="application/json", body=accepted)
 
     @app.post("/inputs", summary="Where to put a packed workspace")

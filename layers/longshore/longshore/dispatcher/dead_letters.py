@@ -49,7 +49,7 @@ def origin_of(letter: DeadLetter) -> Origin:
     writer's.
     """
     attributes = letter.attributes
-    if letter.moved:
+    if letter.moved_from:
         return Origin(writer=Writer.QUEUE, source="sqs", reason=_TOO_OFTEN)
     if "reason" in attributes:
         source = attributes.get("source", "dispatcher")

@@ -11,14 +11,20 @@ from longshore.domain.run import Run, Spec, accepted
 from longshore.domain.states import RunState
 from longshore.errors import Conflict, Refused
 
+LONGEST_REQUESTER = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A request as it came in. `delivery` identifies its message, for requests that bring no id of their own."""
+    """A request as it came in. `delivery` identifies its message, for requests that bring no id of their own.
+
+    `by` is the way it came (`sqs`, `mqtt`, `api`), `requester` who sent it, as that way says: neither is in the body.
+    """
 
     request: RunRequest
     delivery: str
     by: str
+    requester: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,7 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
     spec = Spec(
         run_id=run_id,
         request_id=request_id,
+        requester=submission.requester[:LONGEST_REQUESTER],
         command=tuple(request.command),
         environment=request.environment,
         image=request.image,

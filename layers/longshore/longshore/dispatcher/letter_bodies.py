@@ -30,7 +30,9 @@ def unwrap(wrapped: object) -> dict[str, Any]:
 
 
 def request_in(body: dict[str, Any]) -> dict[str, Any]:
-    """The request itself: an MQTT rule wraps it as base64."""
+    """The request itself: an MQTT rule wraps it as base64, a function as it is."""
+    if isinstance(inner := body.get("request"), dict):
+        return cast("dict[str, Any]", inner)
     return unwrap(next(body[name] for name in _WRAPPED if name in body)) if set(_WRAPPED) & set(body) else body
 
 

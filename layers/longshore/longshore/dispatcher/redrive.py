@@ -31,7 +31,7 @@ def find_dead_letter(ports: Ports, name: str) -> DeadLetterDetail:
         **dict(shown),
         content=content_of(letter),
         # What SQS moved has its sender's attributes, which may be anything.
-        attributes={} if letter.moved else letter.attributes,
+        attributes={} if letter.moved_from else letter.attributes,
         goes_to=goes_to,
         kept_because=kept,
     )

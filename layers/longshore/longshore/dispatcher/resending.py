@@ -1,10 +1,9 @@
 """Where a dead letter goes when it is sent again, and as what.
 
-Only what SQS, a rule or a function says of a letter decides which function hears of it: a request, whatever it holds,
-goes to the request queue and nowhere else.
+Only what SQS, a rule or a function says of a letter decides which function hears of it, and who asked: a request,
+whatever it holds, goes to the internal queue and nowhere else, with whoever sent it at first.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +11,21 @@ from typing import Any, cast
 
 from longshore.dispatcher.dead_letters import Writer, origin_of
 from longshore.dispatcher.drafts import check_request
-from longshore.dispatcher.inbox import Record, open_envelope, read_record
+from longshore.dispatcher.inbox import SOURCES
 from longshore.dispatcher.letter_bodies import read_mapping, unwrap
 from longshore.dispatcher.pools import find_pool
+from longshore.dispatcher.queue_records import Record, read_record, wrap
 from longshore.dispatcher.worker_events import WorkerEvent, read_event, read_message
 from longshore.domain import ids
 from longshore.errors import Refused
-from longshore.ports import DeadLetter, FunctionName, Ports, Wake
+from longshore.ports import DeadLetter, FunctionName, Ports, QueueName, Wake
 
-REQUEST_QUEUE = "request queue"
+DISPATCH_RUNS = "dispatch-runs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resending:
-    """A letter's content as it is sent: to a function, or to the request queue. `run` is the one a request leads to."""
+    """A letter's content as it is sent: to a function, or to the internal queue. `run` is what a request leads to."""
 
     body: str
     function: FunctionName | None = None
@@ -34,14 +34,14 @@ class Resending:
     @property
     def to(self) -> str:
         """Where it goes, in words."""
-        return self.function or REQUEST_QUEUE
+        return self.function or DISPATCH_RUNS
 
 
 def readdress(ports: Ports, letter: DeadLetter) -> Resending:
     """The letter as it can be sent again. Raises Refused or NotFound for one that would only fail once more."""
     match origin_of(letter).writer:
         case Writer.QUEUE | Writer.DISPATCHER:
-            return _request(ports, letter, letter.body)
+            return _request(ports, _record(letter))
         case Writer.EVENTS:
             return _event(FunctionName.RECEIVE_WORKER_EVENTS, read_mapping(letter.body))
         case Writer.EVENTBRIDGE:
@@ -57,24 +57,25 @@ def readdress(ports: Ports, letter: DeadLetter) -> Resending:
 _INVOCATION = ("requestContext", "requestPayload")
 
 
-def _request(ports: Ports, letter: DeadLetter, body: str) -> Resending:
-    found = read_record(Record(id=letter.id, body=body))
+def _record(letter: DeadLetter) -> Record:
+    """The message that became the letter, as the dispatcher had it."""
+    if letter.moved_from:
+        return Record(id=letter.id, body=letter.body, sender=letter.sender, queue=letter.moved_from)
+    queue = next(
+        (queue for queue, source in SOURCES.items() if source == letter.attributes.get("source")), QueueName.REQUESTS
+    )
+    return Record(id=letter.id, body=letter.body, sender=letter.attributes.get("sender", ""), queue=queue)
+
+
+def _request(ports: Ports, record: Record) -> Resending:
+    found = read_record(record)
     if isinstance(found, Wake):
-        return Resending(body=body)
+        return Resending(body=record.body)
     pool = find_pool(ports.store, found.request.pool)
     check_request(found.request, pool)
     # The delivery is what a request without an id was known by: SQS keeps a message's id when it moves it.
     request_id = found.request.id or found.delivery
-    return Resending(body=_named(body, request_id), run=ids.run_id(pool.id, request_id))
-
-
-def _named(body: str, request_id: str) -> str:
-    """The message with the request's id in it, whether or not it had one."""
-    envelope = open_envelope(body)
-    if not envelope:
-        return json.dumps({**read_mapping(body), "id": request_id})
-    payload = json.dumps({**read_mapping(envelope.payload), "id": request_id}).encode()
-    return json.dumps({**read_mapping(body), "body": base64.b64encode(payload).decode()})
+    return Resending(body=wrap(found, request_id), run=ids.run_id(pool.id, request_id))
 
 
 def _function(arn: str) -> FunctionName:
@@ -104,7 +105,8 @@ def _rule(ports: Ports, letter: DeadLetter, record: dict[str, Any]) -> Resending
     payload, at = record.get("base64OriginalPayload", ""), int(letter.sent_at.timestamp() * 1000)
     match parts:
         case [_, "requests", client]:
-            return _request(ports, letter, json.dumps({"body": payload, "client_id": client, "received_at": at}))
+            said = json.dumps({"body": payload, "client_id": client})
+            return _request(ports, Record(id=letter.id, body=said, queue=QueueName.INTERNAL))
         case [_, "from", pool_id, worker_id, event]:
             said = {"pool_id": pool_id, "worker_id": worker_id, "event": event, "body": payload, "received_at": at}
             return _event(FunctionName.RECEIVE_WORKER_EVENTS, said)

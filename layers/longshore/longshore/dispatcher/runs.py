@@ -1,7 +1,10 @@
 """Runs as users ask for them: request one, find one, list a pool's."""
 
+from dataclasses import replace
+
 from longshore.dispatcher.drafts import Submission, draft_of, same_again
 from longshore.dispatcher.pools import find_pool
+from longshore.dispatcher.queue_records import wrap
 from longshore.dispatcher.views import summarize_run
 from longshore.domain import ids
 from longshore.domain.api import AcceptedRun, RunList
@@ -16,7 +19,7 @@ PAGES_READ = 20
 """Pages read for one answer: a filter that few runs pass ends in a short page with a cursor, not in a long wait."""
 
 
-def request_run(ports: Ports, request: RunRequest) -> AcceptedRun:
+def request_run(ports: Ports, request: RunRequest, requester: str) -> AcceptedRun:
     """Check a request as far as it can be, and queue it on the way that every request takes.
 
     The run may not be in the table yet when this returns. Raises NotFound for an unknown pool, Refused for what the
@@ -25,14 +28,15 @@ def request_run(ports: Ports, request: RunRequest) -> AcceptedRun:
     pool = find_pool(ports.store, request.pool)
     now = ports.clock()
     request_id = request.id or ids.ulid(now, ports.random(10))
-    draft = draft_of(pool, Submission(request=request, delivery=request_id, by="api"), now)
+    submission = Submission(request=request, delivery=request_id, by="api", requester=requester)
+    draft = draft_of(pool, submission, now)
     found = ports.store.run_and_spec(draft.run.id) if request.id else None
     if found:
         same_again(found, draft)
-    queued = request.model_copy(update={"id": request_id, "pool": pool.id}).encode()
-    if len(queued) > MAX_REQUEST_BYTES:
-        raise Refused("request", f"{len(queued)} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send files by --dir")
-    ports.queue.send(queued.decode())
+    queued = request.model_copy(update={"id": request_id, "pool": pool.id})
+    if (size := len(queued.encode())) > MAX_REQUEST_BYTES:
+        raise Refused("request", f"{size} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send files by --dir")
+    ports.queue.send(wrap(replace(submission, request=queued), request_id))
     return AcceptedRun(run=ids.run_id(pool.id, request_id), request_id=request_id, pool=pool.id)
 
 

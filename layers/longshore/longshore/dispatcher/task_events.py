@@ -65,7 +65,9 @@ def _after(worker: Worker, note: str, expires_at: datetime) -> Worker | None:
 
 
 def _count(ports: Ports, event: TaskStopped, failure: StartFailure, tries: int) -> tuple[Write, ...]:
-    return account(ports, event.pool_id, event.launch_id, ids.task_id(event.task_arn), failure if tries < NOTED else None)
+    return account(
+        ports, event.pool_id, event.launch_id, ids.task_id(event.task_arn), failure if tries < NOTED else None
+    )
 
 
 def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> None:
@@ -85,9 +87,7 @@ def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> Non
     raise Busy(f"launch {event.launch_id}: others kept writing")
 
 
-def account(
-    ports: Ports, pool_id: str, launch_id: str, task: str, failure: StartFailure | None
-) -> tuple[Write, ...]:
+def account(ports: Ports, pool_id: str, launch_id: str, task: str, failure: StartFailure | None) -> tuple[Write, ...]:
     """The writes that count a task of a launch as stopped; none if it is counted already.
 
     One that never became a worker is a start that failed, with this `failure` unless it is noted already; the tasks of

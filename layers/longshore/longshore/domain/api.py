@@ -219,7 +219,8 @@ class RunSummary(Value):
 
 
 class RunView(RunSummary):
-    """A run in full. Of its environment only the names are shown.
+    """A run in full. Of its environment only the names are shown. `requester` is who asked for it, as SQS (`SenderId`),
+    the MQTT rule (client and principal) or the API (ARN) says; the first entry of the history tells which of them.
 
     `worker_seconds` is how long workers have been busy with it; `cost` is what that is in dollars on Fargate, by the
     deployment's price table, and null in a private pool.
@@ -229,6 +230,7 @@ class RunView(RunSummary):
     note: str | None = None
     retryable: bool
     request_id: str
+    requester: str = ""
     command: list[str]
     environment: list[str]
     image: str | None = None

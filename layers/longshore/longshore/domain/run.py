@@ -35,6 +35,7 @@ class Spec:
 
     run_id: str
     request_id: str
+    requester: str = ""
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict[str, str])
     image: str | None = None

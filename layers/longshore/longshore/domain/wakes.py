@@ -1,4 +1,4 @@
-"""Wake-ups: doorbells in the request queue that ask the dispatcher to look at a pool or an item."""
+"""Wake-ups: doorbells in the internal queue that ask the dispatcher to look at a pool or an item."""
 
 import json
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def encode_wake(wake: Wake) -> bytes:
 
 
 def read_wake(payload: str | bytes) -> Wake | None:
-    """The wake-up in a message of the request queue, or None when it is something else (a request, most likely).
+    """The wake-up in a message of the internal queue, or None when it is something else (a request, most likely).
 
     Raises Refused for a wake-up that is malformed.
     """
