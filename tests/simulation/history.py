@@ -51,7 +51,19 @@ ROUNDS = 60
 MOST_PAUSED = 3
 SLOWEST = timedelta(minutes=1)
 """A message that is not lost comes within so long."""
-TROUBLES = frozenset({"not_reaped", "pool_not_swept", "not_announced", "launch_unanswered", "not_pushed"})
+SKIPPED = frozenset(
+    {
+        "not_reaped",
+        "pool_not_swept",
+        "worker_not_swept",
+        "run_not_swept",
+        "launch_not_followed",
+        "task_not_reconciled",
+    }
+)
+"""What is logged of an item that a sweep could not handle, and that the next one finds again."""
+FORESEEN = ("Lost", "Busy", "Unavailable", "no time is left")
+TROUBLES = SKIPPED | {"not_announced", "launch_unanswered", "not_pushed"}
 """What is logged when a failure was put off to a later sweep."""
 
 
@@ -212,7 +224,7 @@ class History:
             self.owed = True
         for event, fields in self.world.logged[logged:]:
             note = str(fields.get("note", ""))
-            foreseen = event != "not_reaped" or note.startswith(("Lost", "Busy", "Unavailable"))
+            foreseen = event not in SKIPPED or note.startswith(FORESEEN)
             must(Invariant.HANDLED, foreseen, f"{event}: {note}")
         then(handler)
 

@@ -184,13 +184,15 @@ def test_a_failed_event_goes_back_to_its_function(api: InProcessApi) -> None:
     put_failure(api, "receive-task-events", task, "task")
     put(api, json.dumps(task), "undelivered", ERROR_CODE="TIMEOUT", TARGET_ARN=f"{ARN}receive-task-events")
     put(api, json.dumps(worker_event(api)), "refused", reason="schema: found 2", source="worker events")
-    answer = redrive(api, "worker", "task", "undelivered", "refused")
+    put(api, json.dumps(task), "odd", reason="taskArn: found null", source="task events")
+    answer = redrive(api, "worker", "task", "undelivered", "refused", "odd")
     assert answer["kept"] == []
     assert [(name, json.loads(event)) for name, event in api.functions.invoked] == [
         (WORKERS, worker_event(api)),
         (TASKS, task),
         (TASKS, task),
         (WORKERS, worker_event(api)),
+        (TASKS, task),
     ]
     assert left(api) == []
 

@@ -281,6 +281,36 @@ def test_a_stopped_task_gives_its_reservation_back_once(world: World, name: str,
     assert world.store.launch(FARGATE_ID, LAUNCH_ID) is None
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"containers": "hunter2"}, "containers"),
+        ({"containers": ["hunter2"]}, "containers"),
+        ({"containers": [{"name": "worker", "reason": ["hunter2"]}]}, "containers"),
+        ({"taskArn": None}, "taskArn"),
+        ({"taskArn": ""}, "taskArn"),
+        ({"stopCode": {"a": "hunter2"}}, "stopCode"),
+        ({"startedBy": 7}, "startedBy"),
+    ],
+)
+def test_a_task_event_that_is_not_as_ecs_sends_it_is_kept_once_with_its_field(
+    world: World, change: dict[str, Any], field: str
+) -> None:
+    before = world.store.records()
+    importlib.import_module("receive_task_events").handler({"detail": {**STOPPED, **change}}, CONTEXT)
+    (letter,) = world.queue.refused
+    assert letter.attributes["source"] == "task events"
+    assert letter.attributes["reason"].startswith(field)
+    assert "hunter2" not in letter.attributes["reason"]
+    assert world.store.records() == before
+
+
+@pytest.mark.parametrize("event", [{}, {"detail": None}, {"detail": []}])
+def test_an_event_without_a_detail_is_kept_too(world: World, event: dict[str, Any]) -> None:
+    importlib.import_module("receive_task_events").handler(event, CONTEXT)
+    assert [letter.attributes["source"] for letter in world.queue.refused] == ["task events"]
+
+
 def test_a_running_task_changes_nothing(world: World) -> None:
     before = world.store.records()
     world.handle("receive_task_events.running")

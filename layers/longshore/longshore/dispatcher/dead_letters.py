@@ -13,12 +13,15 @@ from typing import Any, cast
 
 from longshore.dispatcher.letter_bodies import field_names, mask, read_mapping, request_in
 from longshore.domain.api import DeadLetterView
-from longshore.ports import DeadLetter
+from longshore.ports import DeadLetter, FunctionName
 
 BODY_SHOWN = 300
 UNREADABLE_SHOWN = 40
-EVENTS_SOURCE = "worker events"
-"""What `receive_worker_events` writes beside an event that it refuses."""
+EVENT_SOURCES = {
+    "worker events": FunctionName.RECEIVE_WORKER_EVENTS,
+    "task events": FunctionName.RECEIVE_TASK_EVENTS,
+}
+"""What a function writes beside an event that it refuses."""
 _TOO_OFTEN = "every delivery of it failed; the log of dispatch_runs says why"
 
 
@@ -53,7 +56,7 @@ def origin_of(letter: DeadLetter) -> Origin:
         return Origin(writer=Writer.QUEUE, source="sqs", reason=_TOO_OFTEN)
     if "reason" in attributes:
         source = attributes.get("source", "dispatcher")
-        writer = Writer.EVENTS if source == EVENTS_SOURCE else Writer.DISPATCHER
+        writer = Writer.EVENTS if source in EVENT_SOURCES else Writer.DISPATCHER
         return Origin(writer=writer, source=source, reason=attributes["reason"])
     if "ERROR_CODE" in attributes:
         # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html; Scheduler writes the same.

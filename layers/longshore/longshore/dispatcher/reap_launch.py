@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from longshore.dispatcher.apart import apart
 from longshore.dispatcher.launch import call
-from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.task_events import account
 from longshore.domain import deadlines, ids
 from longshore.domain.pool import Counters, Launch, Pool, followed
@@ -13,7 +13,7 @@ from longshore.domain.states import Reason
 from longshore.domain.stopped_tasks import LATE
 from longshore.domain.trouble import StartFailure, TroubleKind
 from longshore.domain.worker import Worker, WorkerState
-from longshore.errors import Busy, LongshoreError, Lost
+from longshore.errors import Busy, Lost
 from longshore.ports import Ports, Replace, rewritten
 
 NO_EVENT = StartFailure(
@@ -23,17 +23,15 @@ NO_EVENT = StartFailure(
 
 def follow_launches(ports: Ports, pool: Pool, until: datetime) -> None:
     """The pool's launches that are due, as long as there is time; one that cannot be handled keeps none from others."""
-    for launch in ports.store.launches(pool.id):
-        if not launch.due_at or launch.due_at > ports.clock():
-            continue
-        in_time(ports, until)
+    due = [found for found in ports.store.launches(pool.id) if found.due_at and found.due_at <= ports.clock()]
+
+    def follow(launch: Launch) -> None:
         # Before ECS is asked: whatever becomes of that, the others are before it in the next sweep.
         launch = deadlines.pushed(launch, ports.clock())
-        try:
-            ports.store.commit(Replace(launch))
-            follow_launch(ports, pool, launch)
-        except LongshoreError as error:
-            ports.log("launch_not_followed", {"launch": launch.id, "note": str(error)[:200]})
+        ports.store.commit(Replace(launch))
+        follow_launch(ports, pool, launch)
+
+    apart(ports, until, due, follow, lambda launch: ("launch_not_followed", {"launch": launch.id}))
 
 
 def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
@@ -74,12 +72,14 @@ def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker
     there as soon as its launch says that it has joined.
     """
     by_task = {ids.worker_name(worker.id): worker for worker in workers}
-    for launch in launches:
-        for task in launch.joined:
-            if task not in launch.stopped:
-                in_time(ports, until)
-                worker = ids.worker_id(ports.namespace, launch.pool_id, task)
-                _reconcile_task(ports, launch, task, by_task.get(task) or ports.store.worker(launch.pool_id, worker))
+
+    def judge(found: tuple[Launch, str]) -> None:
+        launch, task = found
+        worker = ids.worker_id(ports.namespace, launch.pool_id, task)
+        _reconcile_task(ports, launch, task, by_task.get(task) or ports.store.worker(launch.pool_id, worker))
+
+    joined = [(launch, task) for launch in launches for task in launch.joined if task not in launch.stopped]
+    apart(ports, until, joined, judge, lambda found: ("task_not_reconciled", {"launch": found[0].id, "task": found[1]}))
 
 
 def _reconcile_task(ports: Ports, launch: Launch, task: str, worker: Worker | None) -> None:

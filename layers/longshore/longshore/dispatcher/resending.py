@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from longshore.dispatcher.dead_letters import Writer, origin_of
+from longshore.dispatcher.dead_letters import EVENT_SOURCES, Writer, origin_of
 from longshore.dispatcher.drafts import check_request
 from longshore.dispatcher.inbox import SOURCES
 from longshore.dispatcher.letter_bodies import read_mapping, unwrap
@@ -39,11 +39,12 @@ class Resending:
 
 def readdress(ports: Ports, letter: DeadLetter) -> Resending:
     """The letter as it can be sent again. Raises Refused or NotFound for one that would only fail once more."""
-    match origin_of(letter).writer:
+    origin = origin_of(letter)
+    match origin.writer:
         case Writer.QUEUE | Writer.DISPATCHER:
             return _request(ports, _record(letter))
         case Writer.EVENTS:
-            return _event(FunctionName.RECEIVE_WORKER_EVENTS, read_mapping(letter.body))
+            return _event(EVENT_SOURCES[origin.source], read_mapping(letter.body))
         case Writer.EVENTBRIDGE:
             return _event(_function(letter.attributes.get("TARGET_ARN", "")), read_mapping(letter.body))
         case Writer.FUNCTION:

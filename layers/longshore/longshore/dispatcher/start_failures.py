@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
+from longshore.dispatcher.apart import apart
 from longshore.domain import deadlines
 from longshore.domain.pool import Pool, Starts, Ticket
 from longshore.domain.run import failed
@@ -15,7 +16,7 @@ AT_ONCE = 50
 """So many runs of a pool are ended in one sweep; the next goes on."""
 
 
-def fail_waiting(ports: Ports, pool: Pool) -> None:
+def fail_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     """End the runs that have waited for longer than `start_failure_limit` while every start failed for good.
 
     A task that becomes a worker meanwhile ends the trouble, and so keeps them.
@@ -25,10 +26,14 @@ def fail_waiting(ports: Ports, pool: Pool) -> None:
     if not starts or not trouble or not trouble.is_the_pools:
         return
     now = ports.clock()
-    for ticket in ports.store.tickets(pool.id, AT_ONCE):
-        until = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
-        if until and now >= until:
+
+    def judge(ticket: Ticket) -> None:
+        ends = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
+        if ends and now >= ends:
             _fail(ports, starts, trouble, ticket, now)
+
+    tickets = ports.store.tickets(pool.id, AT_ONCE)
+    apart(ports, until, tickets, judge, lambda ticket: ("run_not_swept", {"pool": pool.id, "run": ticket.run_id}))
 
 
 def _fail(ports: Ports, starts: Starts, trouble: Trouble, ticket: Ticket, now: datetime) -> None:

@@ -1,12 +1,12 @@
 """The pool part of a sweep: what no deadline stands for. It heals what lost messages left, pool by pool."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from longshore.dispatcher.announce import repeat
+from longshore.dispatcher.apart import apart
 from longshore.dispatcher.finish import stop_task
 from longshore.dispatcher.launch import launch_tasks
-from longshore.dispatcher.lifetime import in_time
 from longshore.dispatcher.match import match
 from longshore.dispatcher.pool_cache import Pools
 from longshore.dispatcher.presence import NOT_ANSWERED, put_aside, send_who
@@ -17,7 +17,7 @@ from longshore.domain import deadlines
 from longshore.domain.pool import Pool, PoolEntry, PoolKind
 from longshore.domain.run import Run, touched
 from longshore.domain.worker import Worker, WorkerState, leaving
-from longshore.errors import LongshoreError, Lost
+from longshore.errors import Lost
 from longshore.ports import Ports, Replace
 
 REMEMBERED = 2
@@ -26,17 +26,16 @@ REMEMBERED = 2
 
 def sweep(ports: Ports, pools: Pools, until: datetime) -> int:
     """Look at each pool once, in an order that rotates with the time, until the time is up; how many were looked at."""
-    entries = ports.store.pools()
-    looked_at = 0
-    for entry in rotated(entries, ports.clock()):
-        if ports.clock() >= until:
-            ports.log("sweep_cut_short", {"pools": len(entries), "looked_at": looked_at})
-            break
-        try:
-            _sweep_pool(ports, pools, entry.pool_id, until)
-        except LongshoreError as error:
-            ports.log("pool_not_swept", {"pool": entry.pool_id, "note": str(error)[:200]})
-        looked_at += 1
+    entries = rotated(ports.store.pools(), ports.clock())
+    looked_at = apart(
+        ports,
+        until,
+        entries,
+        lambda entry: _sweep_pool(ports, pools, entry.pool_id, until),
+        lambda entry: ("pool_not_swept", {"pool": entry.pool_id}),
+    )
+    if looked_at < len(entries):
+        ports.log("sweep_cut_short", {"pools": len(entries), "looked_at": looked_at})
     return looked_at
 
 
@@ -47,35 +46,62 @@ def rotated(entries: Sequence[PoolEntry], now: datetime) -> list[PoolEntry]:
 
 
 def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> None:
-    """Each part is begun only in time: one pool whose calls hang leaves the function alive for the next tick."""
+    """Each part is begun only in time, and none takes the next ones along: calls may hang, and mistakes be ours."""
     pool = pools.get(pool_id)
     if not pool:
         return
     workers = ports.store.workers(pool_id)
-    _offers(ports, pools, pool, workers)
+    parts: dict[str, Callable[[], object]] = {
+        "offers": lambda: _offers(ports, pools, pool, workers, until),
+        "workers": lambda: _call_back(ports, workers, until),
+    }
+    if pool.kind_of is PoolKind.FARGATE:
+        parts |= {
+            "launches": lambda: follow_launches(ports, pool, until),
+            "waiting": lambda: fail_waiting(ports, pool, until),
+        }
+    parts["match"] = lambda: match(ports, pools, pool_id)
+    if pool.kind_of is PoolKind.FARGATE:
+        parts |= {
+            "warm": lambda: pool.settings.warm and launch_tasks(ports, pool),
+            "tasks": lambda: _tasks(ports, pool, until),
+        }
+    begun = apart(
+        ports,
+        until,
+        parts,
+        lambda name: parts[name](),
+        lambda name: ("pool_not_swept", {"pool": pool_id, "part": name}),
+    )
+    if begun < len(parts):
+        ports.log("pool_not_swept", {"pool": pool_id, "part": list(parts)[begun], "note": "no time is left for it"})
+
+
+def _call_back(ports: Ports, workers: Sequence[Worker], until: datetime) -> None:
     now = ports.clock()
-    for worker in workers:
-        in_time(ports, until)
+
+    def call(worker: Worker) -> None:
         if is_missed(worker, now):
             send_who(ports, worker)
         elif worker.state is WorkerState.LEAVING:
             stop_task(ports, worker)
-    if pool.kind_of is PoolKind.FARGATE:
-        follow_launches(ports, pool, until)
-        fail_waiting(ports, pool)
-    in_time(ports, until)
-    match(ports, pools, pool_id)
-    if pool.kind_of is PoolKind.FARGATE:
-        in_time(ports, until)
-        if pool.settings.warm:
-            launch_tasks(ports, pool)
-        counters = ports.store.counters(pool_id)
-        launches = ports.store.launches(pool_id)
-        if counters:
-            recount(ports, counters, launches)
-        workers = ports.store.workers(pool_id)
-        _scale_in(ports, pool, workers, until)
-        reconcile(ports, launches, workers, until)
+
+    apart(ports, until, workers, call, _unswept)
+
+
+def _unswept(worker: Worker) -> tuple[str, dict[str, str]]:
+    return "worker_not_swept", {"pool": worker.pool_id, "worker": worker.id}
+
+
+def _tasks(ports: Ports, pool: Pool, until: datetime) -> None:
+    """The workers are read after the launches: a worker is there as soon as its launch says that it has joined."""
+    counters = ports.store.counters(pool.id)
+    launches = ports.store.launches(pool.id)
+    if counters:
+        recount(ports, counters, launches)
+    workers = ports.store.workers(pool.id)
+    _scale_in(ports, pool, workers, until)
+    reconcile(ports, launches, workers, until)
 
 
 def is_missed(worker: Worker, now: datetime) -> bool:
@@ -91,19 +117,23 @@ def is_missed(worker: Worker, now: datetime) -> bool:
             return False
 
 
-def _offers(ports: Ports, pools: Pools, pool: Pool, workers: Sequence[Worker]) -> None:
+def _offers(ports: Ports, pools: Pools, pool: Pool, workers: Sequence[Worker], until: datetime) -> None:
     """Offers that nobody answered: sent once more first, then taken back and offered elsewhere."""
     now = ports.clock()
     fresh = now - pool.settings.prepare_timeout - deadlines.SWEEP * REMEMBERED
     suspects = {w.run: w for w in workers if w.state is WorkerState.BUSY and w.run and (w.busy_since or now) > fresh}
-    for run in ports.store.runs(suspects).values():
+
+    def judge(run: Run) -> None:
         worker = suspects[run.id]
         if not deadlines.unanswered(run, pool.settings, now) or run.worker != worker.id or run.answered_at:
-            continue
+            return
         if run.resent_at:
             put_aside(ports, pools, worker, run, NOT_ANSWERED)
         else:
             _offer_again(ports, pool, run, now)
+
+    found = ports.store.runs(suspects).values()
+    apart(ports, until, found, judge, lambda run: ("run_not_swept", {"pool": pool.id, "run": run.id}))
 
 
 def _offer_again(ports: Ports, pool: Pool, run: Run, now: datetime) -> None:
@@ -123,13 +153,15 @@ def _scale_in(ports: Ports, pool: Pool, workers: Sequence[Worker], until: dateti
     now = ports.clock()
     tasks = (worker for worker in workers if worker.state is WorkerState.IDLE and worker.launch)
     idle = sorted(tasks, key=lambda worker: worker.idle_since or now)
-    for worker in idle[: max(0, len(idle) - pool.settings.warm)]:
+
+    def leave(worker: Worker) -> None:
         if now - (worker.idle_since or now) < pool.settings.idle_timeout:
-            continue
-        in_time(ports, until)
+            return
         left = leaving(worker, "idle for too long", now + deadlines.LEAVE)
         try:
             ports.store.commit(Replace(left), marker_gone(worker))
         except Lost:
-            continue
+            return
         stop_task(ports, left)
+
+    apart(ports, until, idle[: max(0, len(idle) - pool.settings.warm)], leave, _unswept)
