@@ -10,7 +10,9 @@ from typing import IO, TYPE_CHECKING
 
 from longshore.domain import ids
 from longshore.domain.api import AcceptedRun
-from longshore.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, refusal
+from longshore.domain.execve import MAX_TOTAL_BYTES, total_bytes
+from longshore.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_strings, refusal
+from longshore.errors import Refused
 from pydantic import ValidationError
 
 from longshore_cli.errors import Usage
@@ -51,10 +53,12 @@ def read_environment(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def start_run(api: "ApiClient", wanted: Wanted) -> AcceptedRun:
-    """Check the request, put its folder (and an environment over 64 KiB) into the bucket, and send it."""
+    """Check the request, put its folder (and an environment too large for it) into the bucket, and send it."""
     command_size = _size(wanted.command)
     if command_size > MAX_INLINE_BYTES:
         raise Usage(f"the command has over {MAX_INLINE_BYTES} bytes; put it into a file and send that with --dir")
+    if (total := total_bytes(wanted.command, wanted.environment)) > MAX_TOTAL_BYTES:
+        raise Usage(f"command and environment take {total} bytes; a system passes {MAX_TOTAL_BYTES} to a command")
     request = _request(wanted)
     large = command_size + _size([*wanted.environment, *wanted.environment.values()]) > MAX_INLINE_BYTES
     if wanted.folder or large:
@@ -72,6 +76,7 @@ def _send_inputs(api: "ApiClient", wanted: Wanted, environment: Mapping[str, str
 def _request(wanted: Wanted) -> RunRequest:
     now = datetime.now(UTC)
     try:
+        check_strings(wanted.command, wanted.environment)
         return RunRequest.model_validate(
             {
                 # Drawn here, so that a repeated call is still the same request.
@@ -89,6 +94,8 @@ def _request(wanted: Wanted) -> RunRequest:
         )
     except ValidationError as error:
         raise Usage(str(refusal(error))) from None
+    except Refused as refused:
+        raise Usage(str(refused)) from None
 
 
 def _size(words: Sequence[str]) -> int:

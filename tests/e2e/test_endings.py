@@ -25,6 +25,17 @@ def test_a_queued_request_becomes_a_log_in_s3(deployment: Deployment) -> None:
     assert found["digest"]["complete"]
 
 
+def test_a_command_and_an_environment_that_no_message_carries_arrive_whole(deployment: Deployment) -> None:
+    pool = deployment.create_pool()
+    start_host(deployment, pool)
+    script = 'printf "%s %s %s\\n" "$(printf %s "$1" | wc -c)" "$(printf %s "$BIG" | wc -c)" "$LAST"'
+    large = {"BIG": "界" * 15_000, "LAST": "end"}
+    run = deployment.send(pool.pool_id, "one", ["sh", "-c", script, "sh", "x" * 100_000], environment=large)
+    found = deployment.wait(run)
+    assert (found["state"], found["note"]) == ("FINISHED", None)
+    assert [line.split() for line in deployment.output(found)] == [["100000", "45000", "end"]]
+
+
 def test_a_failing_command_ends_with_its_exit_code(deployment: Deployment) -> None:
     pool = deployment.create_pool()
     start_host(deployment, pool)

@@ -64,7 +64,9 @@ def test_the_same_request_leads_to_the_same_run_and_another_to_another(api: InPr
         ({"environment": {"A-B": "hunter2"}}, 400, "environment"),
         ({"environment": {"A": ["hunter2"]}}, 400, "environment.A"),
         ({"environment": {str(number): "x" for number in range(9)}}, 400, "environment"),
-        ({"environment": {f"N{number}": "x" * 60_000 for number in range(2)}}, 400, "at most 98304 bytes"),
+        ({"environment": {f"N{number}": "x" * 60_000 for number in range(4)}}, 400, "at most 229376 bytes"),
+        ({"environment": {"BIG": "x" * 131_072}}, 400, "environment.BIG: found 131076 bytes"),
+        ({"command": ["echo", "界" * 45_000]}, 400, "command.1: found 135000 bytes"),
         ({"workspace": {"key": "logs/x"}}, 400, "workspace.key"),
     ],
 )

@@ -68,7 +68,9 @@ def test_each_start_without_an_id_is_another_request(cli: Cli) -> None:
         (["--pool", "red", "--dir", "nowhere", "--", "true"], 2, "--dir: nowhere is not a folder"),
         (["--pool", "red", "--id", "with space", "--", "true"], 2, "id"),
         (["--pool", "red", "--type", "holiday", "--", "true"], 2, "holiday"),
-        (["--pool", "red", "--", "sh", "-c", "x" * 70_000], 2, "--dir"),
+        (["--pool", "red", "--", "sh", *["x" * 70_000] * 3], 2, "--dir"),
+        (["--pool", "red", "--env", f"BIG={'x' * 131_072}", "--", "true"], 2, "environment.BIG: found 131076 bytes"),
+        (["--pool", "red", "--", "sh", "x" * 131_072], 2, "command.1: found 131072 bytes"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_in_a_line_and_nothing_is_sent(
@@ -116,9 +118,9 @@ def test_what_no_workspace_can_hold_is_refused(cli: Cli, tmp_path: Path) -> None
     assert (ended.code, INPUT_ENVIRONMENT in ended.err) == (2, True)
 
 
-def test_an_environment_over_64_kib_travels_in_the_workspace(cli: Cli, tmp_path: Path) -> None:
+def test_an_environment_over_192_kib_travels_in_the_workspace(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    large = [word for number in range(4) for word in ("--env", f"N{number}={'v' * 30_000}")]
+    large = [word for number in range(7) for word in ("--env", f"N{number}={'v' * 30_000}")]
     ended = cli("run", "start", "--pool", "red", "--dir", str(tmp_path), *large, "--", "true")
     assert ended.code == 0, ended.err
     request = sent(cli)
@@ -128,7 +130,7 @@ def test_an_environment_over_64_kib_travels_in_the_workspace(cli: Cli, tmp_path:
         assert tar.getnames() == [INPUT_ENVIRONMENT, "file"]
         inside = tar.extractfile(INPUT_ENVIRONMENT)
         assert inside
-        assert json.load(inside) == {f"N{number}": "v" * 30_000 for number in range(4)}
+        assert json.load(inside) == {f"N{number}": "v" * 30_000 for number in range(7)}
 
 
 class Story:

@@ -160,7 +160,7 @@ GRANTED = {("GetObject", "inputs"), ("PutObject", "chunks"), ("PutObject", "logs
 JUDGED = {("GetObject", "logs"), ("ListBucket", "")}
 ASSEMBLED = {("GetObject", "chunks"), ("AbortMultipartUpload", "logs")}
 IN_BUCKET = {
-    "DispatchRuns": GRANTED | JUDGED,
+    "DispatchRuns": GRANTED | JUDGED | {("PutObject", "inputs/*.spec.json")},
     "ReceiveWorkerEvents": GRANTED | JUDGED,
     "ReceiveTaskEvents": GRANTED | JUDGED,
     "ReapOverdue": GRANTED | JUDGED | ASSEMBLED,

@@ -16,6 +16,7 @@ from longshore_worker.host import Host
 from longshore_worker.log_writer import LogTerms
 from longshore_worker.phase import Phase
 from longshore_worker.phase_log import PhaseLog
+from longshore_worker.spec import check_fits, with_spec
 from longshore_worker.timeouts import Limits
 from longshore_worker.uploads import Store
 from longshore_worker.workspace import fetch, take_environment, unpack
@@ -45,16 +46,19 @@ class Attempt:
         self.phase: Phase | None = None
 
     async def prepare(self) -> None:
-        """Make the folder and bring the workspace into it. Raises PreparationFailed."""
+        """Make the folder and bring the workspace, and a large command, into it. Raises PreparationFailed."""
         try:
             self._host.state.hold(self._worker_id, *self.key, self._folder.root)
             self._folder.make()
+            self.assign = await with_spec(self._host.http, self.assign, self._folder.root)
             if self.assign.workspace:
                 archive = self._folder.root / "workspace.tar.gz"
                 await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
                 await _in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
                 archive.unlink()
                 self._packed_environment = take_environment(self._folder.workspace)
+            order = self._order()
+            check_fits(order.command, order.environment)
             if user := self._host.settings.run_user:
                 await _in_thread(self._folder.give_to, user)
             self._starter = await self._host.executor.make_ready()

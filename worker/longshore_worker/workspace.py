@@ -36,37 +36,39 @@ class _WorkspaceRefused(ValueError):
     """A member that is not unpacked, and why."""
 
 
-async def fetch(client: httpx.AsyncClient, grant: WorkspaceGrant, target: Path, bounds: Bounds) -> None:
-    """Download the packed workspace and check its digest. Raises PreparationFailed."""
+async def fetch(
+    client: httpx.AsyncClient, grant: WorkspaceGrant, target: Path, bounds: Bounds, *, what: str = "workspace"
+) -> None:
+    """Download the packed workspace (or `what` it is) and check its digest. Raises PreparationFailed."""
     pause = 0.5
     for left in reversed(range(TRIES)):
         try:
-            digest = await _download(client, grant.url, target, bounds)
+            digest = await _download(client, grant.url, target, bounds, what)
         except httpx.HTTPError as error:
             if not left:
-                raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the workspace: {_tell(error)}") from None
+                raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the {what}: {_tell(error)}") from None
             await asyncio.sleep(pause)
             pause *= 2
         else:
             if grant.sha256 and digest != grant.sha256:
-                raise PreparationFailed(Reason.WORKSPACE, f"the workspace has digest {digest}, not {grant.sha256}")
+                raise PreparationFailed(Reason.WORKSPACE, f"the {what} has digest {digest}, not {grant.sha256}")
             return
 
 
-async def _download(client: httpx.AsyncClient, url: str, target: Path, bounds: Bounds) -> str:
+async def _download(client: httpx.AsyncClient, url: str, target: Path, bounds: Bounds, what: str) -> str:
     digest, size = hashlib.sha256(), 0
     async with client.stream("GET", url, timeout=TIMEOUT) as response:
         if not response.is_success:
             await response.aread()
             answer = refused(response)
             if not isinstance(answer, UploadFailed):
-                raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the workspace: {answer}")
+                raise PreparationFailed(Reason.WORKSPACE, f"cannot fetch the {what}: {answer}")
         response.raise_for_status()
         with target.open("wb") as file:
             async for part in response.aiter_raw():
                 size += len(part)
                 if size > bounds.packed_bytes:
-                    raise PreparationFailed(Reason.WORKSPACE, f"the workspace exceeds {bounds.packed_bytes} bytes")
+                    raise PreparationFailed(Reason.WORKSPACE, f"the {what} exceeds {bounds.packed_bytes} bytes")
                 digest.update(part)
                 file.write(part)
     return digest.hexdigest()

@@ -78,6 +78,9 @@ class MemoryBlobs:
         found = self.objects.get(key)
         return io.BytesIO(found.body) if found else None
 
+    def write_input(self, key: str, body: bytes) -> None:
+        self._put_once(key, body)
+
     def write_log(self, pool_id: str, run_id: str, attempt: int, body: IO[bytes], end: LogEnd) -> bool:
         if not self._put_once(objects.log_key(pool_id, run_id, attempt), body.read()):
             end = end.model_copy(update={"digest": LogDigest(complete=False)})

@@ -100,6 +100,9 @@ class S3Blobs:
         found = self._client().list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         return any(one.get("Key") == key for one in found)
 
+    def write_input(self, key: str, body: bytes) -> None:
+        self._put_once(key, io.BytesIO(body), "application/json")
+
     def write_log(self, pool_id: str, run_id: str, attempt: int, body: IO[bytes], end: LogEnd) -> bool:
         if not self._put_once(objects.log_key(pool_id, run_id, attempt), body, "application/gzip"):
             # The log there is another's: whoever reads the marker must not check it against ours.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from longshore.dispatcher import spec_object
 from longshore.domain.messages import Assign, Go, Kill, Refused
 from longshore.domain.pool import Pool
 from longshore.domain.run import Run, Spec
@@ -28,6 +29,7 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
     workspace = None
     if spec.workspace:
         workspace = ports.blobs.workspace(spec.workspace.key, spec.workspace.sha256, settings.grant_life)
+    large = spec_object.grant_for(ports, run, spec, settings.grant_life)
     message = Assign(
         session=run.session,
         run=run.id,
@@ -35,8 +37,9 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
         type=run.type,
         phase=PHASE,
         stack=run.stack,
-        command=list(spec.command),
-        environment=spec.environment,
+        command=[] if large else list(spec.command),
+        environment={} if large else spec.environment,
+        spec=large,
         image=spec.image,
         workspace=workspace,
         log_timeout_seconds=run.log_timeout.total_seconds(),

@@ -6,7 +6,7 @@ from datetime import datetime
 from longshore.domain import deadlines, ids
 from longshore.domain.durations import format_duration
 from longshore.domain.pool import Pool
-from longshore.domain.requests import RunRequest, Workspace, describe
+from longshore.domain.requests import RunRequest, Workspace, check_strings, describe
 from longshore.domain.run import Run, Spec, accepted
 from longshore.domain.states import RunState
 from longshore.errors import Conflict, Refused
@@ -67,7 +67,8 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
 
 
 def check_request(request: RunRequest, pool: Pool) -> None:
-    """Raises Refused for what the pool does not allow, or is another pool's."""
+    """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
+    check_strings(request.command, request.environment)
     check_timeouts(request, pool)
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:
         raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from longshore.dispatcher import spec_object
 from longshore.dispatcher.announce import Assignment, announce, repeat
 from longshore.dispatcher.drafts import Draft, Submission, draft_of, same_again
 from longshore.dispatcher.lifetime import in_time
@@ -43,6 +44,8 @@ def submit(ports: Ports, pools: Pools, submissions: Sequence[Submission], until:
         try:
             pool = pools.find(submission.request.pool)
             draft = draft_of(pool, submission, ports.clock())
+            in_time(ports, until)
+            spec_object.keep(ports, pool.id, draft.spec)
         except Exception as error:  # whatever one request brings, the others of its batch go on
             outcomes.append(Submitted(submission=submission, error=error))
             continue

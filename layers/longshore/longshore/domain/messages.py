@@ -7,7 +7,7 @@ carries a worker's idea of the time of day, because only the control plane's clo
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from longshore.domain.states import Reason
 
@@ -20,7 +20,20 @@ Attempt = Annotated[int, Field(ge=1, le=999_999)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 ExitCode = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 """What any system has as one, signals and all; a number beyond it could not be kept."""
-Tag = Annotated[str, Field(max_length=256)]
+
+
+def most_bytes(limit: int) -> AfterValidator:
+    """Text of at most so many bytes, encoded: limits of AWS count those, not characters."""
+
+    def check(found: str) -> str:
+        if len(found.encode(errors="replace")) > limit:
+            raise ValueError(f"at most {limit} bytes")
+        return found
+
+    return AfterValidator(check)
+
+
+Tag = Annotated[str, most_bytes(256)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -76,7 +89,8 @@ class Grants(Value):
 
 
 class WorkspaceGrant(Value):
-    """A presigned GET of the packed workspace (gzipped tar) that a request brought along."""
+    """A presigned GET of what an attempt needs: the packed workspace (gzipped tar) that a request brought along, or a
+    command and environment too large for a message."""
 
     url: str
     sha256: Sha256 | None = None
@@ -108,7 +122,10 @@ class Who(ToAgent):
 
 
 class Assign(ToAgent):
-    """Offers one attempt of a run: prepare it and answer `prepared`; begin only on `go`."""
+    """Offers one attempt of a run: prepare it and answer `prepared`; begin only on `go`.
+
+    With `spec`, command and environment are there (JSON, an object of both), because they are too large for a message.
+    """
 
     kind: Literal["assign"] = "assign"
     run: Name
@@ -116,8 +133,9 @@ class Assign(ToAgent):
     type: str
     phase: str
     stack: str | None = None
-    command: list[str]
+    command: list[str] = []
     environment: dict[str, str] = {}
+    spec: WorkspaceGrant | None = None
     image: str | None = None
     workspace: WorkspaceGrant | None = None
     log_timeout_seconds: Seconds

@@ -34,6 +34,11 @@ def workspace_key(pool_id: str, name: str) -> str:
     return f"inputs/{pool_id}/{name}/workspace.tar.gz"
 
 
+def spec_key(pool_id: str, run_id: str, sha256: str) -> str:
+    """A run's command and environment, where a message cannot carry them; named by their digest."""
+    return f"inputs/{pool_id}/{run_id}/{sha256}.spec.json"
+
+
 INPUT_ENVIRONMENT = ".longshore-environment.json"
 """A workspace's member that holds an environment too large for a message: a JSON object of strings.
 

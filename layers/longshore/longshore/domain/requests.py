@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
@@ -11,11 +11,15 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
 from longshore.domain.durations import format_duration, parse_duration
-from longshore.domain.messages import Message, Sha256, Value
+from longshore.domain.execve import MAX_STRING_BYTES, too_long
+from longshore.domain.messages import Message, Sha256, Value, most_bytes
 from longshore.errors import Refused
 
-MAX_REQUEST_BYTES = 96 * 1024
-MAX_INLINE_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 224 * 1024
+"""Of a request as it is encoded: a message of a queue (256 KiB) holds it with who sent it, and an item of the table
+(400 KB) with all else of its run."""
+MAX_INLINE_BYTES = 192 * 1024
+"""What the command line puts into a request of command and environment; a larger environment goes by the workspace."""
 MAX_TOPIC_BYTES = 256
 """AWS IoT Core's limit."""
 MAX_FIELD = 200
@@ -51,7 +55,6 @@ def _span(found: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_span), PlainSerializer(format_duration, when_used="json")]
 EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
-Argument = Annotated[str, Field(max_length=MAX_INLINE_BYTES)]
 
 
 class Workspace(Value):
@@ -72,28 +75,21 @@ class RunRequest(Message):
     id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")] | None = None
     pool: Annotated[str, Field(min_length=1, max_length=64)]
     type: RunType = RunType.TASK
-    stack: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    command: Annotated[list[Argument], Field(min_length=1, max_length=256)]
-    environment: Annotated[dict[EnvironmentName, Argument], Field(max_length=256)] = {}
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    stack: Annotated[str, Field(min_length=1), most_bytes(64)] | None = None
+    command: Annotated[list[str], Field(min_length=1, max_length=256)]
+    environment: Annotated[dict[EnvironmentName, str], Field(max_length=256)] = {}
+    image: Annotated[str, Field(min_length=1), most_bytes(512)] | None = None
     workspace: Workspace | None = None
     log_timeout: Duration | None = None
     run_timeout: Duration | None = None
     retryable: bool = False
-    reply_to: Annotated[str, Field(max_length=256)] | None = None
+    reply_to: Annotated[str, most_bytes(MAX_TOPIC_BYTES)] | None = None
 
     @field_validator("command")
     @classmethod
     def _names_a_program(cls, found: list[str]) -> list[str]:
         if not found[0].strip():
             raise ValueError("the command's first word is empty")
-        return found
-
-    @field_validator("reply_to")
-    @classmethod
-    def _is_a_topic(cls, found: str | None) -> str | None:
-        if found is not None and len(found.encode()) > MAX_TOPIC_BYTES:
-            raise ValueError(f"a topic has at most {MAX_TOPIC_BYTES} bytes")
         return found
 
 
@@ -132,6 +128,13 @@ def check_request(found: dict[str, Any]) -> RunRequest:
         return RunRequest.model_validate(found)
     except ValidationError as error:
         raise refusal(error) from None
+
+
+def check_strings(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises Refused for a string that no system could pass to a command."""
+    if long := too_long(command, environment):
+        field, size = long
+        raise Refused(field, f"{size} bytes", f"at most {MAX_STRING_BYTES} bytes, its name included")
 
 
 def _check_text(location: tuple[str, ...], found: object) -> None:
