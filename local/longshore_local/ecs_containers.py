@@ -11,6 +11,7 @@ from pathlib import Path
 
 from longshore_local.ecs_tasks import Task
 from longshore_local.processes import kill_group
+from longshore_local.settings import REGION
 
 CONTAINER = Path(__file__).with_name("container.py")
 
@@ -86,4 +87,15 @@ class ContainerHost:
             "PYTHONUNBUFFERED": "1",
             "LONGSHORE_STATE_DIR": str(folder / "state"),
             "ECS_CONTAINER_METADATA_URI_V4": f"{self.metadata_url}/v4/{task.id}",
+            **self._credentials(task),
+        }
+
+    def _credentials(self, task: Task) -> dict[str, str]:
+        """Where the task's role has its credentials. ECS names a path below 169.254.170.2; SDKs take loopback too."""
+        if not task.definition.task_role_arn:
+            return {}
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.metadata_url}/v2/credentials/{task.credentials_id}",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
         }

@@ -29,6 +29,7 @@ from longshore_local.ecs_errors import EcsError
 from longshore_local.ecs_events import TaskEvents
 from longshore_local.ecs_faults import Faults
 from longshore_local.ecs_operations import Operations
+from longshore_local.ecs_roles import TaskRoles
 from longshore_local.ecs_secrets import Secrets
 from longshore_local.lifeline import wait_for_end
 from longshore_local.ports import answers
@@ -36,6 +37,7 @@ from longshore_local.settings import LOOPBACK
 
 log = logging.getLogger(__name__)
 
+CREDENTIALS_PATH = "/v2/credentials/"
 FAULTS_PATH = "/_longshore/faults"
 CLEAN_UP_SECONDS = 10
 
@@ -72,6 +74,7 @@ class EcsServer(ThreadingHTTPServer):
         super().__init__((LOOPBACK, config.port), EcsHandler)
         clients = RootClients(config.endpoint_url)
         self.callers = Callers(config.endpoint_url, config.secret, clients.client("iam"))
+        self.roles = TaskRoles(clients.client("sts"))
         self.events = TaskEvents(clients.client("events"), clients.client("lambda"))
         host = ContainerHost(
             agent=Path(config.agent),
@@ -126,13 +129,22 @@ class EcsHandler(BaseHTTPRequestHandler):
             self._send(500, json.dumps({"__type": "ServerException", "message": repr(error)}).encode())
 
     def do_GET(self) -> None:
-        """Serve task metadata: `/v4/<task id>` and `/v4/<task id>/task`."""
+        """Serve task metadata, `/v4/<task id>` and `/v4/<task id>/task`, and a role: `/v2/credentials/<id>`."""
+        if self.path.startswith(CREDENTIALS_PATH):
+            return self._send_credentials(self.path.removeprefix(CREDENTIALS_PATH))
         _, version, task_id, *rest = [*self.path.split("/"), "", ""][:4]
         task = self.ecs.board.find([task_id]).get(task_id) if version == "v4" else None
         if task is None:
             return self._send(404, b'{"message": "not found"}')
         shown = task.as_metadata() if rest == ["task"] else task.container_metadata()
         self._send(200, json.dumps(shown).encode())
+
+    def _send_credentials(self, name: str) -> None:
+        tasks = self.ecs.board.tasks(lambda task: task.credentials_id == name and not task.ended)
+        role = tasks[0].definition.task_role_arn if tasks else None
+        if role is None:
+            return self._send(404, b'{"message": "not found"}')
+        self._send(200, json.dumps(self.ecs.roles.credentials(role, tasks[0].id)).encode())
 
     def _answer(self, body: bytes) -> tuple[int, bytes]:
         call = SignedCall(method="POST", path=self.path, headers=dict(self.headers.items()), body=body)

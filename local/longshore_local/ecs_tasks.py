@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ class Task:
     memory: str
     tags: tuple[Mapping[str, str], ...]
     created_at: datetime
+    credentials_id: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     status: TaskStatus = TaskStatus.PROVISIONING
     desired: TaskStatus = TaskStatus.RUNNING
     version: int = 1

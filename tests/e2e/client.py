@@ -63,7 +63,7 @@ class Deployment:
         answer = self._http.request(method, url, content=data, headers=dict(request.headers))
         return answer.status_code, answer.json()
 
-    def create_pool(self, kind: str = "private", **settings: str | int) -> Credential:
+    def create_pool(self, kind: str = "private", task_role: str | None = None, **settings: str | int) -> Credential:
         """A new pool with quick settings."""
         self._pools += 1
         key = rsa.generate_private_key(65537, 2048)
@@ -77,6 +77,7 @@ class Deployment:
             "kind": kind,
             "csr": csr.public_bytes(serialization.Encoding.PEM).decode(),
             "settings": {**QUICK, **settings},
+            **({"task_role": task_role} if task_role else {}),
         }
         status, created = self.call("POST", "/pools", body)
         assert status == 201, created
@@ -153,6 +154,13 @@ class Deployment:
         bucket = self.cloud.outputs["BucketName"]
         found = self.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"chunks/{pool_id}/{run}/")
         return [one["Key"] for one in found.get("Contents", [])]
+
+    def shipped(self, pool_id: str, run: str) -> list[str]:
+        """What the run's command has written so far, as its chunks tell."""
+        s3, bucket = self.cloud.client("s3"), self.cloud.outputs["BucketName"]
+        bodies = [s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.chunks(pool_id, run)]
+        lines = [json.loads(line) for body in bodies for line in gzip.decompress(body).splitlines()]
+        return [line["msg"] for line in lines if line["stream"] == "output"]
 
     def expire_chunks(self, pool_id: str, run: str) -> None:
         """What the bucket's lifecycle does to chunks after two days."""

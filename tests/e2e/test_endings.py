@@ -1,6 +1,9 @@
 """How runs end when their agent and their task live: each with a real agent, command, broker, function and bucket."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,39 @@ def test_a_command_and_an_environment_that_no_message_carries_arrive_whole(deplo
     found = deployment.wait(run)
     assert (found["state"], found["note"]) == ("FINISHED", None)
     assert [line.split() for line in deployment.output(found)] == [["100000", "45000", "end"]]
+
+
+TRUST = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+
+
+def test_a_phase_acts_as_its_pools_role_and_as_nobody_on_any_other_pool(deployment: Deployment) -> None:
+    cloud = deployment.cloud
+    name = f"{cloud.namespace}-run-{time.time_ns()}"
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [TRUST]})
+    role = cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    own, other = deployment.create_pool("fargate", task_role=role), deployment.create_pool("fargate")
+    # The role's credentials are there as long as its task is.
+    acting = deployment.send(own.pool_id, "who", ["sh", "-c", "env | grep ^AWS_; sleep 15"])
+    nobody = deployment.wait(deployment.send(other.pool_id, "who", ["sh", "-c", "env | grep ^AWS_"]), seconds=90)
+    assert (nobody["exit_code"], deployment.output(nobody)) == (1, [])
+
+    found = deployment.wait(acting, "RUNNING", seconds=90)
+    wait_until(lambda: deployment.shipped(own.pool_id, acting))
+    given = dict(line.split("=", 1) for line in deployment.shipped(own.pool_id, acting))
+    assert identity(cloud.endpoint_url, given) == (
+        f"arn:aws:sts::000000000000:assumed-role/{name}/{task_id(worker_name(found['worker']))}"
+    )
+    assert deployment.wait(acting)["state"] == "FINISHED"
+
+
+def identity(endpoint_url: str, environment: dict[str, str]) -> str:
+    """Who an SDK is that finds credentials in this environment by its ordinary chain, and nowhere else."""
+    script = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+    alone = {"AWS_ENDPOINT_URL": endpoint_url, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    asked = {**alone, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **environment}
+    found = subprocess.run([sys.executable, "-c", script], env=asked, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
 
 
 def test_a_failing_command_ends_with_its_exit_code(deployment: Deployment) -> None:

@@ -116,3 +116,23 @@ def test_root_runs_phases_as_nobody_unless_told_otherwise(environ: dict[str, str
     assert by_default is not None
     assert chosen is not None
     assert (by_default.name, chosen.name) == ("nobody", "root")
+
+
+RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}
+IN_ECS = {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/x"}
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, {}),
+        (RELATIVE | {"AWS_REGION": "eu-west-1"}, {}),
+        (IN_ECS | {"AWS_REGION": "eu-west-1"}, {}),
+        (IN_ECS | RELATIVE | {"AWS_REGION": "eu-west-1"}, RELATIVE | {"AWS_REGION": "eu-west-1"}),
+        (IN_ECS | RELATIVE | {"AWS_ACCESS_KEY_ID": "AKID", "AWS_PROFILE": "host"}, RELATIVE),
+    ],
+)
+def test_the_way_to_a_tasks_role_is_kept_for_phases_and_no_other_credentials_are(
+    environ: dict[str, str], more: dict[str, str], found: dict[str, str]
+) -> None:
+    assert read_settings(environ | more).task_role == found

@@ -149,6 +149,7 @@ class Attempt:
                 settings.run_user,
                 path=settings.path,
                 lang=settings.lang,
+                task_role=settings.task_role,
             ),
             folder=self._folder.workspace,
             user=settings.run_user,

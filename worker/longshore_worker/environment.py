@@ -13,9 +13,12 @@ FORBIDDEN = frozenset({"LONGSHORE_TOKEN", "LONGSHORE_POOL_PRIVATE_KEY"})
 
 
 def phase_environment(
-    assign: Assign, folder: WorkFolder, user: RunUser | None, *, path: str, lang: str
+    assign: Assign, folder: WorkFolder, user: RunUser | None, *, path: str, lang: str, task_role: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """The environment of the attempt's command. Nothing of the agent's own environment is in it but PATH and LANG."""
+    """The environment of the attempt's command.
+
+    Nothing of the agent's own environment is in it but PATH, LANG, and in an ECS task the way to the task's role.
+    """
     plain = {"PATH": path, "LANG": lang, "HOME": str(folder.home), "TMPDIR": str(folder.temporary)}
     if user:
         plain |= {"USER": user.name, "LOGNAME": user.name}
@@ -27,4 +30,4 @@ def phase_environment(
         "LONGSHORE_PHASE": assign.phase,
         **({"LONGSHORE_STACK": assign.stack} if assign.stack else {}),
     }
-    return plain | requested | who
+    return plain | dict(task_role) | requested | who

@@ -17,6 +17,13 @@ from longshore_worker.token import decode_key, decode_token
 METADATA_PREFIX = "LONGSHORE_METADATA_"
 MOST_METADATA = 50
 LONGEST_METADATA = 256
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+CREDENTIALS = (
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)
+_REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _NOTHING = frozenset({"", "null", "none", "undefined", "<nil>"})
 _DURATION = "a duration like '90s', '7m' or '1h10m'"
 
@@ -45,6 +52,7 @@ class Settings:
     give_up_after: timedelta
     run_user: RunUser | None
     ecs_metadata_uri: str | None
+    task_role: Mapping[str, str]
     path: str
     lang: str
     debug: bool
@@ -65,10 +73,21 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         give_up_after=_duration(environ, "LONGSHORE_GIVE_UP_AFTER") or timedelta(minutes=2),
         run_user=_run_user(environ),
         ecs_metadata_uri=in_ecs,
+        task_role=_task_role(environ) if in_ecs else {},
         path=environ.get("PATH") or os.defpath,
         lang=environ.get("LANG") or "C.UTF-8",
         debug=_boolean(environ, "LONGSHORE_DEBUG"),
     )
+
+
+def _task_role(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where ECS keeps the credentials of the task's role, for phases to act as; nothing without a role.
+
+    The agent itself asks AWS for nothing. What a host of its own has in these variables is the host's.
+    """
+    if not any(environ.get(name) for name in CREDENTIALS):
+        return {}
+    return {name: environ[name] for name in (*CREDENTIALS, *_REGION) if environ.get(name)}
 
 
 def _read_token(environ: Mapping[str, str]) -> PoolToken:
