@@ -98,7 +98,7 @@ def test_every_setting_is_an_option(cli: Cli, csr: Path) -> None:
         (["pool", "create", "red", "--csr", "CSR", "--key", "KEY"], 2, "needs --csr FILE, or --key FILE"),
         (["pool", "create", "red", "--key", "CSR"], 2, "--key: not an unencrypted private key"),
         (["pool", "create", "Red", "--csr", "CSR"], 2, "name: found 'Red'"),
-        (["pool", "create", "red", "--csr", "CSR", "--log-timeout", "ages"], 1, "settings.log_timeout: found ages"),
+        (["pool", "create", "red", "--csr", "CSR", "--log-timeout", "ages"], 1, "settings.log_timeout: found 'ages'"),
         (["pool", "create", "red", "--csr", "CSR", "--image", "x"], 1, "image: found x; only a Fargate pool"),
         (["pool", "create", "red", "--csr", "CSR", "--kind", "cloud"], 2, "cloud"),
         (["pool", "show", "nope"], 1, "no pool 'nope'"),

@@ -282,7 +282,7 @@ def test_a_letter_is_shown_in_full_without_an_environments_values(api: InProcess
         "mine",
         "dispatch-runs",
     )
-    assert '"PASSWORD": "***"' in shown["content"]
+    assert '"PASSWORD": "text of 7 characters"' in shown["content"]
     assert "hunter2" not in json.dumps(shown)
     assert shown["attributes"] == {}
 

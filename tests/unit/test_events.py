@@ -2,179 +2,48 @@
 
 import importlib
 import json
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from longshore import wiring
-from longshore.adapters.memory import MemoryStore
-from longshore.adapters.memory_blobs import MemoryBlobs
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.adapters.memory_messenger import MemoryMessenger
-from longshore.adapters.memory_queue import MemoryQueue
-from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.domain import ids
 from longshore.domain.messages import EVENTS
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName, Starts
-from longshore.domain.run import Run
 from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import Worker, WorkerState
-from longshore.ports import Create, Ports
+from longshore.domain.worker import WorkerState
 
-EVENTS_FOLDER = Path(__file__).resolve().parents[2] / "events"
+from tests.unit.function_world import (
+    CONTEXT,
+    EVENTS_FOLDER,
+    FARGATE_ID,
+    FUNCTIONS,
+    LAUNCH_ID,
+    NAMESPACE,
+    POOL_ID,
+    RUN_ID,
+    STOPPED,
+    WORKER_ID,
+    World,
+    environment,
+    event,
+    make_world,
+)
+
 FILES = sorted(EVENTS_FOLDER.glob("*.json"))
-FUNCTIONS = ("dispatch_runs", "reap_overdue", "receive_task_events", "receive_worker_events", "serve_api")
-NAMESPACE = "longshore"
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-QUEUES = "https://sqs.us-east-1.amazonaws.com/123456789012"
-ENVIRONMENT = {
-    "AWS_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
-    "LONGSHORE_NAMESPACE": NAMESPACE,
-    "LONGSHORE_TABLE": NAMESPACE,
-    "LONGSHORE_BUCKET": "longshore-123456789012-us-east-1",
-    "LONGSHORE_INTERNAL_QUEUE_URL": f"{QUEUES}/longshore-internal",
-    "LONGSHORE_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/longshore-dead-letters",
-    "LONGSHORE_ECS_CLUSTER": NAMESPACE,
-    "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/longshore-worker:1",
-    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
-}
-
-
-CONTEXT = SimpleNamespace(aws_request_id="request-1", get_remaining_time_in_millis=lambda: 30_000)
-
-
-def event(name: str) -> dict[str, Any]:
-    """One of the files."""
-    return json.loads((EVENTS_FOLDER / f"{name}.json").read_text())
-
-
-POOL_ID: str = event("receive_worker_events.registered")["pool_id"]
-WORKER_ID: str = event("receive_worker_events.registered")["worker_id"]
-STOPPED = event("receive_task_events.stopped")["detail"]
-FARGATE_ID: str = STOPPED["group"].removeprefix("family:longshore-pool-")
-LAUNCH_ID: str = STOPPED["startedBy"]
-RUN_ID = ids.run_id(POOL_ID, "deploy-1842")
-
-
-@dataclass
-class World:
-    """The functions over ports in memory, and a clock that tests move."""
-
-    store: MemoryStore
-    messenger: MemoryMessenger
-    queue: MemoryQueue
-    now: datetime = NOW
-
-    def handle(self, name: str) -> Any:
-        """Give an event's file to the function it is named for."""
-        return importlib.import_module(name.partition(".")[0]).handler(event(name), CONTEXT)
-
-    def hear(self, *events: str) -> None:
-        """Give messages of the agent to their function, one after the other."""
-        for name in events:
-            self.handle(f"receive_worker_events.{name}")
-
-    def sent(self) -> list[str]:
-        """The kinds of the messages to agents since the last look, in order."""
-        return [str(getattr(message, "kind", "")) for message in self.messenger.take()]
-
-    def run(self, run_id: str = RUN_ID) -> Run:
-        found = self.store.run(run_id)
-        assert found
-        return found
-
-    def worker(self) -> Worker:
-        found = self.store.worker(POOL_ID, WORKER_ID)
-        assert found
-        return found
-
-    def reasons(self) -> list[str]:
-        """Why the dead letters were refused."""
-        return [letter.attributes["reason"] for letter in self.queue.refused]
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def template_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing but what Lambda and the template set, and functions that are not imported yet."""
-    kept = (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry)
-    for cached in kept:
-        cached.cache_clear()
-    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    for name in FUNCTIONS:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield
-    for name in FUNCTIONS:
-        sys.modules.pop(name, None)
-    for cached in kept:
-        cached.cache_clear()
+    with environment(monkeypatch):
+        yield
 
 
 @pytest.fixture
-def world(environment: None, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(template_environment: None, monkeypatch: pytest.MonkeyPatch) -> World:
     """The functions with a private pool and a Fargate pool, whose one task is on its way."""
-
-    def clock() -> datetime:
-        return made.now
-
-    made = World(MemoryStore(), MemoryMessenger(NAMESPACE), MemoryQueue(clock))
-    ports = Ports(
-        namespace=NAMESPACE,
-        store=made.store,
-        messenger=made.messenger,
-        queue=made.queue,
-        tasks=MemoryTasks(),
-        blobs=MemoryBlobs(clock),
-        certificates=MemoryCertificates(),
-        clock=clock,
-        random=lambda size: bytes(range(size)),
-        log=lambda name, fields: None,
-    )
-    monkeypatch.setattr(wiring, "ports", lambda: ports)
-    _furnish(made.store)
-    return made
-
-
-def _furnish(store: MemoryStore) -> None:
-    private = Pool(
-        id=POOL_ID,
-        name="build",
-        kind_of=PoolKind.PRIVATE,
-        certificate_id="1",
-        certificate_arn="arn:aws:iot:us-east-1:123456789012:cert/1",
-        created_at=NOW,
-        updated_at=NOW,
-    )
-    definition = STOPPED["taskDefinitionArn"]
-    fargate = replace(private, id=FARGATE_ID, name="cloud", kind_of=PoolKind.FARGATE, task_definition=definition)
-    for pool in (private, fargate):
-        store.commit(
-            Create(pool),
-            Create(PoolEntry(pool_id=pool.id, name=pool.name)),
-            Create(PoolName(name=pool.name, pool_id=pool.id)),
-            Create(Counters(pool_id=pool.id, workers_reserved=1 if pool is fargate else 0)),
-            Create(Starts(pool_id=pool.id)),
-        )
-    launch = Launch(
-        id=LAUNCH_ID,
-        pool_id=FARGATE_ID,
-        count=1,
-        task_definition=definition,
-        created_at=NOW - timedelta(minutes=2),
-        tasks=(STOPPED["taskArn"],),
-        answered=True,
-        due_at=NOW + timedelta(minutes=3),
-    )
-    store.commit(Create(launch))
+    return make_world(monkeypatch)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -185,7 +54,7 @@ def test_every_file_is_read_by_its_handler(world: World, file: Path) -> None:
     assert bool(world.queue.refused) is (file.stem in malformed)
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("template_environment")
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_is_imported_with_the_template_s_environment_alone(function: str) -> None:
     """Its ports are made as it is imported, and nothing is asked of AWS by that."""

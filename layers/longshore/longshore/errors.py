@@ -14,6 +14,8 @@ LongshoreError
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from longshore.domain.telling import describe_name
+
 if TYPE_CHECKING:
     from longshore.domain.keys import Key
 
@@ -39,7 +41,7 @@ class NotFound(LongshoreError):
     """`what` (a pool, a run, a worker) named `name` does not exist."""
 
     def __init__(self, what: str, name: str) -> None:
-        super().__init__(f"no {what} {name!r}")
+        super().__init__(f"no {what} {describe_name(name)}")
         self.what = what
         self.name = name
 

@@ -11,6 +11,7 @@ from longshore.adapters.aws_errors import code_of, text_of, translated
 from longshore.domain import ids
 from longshore.domain.messages import ToAgent
 from longshore.domain.requests import Reply
+from longshore.domain.telling import describe
 from longshore.errors import Refused
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def check_reply_topic(namespace: str, topic: str) -> None:
     """Raises Refused for a topic that answers must not go to."""
     prefix = f"{namespace}/replies/"
     if not topic.startswith(prefix) or len(topic) == len(prefix) or len(topic) > 256 or topic.count("/") > 7:
-        raise Refused("reply_to", repr(topic[:80]), f"a topic under {prefix}")
+        raise Refused("reply_to", describe(topic), f"a topic under {prefix}")
     if any(character in topic for character in "+#\0"):
-        raise Refused("reply_to", repr(topic[:80]), "a topic without wildcards")
+        raise Refused("reply_to", describe(topic), "a topic without wildcards")
 
 
 def _refused(error: ClientError) -> Refused | None:

@@ -1,9 +1,12 @@
 """The API as one application: what it needs, its routes, its own description."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response, content_types
+from aws_lambda_powertools.event_handler.api_gateway import ApiGatewayResolver
 
 from longshore import __version__
 from longshore.api.dead_letters import add_dead_letter_routes
@@ -12,6 +15,7 @@ from longshore.api.problems import answer_problems
 from longshore.api.runs import add_run_routes
 from longshore.dispatcher.deployment import Deployment
 from longshore.domain.api import About
+from longshore.domain.requests import check_text
 from longshore.ports import Functions, Ports
 
 
@@ -27,6 +31,7 @@ class Api:
         """A resolver of Function URL events. Who may call is decided before it, by IAM."""
         app = LambdaFunctionUrlResolver(enable_validation=True)
         answer_problems(app, self.ports)
+        app.use([refuse_what_is_no_text])  # pyright: ignore[reportUnknownMemberType]
         add_pool_routes(app, self.ports, self.deployment)
         add_run_routes(app, self.ports, self.deployment)
         add_dead_letter_routes(app, self.ports, self.functions)
@@ -43,6 +48,18 @@ class Api:
         @app.get("/openapi.json", include_in_schema=False)
         def openapi() -> Response[str]:  # pyright: ignore[reportUnusedFunction]
             return Response(status_code=200, content_type=content_types.APPLICATION_JSON, body=describe(app))
+
+
+def refuse_what_is_no_text(app: ApiGatewayResolver, next_middleware: Callable[..., Response[Any]]) -> Response[Any]:
+    """A body whose text nothing behind the API can carry is refused by its field, whatever route it is for."""
+    body: str | None = app.current_event.decoded_body
+    try:
+        found: object = json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        # Not JSON: refused as such by the route's own validation.
+        found = None
+    check_text(found)
+    return next_middleware(app)
 
 
 def describe(app: LambdaFunctionUrlResolver) -> str:

@@ -11,17 +11,19 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Any, cast
 
-from longshore.dispatcher.letter_bodies import field_names, mask, read_mapping, request_in
+from longshore.dispatcher.letter_bodies import read_mapping, request_in, tell
 from longshore.domain.api import DeadLetterView
+from longshore.domain.telling import describe
 from longshore.ports import DeadLetter, FunctionName
 
 BODY_SHOWN = 300
-UNREADABLE_SHOWN = 40
 EVENT_SOURCES = {
     "worker events": FunctionName.RECEIVE_WORKER_EVENTS,
     "task events": FunctionName.RECEIVE_TASK_EVENTS,
 }
 """What a function writes beside an event that it refuses."""
+OUR_ERRORS = frozenset({"Busy", "Lost", "NoCapacity", "NotFound", "Refused", "Throttled", "Unavailable"})
+"""Whose words are ours, and repeat nothing."""
 _TOO_OFTEN = "every delivery of it failed; the log of dispatch_runs says why"
 
 
@@ -76,7 +78,7 @@ def origin_of(letter: DeadLetter) -> Origin:
 
 
 def show_dead_letter(letter: DeadLetter, now: datetime) -> DeadLetterView:
-    """A dead letter in a list; an environment's values are taken out."""
+    """A dead letter in a list, without what could be a secret."""
     origin = origin_of(letter)
     body = read_mapping(letter.body)
     request = request_in(body)
@@ -88,19 +90,14 @@ def show_dead_letter(letter: DeadLetter, now: datetime) -> DeadLetterView:
         reason=origin.reason,
         request_id=_text(request, "id"),
         pool=_text(request, "pool"),
-        body=_shown(letter.body, body, request),
+        body=_shown(letter.body, request)[:BODY_SHOWN],
     )
 
 
 def content_of(letter: DeadLetter) -> str:
-    """All of a letter's body that may be shown: what was wrapped is unwrapped, an environment's values are masked.
-
-    Of what is no JSON only the beginning is told: nobody can say where in it a secret stands.
-    """
+    """All of a letter's body that may be shown: what was wrapped is unwrapped."""
     body = read_mapping(letter.body)
-    if not body:
-        return letter.body[:UNREADABLE_SHOWN]
-    return json.dumps(mask(body), indent=2)
+    return json.dumps(tell(body), indent=2) if body else describe(letter.body)
 
 
 def _invocation_failure(context: dict[str, Any], body: dict[str, Any]) -> str:
@@ -108,18 +105,16 @@ def _invocation_failure(context: dict[str, Any], body: dict[str, Any]) -> str:
     payload = body.get("responsePayload")
     failure = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
     function = str(context["functionArn"]).removesuffix(":$LATEST").rpartition(":")[2]
-    return f"{function}: {failure.get('errorMessage') or context.get('condition', 'failed')}"
+    kind = failure.get("errorType")
+    # The words of an error that nobody foresaw may repeat what it failed at.
+    said = failure.get("errorMessage") if kind in OUR_ERRORS else kind
+    return f"{function}: {said or context.get('condition', 'failed')}"
 
 
 def _text(request: dict[str, Any], field: str) -> str | None:
-    found = request.get(field)
-    return found[:64] if isinstance(found, str) else None
+    found = tell(request.get(field), field)
+    return str(found)[:64] if request.get(field) is not None else None
 
 
-def _shown(text: str, body: dict[str, Any], request: dict[str, Any]) -> str:
-    """A short form that holds no value of an environment: of anything but a request, only the fields' names."""
-    if not body:
-        return text[:UNREADABLE_SHOWN]
-    if not {"command", "pool", "environment"} & set(request):
-        return field_names(body)[:BODY_SHOWN]
-    return json.dumps(mask(request))[:BODY_SHOWN]
+def _shown(text: str, request: dict[str, Any]) -> str:
+    return json.dumps(tell(request)) if request else describe(text)

@@ -6,9 +6,10 @@ from datetime import datetime
 from longshore.domain import deadlines, ids
 from longshore.domain.durations import format_duration
 from longshore.domain.pool import Pool
-from longshore.domain.requests import RunRequest, Workspace, check_strings, describe
+from longshore.domain.requests import RunRequest, Workspace, check_strings
 from longshore.domain.run import Run, Spec, accepted
 from longshore.domain.states import RunState
+from longshore.domain.telling import describe
 from longshore.errors import Conflict, Refused
 
 LONGEST_REQUESTER = 256

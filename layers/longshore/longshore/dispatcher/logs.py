@@ -8,6 +8,7 @@ from longshore.domain.messages import LogEnd, Watch
 from longshore.domain.pool import Pool
 from longshore.domain.run import Run
 from longshore.domain.states import RunState
+from longshore.domain.telling import describe
 from longshore.errors import Refused, Unavailable
 from longshore.ports import Chunk, Ports
 
@@ -59,7 +60,7 @@ def _attempt_of(run: Run, cursor: str) -> int:
     prefix = f"chunks/{run.pool_id}/{run.id}/"
     number, _, name = cursor.removeprefix(prefix).partition("/")
     if not cursor.startswith(prefix) or not number.isdecimal() or not name:
-        raise Refused("after", repr(cursor[:80]), f"a cursor of run {run.id}'s log")
+        raise Refused("after", describe(cursor), f"a cursor of run {run.id}'s log")
     return int(number)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from longshore.domain.ids import ULID
 from longshore.domain.pool import Pool
+from longshore.domain.telling import describe_name
 from longshore.errors import Refused
 from longshore.ports import Clock, Store
 
@@ -28,7 +29,9 @@ class Pools:
         """The pool of this name or id. Raises Refused when there is none."""
         pool = self._remember(name_or_id, lambda: self._look_up(name_or_id))
         if not pool:
-            raise Refused("pool", repr(name_or_id), "the name or the id of a pool; `longshore pool list` shows them")
+            raise Refused(
+                "pool", describe_name(name_or_id), "the name or the id of a pool; `longshore pool list` shows them"
+            )
         return pool
 
     def _look_up(self, name_or_id: str) -> Pool | None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from longshore.domain.durations import format_duration, parse_duration
 from longshore.domain.pool import PoolSettings, SpotUse
+from longshore.domain.telling import describe_name
 from longshore.errors import Refused
 
 _NAMES = tuple(field.name for field in fields(PoolSettings))
@@ -24,7 +25,7 @@ def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
     """The defaults, changed by what was found. Raises Refused, naming the setting that is unknown or makes no sense."""
     unknown = [name for name in found if name not in _NAMES]
     if unknown:
-        raise Refused("settings", unknown[0], f"settings are {', '.join(_NAMES)}")
+        raise Refused("settings", describe_name(unknown[0]), f"settings are {', '.join(_NAMES)}")
     defaults = PoolSettings()
     values = {name: _read(name, value, getattr(defaults, name)) for name, value in found.items()}
     settings = replace(defaults, **values)
@@ -36,19 +37,22 @@ def _read(name: str, value: str | int, default: timedelta | SpotUse | int) -> ti
     field = f"settings.{name}"
     if isinstance(default, SpotUse):
         if value not in (allowed := [str(use) for use in SpotUse]):
-            raise Refused(field, value, f"one of {', '.join(allowed)}")
+            raise Refused(field, _shown(value), f"one of {', '.join(allowed)}")
         return SpotUse(value)
     if isinstance(default, timedelta):
-        if not isinstance(value, str):
-            raise Refused(field, value, "a duration like '90s', '7m' or '1h10m'")
         try:
-            return parse_duration(value)
-        except ValueError as error:
-            raise Refused(field, value, str(error)) from None
+            return parse_duration(str(value))
+        except ValueError:
+            allowed = "a duration like '90s', '7m' or '1h10m', of a year at most"
+            raise Refused(field, _shown(value), allowed) from None
     least = min(default, 1)
     if isinstance(value, str) or value < least:
-        raise Refused(field, value, f"a whole number of at least {least}")
+        raise Refused(field, _shown(value), f"a whole number of at least {least}")
     return value
+
+
+def _shown(value: str | int) -> str:
+    return describe_name(value) if isinstance(value, str) else str(value)
 
 
 def _check(settings: PoolSettings) -> None:

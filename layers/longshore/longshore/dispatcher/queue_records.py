@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from longshore.dispatcher.drafts import Submission
-from longshore.domain.requests import RunRequest, describe, read_request
+from longshore.domain.requests import REQUEST_ID, RunRequest, read_request
+from longshore.domain.telling import describe, is_plain
 from longshore.domain.wakes import read_wake
 from longshore.errors import Refused
 from longshore.ports import QueueName, Wake
@@ -92,6 +93,7 @@ def reply_topic(record: Record) -> tuple[str | None, str | None]:
     if fields is None:
         return None, None
     topic, request_id = _told(fields.get("reply_to")), _told(fields.get("id"))
+    request_id = request_id if request_id and REQUEST_ID.fullmatch(request_id) else None
     if topic is None or (client is not None and topic.split("/")[1:3] != ["replies", client]):
         return None, None
     return topic, request_id
@@ -102,7 +104,8 @@ def _check_reply(request: RunRequest, client: str) -> None:
         return
     parts = request.reply_to.split("/")
     if len(parts) < 3 or parts[1] != "replies" or parts[2] != client or any(mark in request.reply_to for mark in "+#"):
-        raise Refused("reply_to", describe(request.reply_to), f"a topic <namespace>/replies/{client}")
+        own = client if is_plain(client) else "<client>"
+        raise Refused("reply_to", describe(request.reply_to), f"a topic <namespace>/replies/{own}")
 
 
 def _decoded(payload: str) -> bytes:

@@ -17,6 +17,7 @@ from longshore.dispatcher.pools import find_pool
 from longshore.dispatcher.queue_records import Record, read_record, wrap
 from longshore.dispatcher.worker_events import WorkerEvent, read_event, read_message
 from longshore.domain import ids
+from longshore.domain.telling import describe, describe_name
 from longshore.errors import Refused
 from longshore.ports import DeadLetter, FunctionName, Ports, QueueName, Wake
 
@@ -86,7 +87,7 @@ def _function(arn: str) -> FunctionName:
         return FunctionName(name)
     except ValueError:
         raise Refused(
-            "function", repr(name), "worker and task events only; a sweep is made up for by the next"
+            "function", describe_name(name), "worker and task events only; a sweep is made up for by the next"
         ) from None
 
 
@@ -115,4 +116,4 @@ def _rule(ports: Ports, letter: DeadLetter, record: dict[str, Any]) -> Resending
             said = {**unwrap(payload), "event": event, "received_at": at}
             return _event(FunctionName.RECEIVE_WORKER_EVENTS, said)
         case _:
-            raise Refused("topic", repr(record.get("topic"))[:80], "a topic of this deployment's rules")
+            raise Refused("topic", describe(record.get("topic")), "a topic of this deployment's rules")

@@ -27,6 +27,7 @@ from longshore.domain.messages import (
     read_from_agent,
 )
 from longshore.domain.requests import refusal
+from longshore.domain.telling import describe, describe_name
 from longshore.errors import Refused
 from longshore.ports import Ports
 
@@ -76,11 +77,11 @@ def _text(event: Mapping[str, object], field: str) -> str:
 def _time(event: Mapping[str, object]) -> datetime:
     found = event.get("received_at")
     if not isinstance(found, int) or isinstance(found, bool):
-        raise Refused("received_at", repr(found)[:40], "milliseconds since 1970")
+        raise Refused("received_at", describe(found), "milliseconds since 1970")
     try:
         return datetime.fromtimestamp(found / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        raise Refused("received_at", repr(found)[:40], "milliseconds since 1970") from None
+        raise Refused("received_at", describe(found), "milliseconds since 1970") from None
 
 
 def receive(ports: Ports, pools: Pools, event: WorkerEvent) -> None:
@@ -107,7 +108,7 @@ def receive(ports: Ports, pools: Pools, event: WorkerEvent) -> None:
         case Goodbye():
             goodbye(ports, pools, sender, message)
         case _:
-            raise Refused("event", event.event, f"one of {', '.join(EVENTS)}")
+            raise Refused("event", describe_name(event.event), f"one of {', '.join(EVENTS)}")
 
 
 def receive_presence(ports: Ports, pools: Pools, client_id: str, kind: str, at: datetime) -> None:
@@ -121,7 +122,7 @@ def receive_presence(ports: Ports, pools: Pools, client_id: str, kind: str, at: 
 def read_message(event: WorkerEvent) -> FromAgent:
     """What an agent says. Raises Refused, naming the field."""
     if event.event not in EVENTS:
-        raise Refused("event", event.event[:64], f"one of {', '.join(EVENTS)}")
+        raise Refused("event", describe_name(event.event), f"one of {', '.join(EVENTS)}")
     try:
         body = base64.b64decode(event.body, validate=True)
     except ValueError:
@@ -136,6 +137,7 @@ def read_message(event: WorkerEvent) -> FromAgent:
 def _sender(ports: Ports, pools: Pools, pool_id: str, worker_id: str, at: datetime) -> Sender:
     pool = pools.get(pool_id) if ids.ULID.fullmatch(pool_id) else None
     if not pool or ids.pool_of(worker_id) != pool_id:
-        raise Refused("topic", f"{pool_id}/{worker_id}"[:128], "a pool and one of its workers")
+        found = f"{describe_name(pool_id)} and {describe_name(worker_id)}"
+        raise Refused("topic", found, "a pool and one of its workers")
     # A message cannot come from the future: a wrong clock must not make a silent worker look alive.
     return Sender(pool=pool, worker_id=worker_id, at=min(at, ports.clock()))

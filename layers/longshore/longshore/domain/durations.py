@@ -5,7 +5,7 @@ from datetime import timedelta
 
 _UNITS = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1, "µs": 1, "ns": 0.001}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+FORM = re.compile(rf"(?:{_PART.pattern})+")
 _LONGEST = timedelta(days=366)
 
 
@@ -14,7 +14,7 @@ def parse_duration(text: str) -> timedelta:
 
     Negative spans, spans of zero and spans over a year are refused: no setting of Longshore means anything by them.
     """
-    if len(text) > 64 or not _WHOLE.fullmatch(text):
+    if len(text) > 64 or not FORM.fullmatch(text):
         raise ValueError(f"{text[:64]!r} is not a duration; write it like '90s', '7m' or '1h10m'")
     span = timedelta(0)
     for number, unit in _PART.findall(text):

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, Valida
 from longshore.domain.durations import format_duration, parse_duration
 from longshore.domain.execve import MAX_STRING_BYTES, too_long
 from longshore.domain.messages import Message, Sha256, Value, most_bytes
+from longshore.domain.telling import describe, describe_field, describe_name
 from longshore.errors import Refused
 
 MAX_REQUEST_BYTES = 224 * 1024
@@ -28,6 +29,7 @@ MAX_FIELD = 200
 NAMES = frozenset({"name"})
 """Fields that are shown to everybody anyway: a refusal repeats them."""
 
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 
@@ -72,7 +74,7 @@ class RunRequest(Message):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["run"] = "run"
-    id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$")] | None = None
+    id: Annotated[str, Field(pattern=f"^{REQUEST_ID.pattern}$")] | None = None
     pool: Annotated[str, Field(min_length=1, max_length=64)]
     type: RunType = RunType.TASK
     stack: Annotated[str, Field(min_length=1), most_bytes(64)] | None = None
@@ -123,7 +125,7 @@ def read_request(payload: str | bytes) -> RunRequest:
 
 def check_request(found: dict[str, Any]) -> RunRequest:
     """Check a request that is already a mapping. Raises Refused."""
-    _check_text((), found)
+    check_text(found)
     try:
         return RunRequest.model_validate(found)
     except ValidationError as error:
@@ -137,8 +139,8 @@ def check_strings(command: Sequence[str], environment: Mapping[str, str]) -> Non
         raise Refused(field, f"{size} bytes", f"at most {MAX_STRING_BYTES} bytes, its name included")
 
 
-def _check_text(location: tuple[str, ...], found: object) -> None:
-    """Raises Refused for text that nothing behind this can carry: half a surrogate pair, or a NUL."""
+def check_text(found: object, location: tuple[str, ...] = ()) -> None:
+    """Raises Refused, naming the field, for text that nothing can carry: half of a surrogate pair, or a NUL."""
     match found:
         case str():
             bad = _UNFIT.search(found)
@@ -147,10 +149,10 @@ def _check_text(location: tuple[str, ...], found: object) -> None:
                 raise Refused(_field(location), f"text with {what}", "text of Unicode characters without NUL")
         case dict():
             for name, value in cast("dict[str, object]", found).items():
-                _check_text((*location, name), value)
+                check_text(value, (*location, name))
         case list():
             for value in cast("list[object]", found):
-                _check_text(location, value)
+                check_text(value, location)
         case _:
             return
 
@@ -166,33 +168,16 @@ def refusal(error: ValidationError) -> Refused:
 
 def refuse_field(location: Sequence[str], kind: str, found: object, said: str) -> Refused:
     """A complaint of pydantic's as a refusal. Of what was found only its kind and length are told: it may be secret."""
-    named = len(location) == 1 and location[0] in NAMES and isinstance(found, str)
-    shown = "nothing" if kind == "missing" else repr(found)[:80] if named else describe(found)
+    if len(location) == 1 and location[0] in NAMES and isinstance(found, str):
+        shown = describe_name(found)
+    else:
+        shown = "nothing" if kind == "missing" else describe(found)
     return Refused(_field(location), shown, said.removeprefix("Value error, "))
-
-
-def describe(found: object) -> str:
-    """The kind and length of a value, for a refusal: it may be a secret that stands in the wrong place."""
-    match found:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return f"text of {len(found)} characters"
-        case list():
-            return f"a list of {len(cast('list[object]', found))}"
-        case dict():
-            return f"an object of {len(cast('dict[str, object]', found))}"
-        case _:
-            return f"a {type(found).__name__}"
 
 
 def _field(location: Sequence[str]) -> str:
     """Where it stands. Below a field only what is surely a name: somebody may have written NAME=VALUE there."""
-    kept = [*location[:1]]
+    kept = [describe_field(part) for part in location[:1]]
     for part in location[1:]:
         known = part in _INNER or part.isdecimal() or (location[0] == "environment" and _NAME.fullmatch(part))
         if not known:
