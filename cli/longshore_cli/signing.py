@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     import boto3
 
 
-def _content_type(request: httpx.Request) -> dict[str, str]:
-    """The header as it is sent: an empty one that is signed, and then dropped on the way, is a bad signature."""
-    found = request.headers.get("Content-Type")
-    return {"Content-Type": found} if found else {}
-
-
 class Signature(httpx.Auth):
     """Signs each request with the session's credentials, read anew each time so that short-lived ones may renew."""
 
@@ -32,12 +26,9 @@ class Signature(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the signature's headers. Raises Unreachable when there are no credentials."""
-        signed = AWSRequest(
-            method=request.method,
-            url=str(request.url),
-            data=request.content,
-            headers={"Host": request.headers["Host"], **_content_type(request)},
-        )
+        # An empty header that is signed, and then dropped on the way, is a bad signature.
+        headers = {name: found for name in ("Host", "Content-Type") if (found := request.headers.get(name))}
+        signed = AWSRequest(method=request.method, url=str(request.url), data=request.content, headers=headers)
         SigV4Auth(self._credentials(), "lambda", self._region).add_auth(signed)
         for name in ("Authorization", "X-Amz-Date", "X-Amz-Security-Token"):
             if name in signed.headers:
