@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +123,79 @@ def test_a_folder_whose_owner_locked_it_is_removed_all_the_same(tmp_path: Path) 
     locked.chmod(0)
     remove_folder(tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+START = """
+import asyncio, sys
+from pathlib import Path
+from longshore_worker.folders import StateFolder
+from longshore_worker.leftovers import StateFile, remove_leftovers
+folder = StateFolder(Path(sys.argv[1]))
+mine = StateFile.create(folder, sys.argv[2])
+print(len(asyncio.run(remove_leftovers(folder, mine))), flush=True)
+sys.stdin.read()
+mine.reported()
+mine.close()
+"""
+
+
+def test_agents_that_start_together_after_a_kill_all_start_and_one_takes_each_leftover_over(
+    folder: StateFolder,
+) -> None:
+    for turn in range(3):
+        for number in range(6):
+            work = folder.attempt(f"{RUN}-{turn}-{number}", 2, "W")
+            work.make()
+            state = StateFile.create(folder, f"crashed-{turn}-{number}")
+            state.hold("ns.P.W", f"{RUN}-{turn}-{number}", 2, work.root)
+            os.close(state.descriptor)
+        command = [sys.executable, "-c", START, str(folder.root)]
+        agents = [
+            subprocess.Popen(
+                [*command, f"agent-{turn}-{number}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(8)
+        ]
+        told = [agent.stdout.readline() if agent.stdout else "" for agent in agents]
+        errors = [agent.communicate()[1] for agent in agents]
+        assert not [error for error in errors if "Traceback" in error]
+        assert [agent.returncode for agent in agents] == [0] * 8
+        assert sum(map(int, told)) == 6
+        assert list(folder.work.iterdir()) == []
+        assert list(folder.agents.iterdir()) == []
+
+
+def test_a_file_between_its_creation_and_its_lock_is_nobodys_leftover(folder: StateFolder) -> None:
+    """Whoever finds it then would take it for a dead agent's."""
+    half = folder.agents / "another.new"
+    half.write_bytes(b"")
+    mine, told = remains(folder)
+    assert told == []
+    assert half.exists()
+    os.close(mine.descriptor)
+
+
+def test_the_folder_of_an_attempt_that_begins_meanwhile_stays(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another agent names its folder before it makes it; one who looks in between must not take it for a stray."""
+    other = StateFile.create(folder, "other")
+    work = folder.attempt(RUN, 3, "W")
+    read = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        found = read(path)
+        if path == other.path and not work.root.exists():
+            other.hold("ns.P.W", RUN, 3, work.root)
+            work.make()
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    mine, _ = remains(folder)
+    assert work.root.exists()
+    for state in (mine, other):
+        os.close(state.descriptor)

@@ -7,7 +7,8 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,12 +54,16 @@ class StateFile:
 
     @classmethod
     def create(cls, folder: StateFolder, name: str) -> "StateFile":
-        """Make and lock a new one. Raises OSError."""
-        path = folder.agents / f"{name}.json"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make and lock a new one. Raises OSError.
+
+        It gets its name once it is locked: an unlocked file of that name is a dead agent's.
+        """
+        path, unnamed = folder.agents / f"{name}.json", folder.agents / f"{name}.new"
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file = cls(path, descriptor)
         file.write()
+        unnamed.rename(path)
         return file
 
     def hold(self, worker_id: str, run: str, attempt: int, folder: Path) -> None:
@@ -107,30 +112,52 @@ async def remove_leftovers(folder: StateFolder, mine: StateFile) -> list[Remains
     for path in sorted(folder.agents.glob("*.json")):
         if path == mine.path:
             continue
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        try:
-            await _take_over(path, mine)
-        finally:
-            os.close(descriptor)
+        with _locked(path) as descriptor:
+            if descriptor is not None:
+                await _take_over(path, descriptor, mine)
     await _remove_strays(folder)
     return list(mine.state.remains)
 
 
+@contextmanager
+def _locked(path: Path) -> Generator[int | None]:
+    """A dead agent's state file, locked; None for one of a living agent, and for one that is gone.
+
+    Agents that start together all find it: one takes it over, and to the others it is gone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor if os.fstat(descriptor).st_nlink else None
+    finally:
+        os.close(descriptor)
+
+
 async def _remove_strays(folder: StateFolder) -> None:
-    """Remove work folders that no state file names: their agent died after their end was reported."""
+    """Remove work folders that no state file names: their agent died after their end was reported.
+
+    The folders are listed before the names are read: each was named before it was made.
+    """
+    found = list(folder.work.iterdir())
     named: set[Path] = set()
     for path in folder.agents.glob("*.json"):
         try:
             named |= {entry.folder for entry in _State.model_validate_json(path.read_bytes()).entries}
+        except FileNotFoundError:
+            # Whoever removed it had removed what it named.
+            continue
         except (ValidationError, OSError):
-            # Another agent is just writing or removing it; the next start will look again.
+            # Another agent is just writing it; the next start will look again.
             return
-    for stray in folder.work.iterdir():
+    for stray in found:
         if stray not in named:
             await _remove_folder(stray)
 
@@ -142,9 +169,9 @@ async def _remove_folder(folder: Path) -> None:
         log.warning("a crashed agent's work folder stays", extra={"folder": folder.name, "error": str(error)})
 
 
-async def _take_over(path: Path, mine: StateFile) -> None:
+async def _take_over(path: Path, descriptor: int, mine: StateFile) -> None:
     try:
-        state = _State.model_validate_json(path.read_bytes())
+        state = _State.model_validate_json(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     except ValidationError:
         log.warning("a state file cannot be read; what its agent ran is unknown", extra={"file": path.name})
         path.unlink(missing_ok=True)
