@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -19,6 +21,7 @@ from longshore_worker.processes import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
+from tests.tls_parties import BROKER, CA, broker, party
 
 pytestmark = pytest.mark.local
 
@@ -260,11 +263,31 @@ threading.Event().wait(300)
         rival.wait()
 
 
-def test_a_certificate_that_is_refused_ends_the_agent_with_a_message(lab: Lab) -> None:
-    made = lab.iot.create_certificate_from_csr(certificateSigningRequest=make_csr(lab.key), setAsActive=False)
+def test_a_certificate_that_the_broker_alerts_about_ends_the_agent_within_seconds(lab: Lab, tmp_path: Path) -> None:
+    """IoT Core answers a certificate that is not active with an alert; ministack only closes, which is an outage."""
+    stranger = party("stranger")
+    with broker(tmp_path, BROKER, ssl.TLSVersion.TLSv1_2) as endpoint:
+        token = m.PoolToken(
+            namespace="longshore",
+            pool_id=lab.pool,
+            mqtt=[endpoint],
+            certificate=stranger.pem.decode(),
+            ca=CA.pem.decode(),
+        )
+        agent = lab.start(
+            LONGSHORE_TOKEN=json.dumps(token.dump()),
+            LONGSHORE_POOL_PRIVATE_KEY=stranger.key_pem.decode(),
+            LONGSHORE_GIVE_UP_AFTER="1s",
+        )
+        assert agent.wait() == ExitCode.REJECTED
+    assert "the broker refuses the pool's certificate (unknown CA)" in agent.log.read_text()
+
+
+def test_a_policy_that_refuses_the_client_id_ends_the_agent_too(lab: Lab) -> None:
+    made = lab.iot.create_certificate_from_csr(certificateSigningRequest=make_csr(lab.key), setAsActive=True)
     agent = lab.start(LONGSHORE_TOKEN=lab.token(made["certificatePem"]), LONGSHORE_GIVE_UP_AFTER="1s")
     assert agent.wait() == ExitCode.REJECTED
-    assert "refuses" in agent.log.read_text()
+    assert "the broker refuses the connection (" in agent.log.read_text()
 
 
 def test_configuration_is_refused_with_its_exit_code(lab: Lab) -> None:

@@ -1,5 +1,8 @@
 """How an agent connects again: how long it waits, at which endpoint, and never twice at once."""
 
+# awscrt brings no types.
+# pyright: reportMissingTypeStubs=false
+
 import asyncio
 import random
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from awscrt import mqtt5
 from longshore.domain.messages import Endpoint
 from longshore_worker.connection import Address, MqttConnection
 from longshore_worker.crt import Callbacks
@@ -37,10 +41,13 @@ class Broker:
             self.started.append((self.now(), endpoint.port))
             self.running += 1
             self.most_running = max(self.most_running, self.running)
-            if fate == "fails":
-                callbacks.failed(SimpleNamespace(exception=OSError("no route"), connack_packet=None))  # type: ignore[arg-type]
-            else:
-                callbacks.succeeded(SimpleNamespace())  # type: ignore[arg-type]
+            failure = FAILURES.get(fate)
+            if failure:
+                callbacks.failed(failure)
+                return
+            callbacks.succeeded(SimpleNamespace())  # type: ignore[arg-type]
+            if fate in ENDINGS:
+                self.lose(ENDINGS[fate])
 
         def subscribe(packet: Any) -> "Future[Any]":
             done: Future[Any] = Future()
@@ -55,17 +62,54 @@ class Broker:
                 self.running -= 1
                 callbacks.stopped(SimpleNamespace())  # type: ignore[arg-type]
 
-            if fate != "fails":
+            if fate not in FAILURES:
                 self.lose()
             # It takes a while to stop.
             asyncio.get_running_loop().call_later(0.3, ended)
 
         return SimpleNamespace(start=start, subscribe=subscribe, stop=stop)
 
-    def lose(self) -> None:
-        """The connection is down."""
+    def lose(self, code: mqtt5.DisconnectReasonCode | None = None) -> None:
+        """The connection is down; with a code, the broker has said why."""
         assert self.callbacks
-        self.callbacks.lost(SimpleNamespace(exception=OSError("reset"), disconnect_packet=None))  # type: ignore[arg-type]
+        packet = None if code is None else SimpleNamespace(reason_code=code)
+        self.callbacks.lost(SimpleNamespace(exception=OSError("reset"), disconnect_packet=packet))  # type: ignore[arg-type]
+
+
+def failure(name: str, code: mqtt5.ConnectReasonCode | None = None) -> Any:
+    """What awscrt says of an attempt that came to nothing."""
+    error = OSError(name)
+    error.name = name  # type: ignore[attr-defined]
+    return SimpleNamespace(exception=error, connack_packet=None if code is None else SimpleNamespace(reason_code=code))
+
+
+FAILURES = {
+    "fails": failure("AWS_IO_SOCKET_CONNECTION_REFUSED"),
+    "is closed": failure("AWS_IO_SOCKET_CLOSED"),
+    "hangs up": failure("AWS_ERROR_MQTT_UNEXPECTED_HANGUP"),
+    "fails in TLS": failure("AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE"),
+    "stalls": failure("AWS_ERROR_MQTT_TIMEOUT"),
+    "is busy": failure("AWS_ERROR_MQTT5_CONNACK_CONNECTION_REFUSED", mqtt5.ConnectReasonCode.SERVER_BUSY),
+    "refuses": failure("AWS_ERROR_MQTT5_CONNACK_CONNECTION_REFUSED", mqtt5.ConnectReasonCode.NOT_AUTHORIZED),
+}
+ENDINGS = {
+    "ends at once": None,
+    "forbids": mqtt5.DisconnectReasonCode.NOT_AUTHORIZED,
+}
+OUTAGES = [*(fate for fate in FAILURES if fate != "refuses"), "ends at once", "hears nothing"]
+
+
+@dataclass
+class Witness:
+    """Whether the broker shows an alert about our certificate."""
+
+    alert: str | None = None
+    asked: int = 0
+
+    async def alert_about_us(self, endpoint: Endpoint) -> str | None:
+        """As it was told."""
+        self.asked += 1
+        return self.alert
 
 
 @dataclass
@@ -73,6 +117,8 @@ class Heard:
     """A listener that remembers."""
 
     events: list[str] = field(default_factory=list[str])
+    now: Callable[[], float] = lambda: 0.0
+    rejected_at: float | None = None
 
     def on_connected(self) -> None:
         """Connected."""
@@ -88,6 +134,7 @@ class Heard:
     def on_rejected(self, note: str) -> None:
         """For good."""
         self.events.append(f"rejected: {note}")
+        self.rejected_at = self.rejected_at or self.now()
 
     def on_taken_over(self) -> None:
         """By another."""
@@ -110,15 +157,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-def connected(broker: Broker, story: Callable[[MqttConnection], Any], **address: Any) -> Heard:
+def connected(
+    broker: Broker, story: Callable[[MqttConnection], Any], witness: Witness | None = None, **address: Any
+) -> Heard:
     """Run a story with a connection to this broker; what its listener heard."""
-    heard = Heard()
+    heard = Heard(now=lambda: broker.now())
 
     async def tell() -> None:
         loop = asyncio.get_running_loop()
         broker.now = loop.time
         found = Address(endpoints=ENDPOINTS, client_id="me", topics=["t"], **{"give_up_after_seconds": 120.0} | address)
-        connection = MqttConnection(broker, found, heard, loop.time, random.Random(1).uniform)
+        connection = MqttConnection(broker, witness or Witness(), found, heard, loop.time, random.Random(1).uniform)
         connection.start()
         await story(connection)
         await connection.close()
@@ -176,6 +225,46 @@ def test_a_policy_that_allows_no_subscription_is_tried_until_the_worker_gives_up
     heard = connected(broker, an_hour, give_up_after_seconds=60.0)
     assert heard.events[0] == "rejected: the policy does not allow to subscribe (135)"
     assert "connected" not in heard.events
+
+
+@pytest.mark.parametrize("fate", OUTAGES)
+def test_no_outage_is_taken_for_a_refusal_however_long_it_lasts(fate: str, caplog: pytest.LogCaptureFixture) -> None:
+    broker = Broker(fates=[fate] * 10_000)
+    caplog.set_level("INFO", logger="longshore.connection")
+    heard = connected(broker, an_hour)
+    assert not [event for event in heard.events if event.startswith("rejected")]
+    assert len(broker.started) > 100
+    if fate in FAILURES:
+        # Said when it begins, and once a minute.
+        said = [record for record in caplog.records if record.message.startswith("cannot connect")]
+        assert 50 <= len(said) <= 61
+
+
+@pytest.mark.parametrize(
+    ("fate", "alert", "note"),
+    [
+        ("refuses", None, "the broker refuses the connection"),
+        ("fails in TLS", "unknown CA", "the broker refuses the pool's certificate (unknown CA)"),
+        ("is closed", "certificate revoked", "the broker refuses the pool's certificate (certificate revoked)"),
+        ("forbids", None, "the broker ends the connection: the pool's policy does not allow"),
+        ("may not subscribe", None, "the policy does not allow to subscribe"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [1.0, 120.0])
+def test_what_the_broker_refuses_ends_the_agent_within_seconds_of_its_patience(
+    fate: str, alert: str | None, note: str, seconds: float
+) -> None:
+    heard = connected(Broker(fates=[fate] * 10_000), an_hour, Witness(alert), give_up_after_seconds=seconds)
+    (first, *_) = [event for event in heard.events if event.startswith("rejected")]
+    assert note in first
+    assert heard.rejected_at is not None
+    assert seconds <= heard.rejected_at <= seconds + 5
+
+
+def test_an_alert_is_asked_for_only_where_there_may_be_one() -> None:
+    witness = Witness()
+    connected(Broker(fates=["fails", "stalls", "is busy", "refuses"] * 1000), an_hour, witness)
+    assert witness.asked == 0
 
 
 @pytest.mark.parametrize("fate", ["fails", "connects", "may not subscribe"])

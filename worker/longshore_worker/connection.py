@@ -20,8 +20,9 @@ from awscrt import mqtt5
 from longshore.domain.messages import Endpoint
 
 from longshore_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks
-from longshore_worker.pacing import Pace
-from longshore_worker.refusals import Refusals, is_refusal
+from longshore_worker.outage import Outage
+from longshore_worker.pacing import SHORTEST, Pace
+from longshore_worker.refusals import Refusals, may_be_about_us, refuses
 
 CLOSE_SECONDS = 5.0
 _PING_LOST = "AWS_ERROR_MQTT5_PING_RESPONSE_TIMEOUT"
@@ -61,6 +62,14 @@ class Clients(Protocol):
         ...
 
 
+class Probe(Protocol):
+    """Tells whose fault it is: `tls_probe.TlsProbe`."""
+
+    async def alert_about_us(self, endpoint: Endpoint) -> str | None:
+        """The broker's TLS alert about our certificate, if that is what it answers."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """Who connects where, and listens to what."""
@@ -80,12 +89,14 @@ class MqttConnection:
     def __init__(
         self,
         clients: Clients,
+        probe: Probe,
         address: Address,
         listener: Listener,
         clock: Callable[[], float],
         uniform: Callable[[float, float], float],
     ) -> None:
         self._clients = clients
+        self._probe = probe
         self._address = address
         self._listener = listener
         self._clock = clock
@@ -99,7 +110,9 @@ class MqttConnection:
         self._closed = asyncio.Event()
         self._up = False
         self._connected_at: float | None = None
+        self._failure: mqtt5.LifecycleConnectFailureData | None = None
         self._refusals = Refusals(address.give_up_after_seconds)
+        self._outage = Outage(address.client_id, clock)
 
     def start(self) -> None:
         """Begin to connect."""
@@ -126,16 +139,36 @@ class MqttConnection:
 
     async def _keep_connected(self) -> None:
         while not self._closed.is_set():
-            await self._connect_once()
-            held = 0.0 if self._connected_at is None else self._clock() - self._connected_at
-            await self._unless_closed(self._pace.next_wait(held))
+            endpoint = self._address.endpoints[self._endpoint]
+            await self._connect_once(endpoint)
+            if failure := self._failure:
+                await self._judge(failure, endpoint)
+                self._endpoint = (self._endpoint + 1) % len(self._address.endpoints)
+            await self._unless_closed(self._wait())
 
-    async def _connect_once(self) -> None:
+    def _wait(self) -> float:
+        now = self._clock()
+        wait = self._pace.next_wait(0.0 if self._connected_at is None else now - self._connected_at)
+        left = self._refusals.seconds_left(now)
+        # What the broker refuses is tried once more when it is time to give up, not some while later.
+        return wait if left is None else max(SHORTEST, min(wait, left))
+
+    async def _judge(self, failure: mqtt5.LifecycleConnectFailureData, endpoint: Endpoint) -> None:
+        """Why no connection came about, as far as the broker says so."""
+        code = failure.connack_packet.reason_code if failure.connack_packet else None
+        name = getattr(failure.exception, "name", repr(failure.exception))
+        self._outage.failed(name if code is None else str(code), f"{endpoint.host}:{endpoint.port}")
+        if refuses(code):
+            self._count_refusal(f"the broker refuses the connection ({code})")
+        elif code is None and may_be_about_us(name) and (alert := await self._probe.alert_about_us(endpoint)):
+            self._count_refusal(f"the broker refuses the pool's certificate ({alert})")
+
+    async def _connect_once(self, endpoint: Endpoint) -> None:
         """Until this connection is over, or never came about, and its client has stopped."""
         self._over.clear()
         self._stopped.clear()
-        self._connected_at = None
-        client = self._client = self._make_client(self._address.endpoints[self._endpoint])
+        self._connected_at = self._failure = None
+        client = self._client = self._make_client(endpoint)
         client.start()
         await self._over.wait()
         self._client, self._up = None, False
@@ -168,7 +201,7 @@ class MqttConnection:
 
     def _succeeded(self, _data: mqtt5.LifecycleConnectSuccessData) -> None:
         self._connected_at = self._clock()
-        self._refusals.connected(self._connected_at)
+        self._outage.over()
         if not self._client:
             return
         packet = mqtt5.SubscribePacket(
@@ -198,15 +231,9 @@ class MqttConnection:
         self._listener.on_message(bytes(data.publish_packet.payload or b""))
 
     def _failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
-        if not self._client:
-            return
-        name = getattr(data.exception, "name", repr(data.exception))
-        code = data.connack_packet.reason_code if data.connack_packet else None
-        log.info("cannot connect", extra={"error": name, "code": code, "host": self._host})
-        if is_refusal(code, name):
-            self._count_refusal(f"the broker refuses the connection ({name if code is None else code})")
-        self._endpoint = (self._endpoint + 1) % len(self._address.endpoints)
-        self._over.set()
+        if self._client:
+            self._failure = data
+            self._over.set()
 
     def _lost(self, data: mqtt5.LifecycleDisconnectData) -> None:
         was_up, self._up = self._up, False
@@ -220,8 +247,8 @@ class MqttConnection:
             self._listener.on_disconnected(KEEP_ALIVE + PING_TIMEOUT if name == _PING_LOST else 0.0)
         if code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
             self._listener.on_taken_over()
-        elif self._refusals.ended_at_once(self._clock()):
-            self._count_refusal("the broker ends each connection at once: the pool's policy does not allow it")
+        elif code == mqtt5.DisconnectReasonCode.NOT_AUTHORIZED:
+            self._count_refusal("the broker ends the connection: the pool's policy does not allow what the agent does")
 
     def _was_stopped(self, _data: mqtt5.LifecycleStoppedData) -> None:
         self._stopped.set()

@@ -29,6 +29,7 @@ from longshore_worker.leftovers import StateFile, remove_leftovers
 from longshore_worker.logs import set_up_logging
 from longshore_worker.process_executor import ProcessExecutor
 from longshore_worker.settings import Settings, read_settings
+from longshore_worker.tls_probe import TlsProbe
 from longshore_worker.warden import set_by_prctl
 from longshore_worker.worker import Worker
 
@@ -87,7 +88,7 @@ async def serve(settings: Settings, count: int) -> int:
 
     Raises ConfigurationRefused.
     """
-    crt = Crt(settings.token, settings.private_key)
+    crt, probe = Crt(settings.token, settings.private_key), TlsProbe(settings.token, settings.private_key)
     folder = StateFolder(settings.state_dir)
     try:
         folder.make()
@@ -96,7 +97,7 @@ async def serve(settings: Settings, count: int) -> int:
     except OSError as error:
         raise ConfigurationRefused("LONGSHORE_STATE_DIR", str(error), "a folder the agent may write to") from None
     crew = _muster(settings, count, state, remains)
-    _connect(crew, crt)
+    _connect(crew, crt, probe)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _terminate, crew, number)
@@ -140,7 +141,7 @@ def _worker(settings: Settings, name: str, random: Random, remains: Sequence[Rem
     return Worker(identity, random, remains=remains, stop_deadline_seconds=_seconds(settings.stop_deadline) or 0)
 
 
-def _connect(crew: _Crew, crt: Crt) -> None:
+def _connect(crew: _Crew, crt: Crt, probe: TlsProbe) -> None:
     settings = crew.host.settings
     token = settings.token
     for agent in crew.agents:
@@ -151,7 +152,7 @@ def _connect(crew: _Crew, crt: Crt) -> None:
             topics=[topic_to(token.namespace, token.pool_id, name) for name in (me, "all")],
             give_up_after_seconds=settings.give_up_after.total_seconds(),
         )
-        agent.use(MqttConnection(crt, address, agent, crew.host.clock, crew.host.random.uniform))
+        agent.use(MqttConnection(crt, probe, address, agent, crew.host.clock, crew.host.random.uniform))
 
 
 def _terminate(crew: _Crew, number: signal.Signals) -> None:
