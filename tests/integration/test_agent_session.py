@@ -21,7 +21,7 @@ from longshore_worker.processes import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
-from tests.tls_parties import BROKER, CA, broker, party
+from tests.tls_parties import BROKER, CA, OURS, broker, party
 
 pytestmark = pytest.mark.local
 
@@ -288,6 +288,47 @@ def test_a_policy_that_refuses_the_client_id_ends_the_agent_too(lab: Lab) -> Non
     agent = lab.start(LONGSHORE_TOKEN=lab.token(made["certificatePem"]), LONGSHORE_GIVE_UP_AFTER="1s")
     assert agent.wait() == ExitCode.REJECTED
     assert "the broker refuses the connection (" in agent.log.read_text()
+
+
+PLANTED = """
+from longshore_worker.agent import Agent
+
+on_message = Agent.on_message
+
+
+def broken(self, payload):
+    if b'"watch"' in payload:
+        raise RuntimeError("planted")
+    on_message(self, payload)
+
+
+Agent.on_message = broken
+"""
+
+
+def test_an_agent_that_is_broken_ends_its_phase_and_itself_and_says_where(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(PLANTED)
+    agent = lab.start_welcomed(PYTHONPATH=str(tmp_path))
+    lab.begin(agent, "BROKEN", ["sh", "-c", "echo begun; sleep 300"])
+    lab.wait_for_chunks("BROKEN")
+    lab.send(agent, m.Watch(session=agent.session, run="BROKEN", attempt=1, for_seconds=1))
+    assert agent.wait() == ExitCode.FAILED
+    assert marked(Mark("BROKEN", 1)) == []
+    assert "RuntimeError: planted" in agent.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LONGSHORE_POOL_PRIVATE_KEY", OURS.key_pem.decode(), "does not belong to the token's certificate"),
+        ("LONGSHORE_POOL_PRIVATE_KEY", OURS.key_pem.decode()[:300], "LONGSHORE_POOL_PRIVATE_KEY"),
+    ],
+)
+def test_mangled_credentials_are_a_sentence_and_no_restart(lab: Lab, variable: str, value: str, said: str) -> None:
+    agent = lab.start(**{variable: value})
+    assert agent.wait() == ExitCode.CONFIGURATION_REFUSED
+    assert said in agent.log.read_text()
+    assert "Traceback" not in agent.log.read_text()
 
 
 def test_configuration_is_refused_with_its_exit_code(lab: Lab) -> None:

@@ -7,9 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from longshore.domain.messages import PoolToken
+from longshore_worker.credentials import check_credentials
 from longshore_worker.errors import ConfigurationRefused
 from longshore_worker.settings import read_settings
 from longshore_worker.token import decode_key, decode_token
+
+from tests.tls_parties import BROKER, CA, OURS
 
 TOKEN = json.dumps(
     {
@@ -136,3 +140,49 @@ def test_the_way_to_a_tasks_role_is_kept_for_phases_and_no_other_credentials_are
     environ: dict[str, str], more: dict[str, str], found: dict[str, str]
 ) -> None:
     assert read_settings(environ | more).task_role == found
+
+
+def test_bytes_that_are_no_text_are_refused_by_name(environ: dict[str, str]) -> None:
+    """As Python shows them: half surrogates, which would break the first message."""
+    for name, value in (("LONGSHORE_METADATA_zone", "a\udcff"), ("LONGSHORE_METADATA_\udcff", "a")):
+        with pytest.raises(ConfigurationRefused, match="bytes that are no UTF-8") as refused:
+            read_settings(environ | {name: value})
+        assert str(refused.value).isascii()
+
+
+def test_a_pem_whose_lines_came_as_backslash_n_is_understood() -> None:
+    assert decode_key(KEY.replace("\n", "\\n")) == KEY.encode()
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    found = json.loads(TOKEN) | {"certificate": pem.replace("\n", "\\n"), "ca": pem.replace("\n", "\\n")}
+    token = decode_token(json.dumps(found))
+    assert (token.certificate, token.ca) == (pem, pem)
+
+
+def token_of(certificate: str, ca: str | None = None) -> PoolToken:
+    return decode_token(TOKEN).model_copy(update={"certificate": certificate, "ca": ca})
+
+
+def test_credentials_that_belong_together_are_let_through() -> None:
+    check_credentials(token_of(OURS.pem.decode(), CA.pem.decode()), OURS.key_pem)
+    check_credentials(token_of(OURS.pem.decode()), OURS.key_pem)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "ca", "key", "said"),
+    [
+        ("garbage", None, OURS.key_pem, "LONGSHORE_TOKEN: found a certificate that cannot be read"),
+        (OURS.pem.decode()[:300], None, OURS.key_pem, "LONGSHORE_TOKEN: found a certificate that cannot be read"),
+        (OURS.pem.decode(), "garbage", OURS.key_pem, "LONGSHORE_TOKEN: found a CA that cannot be read"),
+        (OURS.pem.decode(), "", OURS.key_pem, "LONGSHORE_TOKEN: found a CA that cannot be read"),
+        (OURS.pem.decode(), None, BROKER.key_pem, "does not belong to the token's certificate"),
+        (OURS.pem.decode(), None, OURS.key_pem[:200], "LONGSHORE_POOL_PRIVATE_KEY: found a private key that cannot be"),
+        (OURS.pem.decode(), None, KEY.encode(), "LONGSHORE_POOL_PRIVATE_KEY: found a private key that cannot be read"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_refused_by_what_is_wrong(
+    certificate: str, ca: str | None, key: bytes, said: str
+) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        check_credentials(token_of(certificate, ca), key)
+    assert said in str(refused.value)
+    assert "BEGIN" not in str(refused.value)

@@ -54,6 +54,14 @@ def test_files_folders_and_links_inside_are_unpacked(tmp_path: Path, folder: Pat
     assert os.access(folder / "modules/deep/run.sh", os.X_OK)
 
 
+@pytest.mark.parametrize("mtime", ["99999999999999999999", "1e300", "-1e300"])
+def test_a_date_that_no_system_has_fails_the_preparation(tmp_path: Path, folder: Path, mtime: str) -> None:
+    member, content = file("main.tf")
+    member.pax_headers = {"mtime": mtime}
+    with pytest.raises(PreparationFailed, match="cannot unpack the workspace: "):
+        unpack(pack(tmp_path, (member, content)), folder, Bounds())
+
+
 def test_dangerous_modes_are_dropped(tmp_path: Path, folder: Path) -> None:
     unpack(pack(tmp_path, file("tool", mode=0o6777)), folder, Bounds())
     assert stat.S_IMODE((folder / "tool").stat().st_mode) == 0o755

@@ -115,6 +115,10 @@ class Agent:
             phase.end(Reason.WORKER_LOST, "another process took this worker's id", 0)
         self._leave(ExitCode.TAKEN_OVER)
 
+    def break_off(self) -> None:
+        """The agent itself is broken: `close` ends its phase, and what it left is told by the next agent."""
+        self._leave(ExitCode.FAILED)
+
     # Actions.
 
     def _do(self, actions: list[Action]) -> None:

@@ -9,6 +9,7 @@ from longshore.domain.states import Reason
 
 from longshore_worker.actions import Action, EndPhase, Follow, SetTimeouts, UseGrants
 from longshore_worker.attempt import Attempt
+from longshore_worker.defects import watched
 from longshore_worker.errors import AgentError, PreparationFailed
 from longshore_worker.host import Host
 from longshore_worker.logs import about
@@ -112,8 +113,12 @@ class AttemptRunner:
             await attempt.prepare()
         except PreparationFailed as error:
             log.warning("cannot prepare", extra=about(self._worker) | {"error": error.note})
-            now = self._host.clock()
-            self._do(self._worker.preparation_failed(attempt.key, error.reason, error.note, now))
+            self._do(self._worker.preparation_failed(attempt.key, error.reason, error.note, self._host.clock()))
+        except Exception as error:
+            # A run must not wait for its deadline because of what a workspace brings that nobody foresaw.
+            log.exception("the agent failed to prepare", extra=about(self._worker))
+            note = f"the agent failed: {type(error).__name__}"
+            self._do(self._worker.preparation_failed(attempt.key, Reason.WORKSPACE, note, self._host.clock()))
         else:
             self._do(self._worker.prepared(attempt.key, self._host.clock()))
 
@@ -154,7 +159,7 @@ class AttemptRunner:
         attempt.on_refused, attempt.on_failing = refused, failing
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
+        task = watched(self._loop.create_task(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -20,6 +20,7 @@ from awscrt import mqtt5
 from longshore.domain.messages import Endpoint
 
 from longshore_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks
+from longshore_worker.defects import watched
 from longshore_worker.outage import Outage
 from longshore_worker.pacing import SHORTEST, Pace
 from longshore_worker.refusals import Refusals, may_be_about_us, refuses
@@ -116,7 +117,7 @@ class MqttConnection:
 
     def start(self) -> None:
         """Begin to connect."""
-        self._task = self._loop.create_task(self._keep_connected())
+        self._task = watched(self._loop.create_task(self._keep_connected(), name="the connection"))
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Send with QoS 1, if connected; what matters is repeated by whoever sends it."""

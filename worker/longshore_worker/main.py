@@ -20,7 +20,9 @@ from longshore.domain.messages import Remains
 from longshore_worker import __version__
 from longshore_worker.agent import Agent
 from longshore_worker.connection import Address, MqttConnection
+from longshore_worker.credentials import check_credentials
 from longshore_worker.crt import Crt
+from longshore_worker.defects import end_on_defects
 from longshore_worker.errors import ConfigurationRefused, ExitCode
 from longshore_worker.folders import StateFolder
 from longshore_worker.held import Identity
@@ -51,6 +53,9 @@ def main() -> None:
     except ConfigurationRefused as error:
         log.error("configuration refused: %s", error, extra={"variable": error.variable})
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
+    except Exception:
+        log.exception("a defect of the agent")
+        sys.exit(ExitCode.FAILED)
 
 
 def _parse(arguments: Sequence[str]) -> int:
@@ -88,6 +93,7 @@ async def serve(settings: Settings, count: int) -> int:
 
     Raises ConfigurationRefused.
     """
+    check_credentials(settings.token, settings.private_key)
     crt, probe = Crt(settings.token, settings.private_key), TlsProbe(settings.token, settings.private_key)
     folder = StateFolder(settings.state_dir)
     try:
@@ -97,8 +103,9 @@ async def serve(settings: Settings, count: int) -> int:
     except OSError as error:
         raise ConfigurationRefused("LONGSHORE_STATE_DIR", str(error), "a folder the agent may write to") from None
     crew = _muster(settings, count, state, remains)
-    _connect(crew, crt, probe)
     loop = asyncio.get_running_loop()
+    end_on_defects(loop, lambda: _break_off(crew))
+    _connect(crew, crt, probe)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _terminate, crew, number)
     codes = await asyncio.gather(*(agent.left for agent in crew.agents))
@@ -153,6 +160,11 @@ def _connect(crew: _Crew, crt: Crt, probe: TlsProbe) -> None:
             give_up_after_seconds=settings.give_up_after.total_seconds(),
         )
         agent.use(MqttConnection(crt, probe, address, agent, crew.host.clock, crew.host.random.uniform))
+
+
+def _break_off(crew: _Crew) -> None:
+    for agent in crew.agents:
+        agent.break_off()
 
 
 def _terminate(crew: _Crew, number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ from longshore.domain.messages import Grants, LogDigest, LogEnd, Outcome
 from longshore.domain.objects import chunk_name
 
 from longshore_worker.chunks import LARGEST_CHUNK
+from longshore_worker.defects import watched
 from longshore_worker.delivery import Delivery
 from longshore_worker.errors import UploadRefused
 from longshore_worker.lines import Mask
@@ -56,7 +57,7 @@ class PhaseLog:
 
     def begin(self) -> None:
         """Begin to ship."""
-        self._pump = asyncio.get_running_loop().create_task(self._ship())
+        self._pump = watched(asyncio.get_running_loop().create_task(self._ship()))
 
     def output(self, data: bytes) -> None:
         """Bytes of the phase."""
@@ -123,7 +124,7 @@ class PhaseLog:
         name = chunk_name(self._terms.phase, chunk.sequence)
         try:
             await self._delivery.send_chunk(name, lambda: self._spool.read(chunk))
-        except UploadRefused as error:
+        except (UploadRefused, OSError) as error:
             # The final log has the chunk's lines anyway.
             log.warning("a chunk was left out", extra={"chunk": name, "error": str(error)})
         self._spool.waiting.popleft()

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ CREDENTIALS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_UNFIT = re.compile("[\ud800-\udfff]")
 _NOTHING = frozenset({"", "null", "none", "undefined", "<nil>"})
 _DURATION = "a duration like '90s', '7m' or '1h10m'"
 
@@ -60,6 +62,7 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings. Raises ConfigurationRefused, with the variable's name, for the first one that is wrong."""
+    _check_text(environ)
     in_ecs = environ.get("ECS_CONTAINER_METADATA_URI_V4") or None
     return Settings(
         token=_read_token(environ),
@@ -78,6 +81,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         lang=environ.get("LANG") or "C.UTF-8",
         debug=_boolean(environ, "LONGSHORE_DEBUG"),
     )
+
+
+def _check_text(environ: Mapping[str, str]) -> None:
+    """What is no UTF-8 comes as half surrogates, which no message could carry."""
+    for name, value in environ.items():
+        if name.startswith("LONGSHORE_") and not (name + value).isprintable() and _UNFIT.search(name + value):
+            raise ConfigurationRefused(
+                name.encode(errors="replace").decode(), "bytes that are no UTF-8", "text in UTF-8"
+            )
 
 
 def _task_role(environ: Mapping[str, str]) -> dict[str, str]:

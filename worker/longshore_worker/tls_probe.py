@@ -5,13 +5,12 @@ may be wrong at boot), and for a connection that something between us and the br
 """
 
 import asyncio
-import os
 import socket
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from longshore.domain.messages import Endpoint, PoolToken
+
+from longshore_worker.credentials import context_for
 
 SECONDS = 5.0
 ALERT_SECONDS = 2.0
@@ -43,7 +42,7 @@ class TlsProbe:
 
     def _ask(self, endpoint: Endpoint) -> str | None:
         try:
-            context = self._context()
+            context = context_for(self._token, self._private_key)
             with (
                 socket.create_connection((endpoint.host, endpoint.port), timeout=SECONDS) as plain,
                 context.wrap_socket(plain, server_hostname=endpoint.host) as secured,
@@ -55,22 +54,3 @@ class TlsProbe:
         except OSError:
             return None
         return None
-
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=self._token.ca)
-        # As awscrt judges: certificates without some extensions are no less trusted.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        with _in_memory(self._token.certificate.encode()) as certificate, _in_memory(self._private_key) as key:
-            context.load_cert_chain(certificate, key)
-        return context
-
-
-@contextmanager
-def _in_memory(content: bytes) -> Generator[str]:
-    """A path to the content, which is on no disk: OpenSSL reads certificate and key from files only."""
-    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, content)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

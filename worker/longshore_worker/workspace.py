@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -89,6 +90,10 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
             tar.extractall(folder, filter=gate.admit)
     except (_WorkspaceRefused, tarfile.TarError, EOFError, OSError) as error:
         raise PreparationFailed(Reason.WORKSPACE, f"cannot unpack the workspace: {error}"[:200]) from None
+    except (ValueError, OverflowError, zlib.error) as error:
+        # What tarfile raises of numbers, dates and names that no system has.
+        note = f"cannot unpack the workspace: {type(error).__name__}: {error}"
+        raise PreparationFailed(Reason.WORKSPACE, note[:200]) from None
 
 
 def take_environment(folder: Path) -> dict[str, str]:
