@@ -2,19 +2,17 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import secrets
 import signal
 import sys
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from longshore.domain.ids import task_id, topic_to, ulid, worker_id
+from longshore.domain.ids import topic_to, ulid, worker_id
 from longshore.domain.messages import Remains
 
 from longshore_worker import __version__
@@ -23,7 +21,8 @@ from longshore_worker.connection import Address, MqttConnection
 from longshore_worker.credentials import check_credentials
 from longshore_worker.crt import Crt
 from longshore_worker.defects import end_on_defects
-from longshore_worker.errors import ConfigurationRefused, ExitCode
+from longshore_worker.ecs import task_name
+from longshore_worker.errors import AgentError, ConfigurationRefused, ExitCode
 from longshore_worker.folders import StateFolder
 from longshore_worker.held import Identity
 from longshore_worker.host import Host
@@ -53,6 +52,9 @@ def main() -> None:
     except ConfigurationRefused as error:
         log.error("configuration refused: %s", error, extra={"variable": error.variable})
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
+    except AgentError as error:
+        log.error("cannot start: %s", error)
+        sys.exit(ExitCode.FAILED)
     except Exception:
         log.exception("a defect of the agent")
         sys.exit(ExitCode.FAILED)
@@ -177,17 +179,8 @@ def _names(settings: Settings, count: int) -> list[str]:
     """A fresh name for each worker; in an ECS task the first is the task's id, by which the control plane knows it."""
     names = [_fresh_name() for _ in range(count)]
     if settings.ecs_metadata_uri:
-        names[0] = _task_name(settings.ecs_metadata_uri)
+        names[0] = task_name(settings.ecs_metadata_uri)
     return names
-
-
-def _task_name(metadata_uri: str) -> str:
-    try:
-        with urllib.request.urlopen(f"{metadata_uri}/task", timeout=5) as answer:
-            return task_id(json.load(answer)["TaskARN"])
-    except (OSError, ValueError, KeyError) as error:
-        name = "ECS_CONTAINER_METADATA_URI_V4"
-        raise ConfigurationRefused(name, repr(error), "ECS's task metadata endpoint") from None
 
 
 def _fresh_name() -> str:
