@@ -15,9 +15,12 @@ from longshore_cli import (
     run_commands,
     worker_commands,
 )
-from longshore_cli.errors import CliError, Interrupted
+from longshore_cli.errors import CliError, Interrupted, Usage
+from longshore_cli.plain import visible
 
 if TYPE_CHECKING:
+    from io import TextIOWrapper
+
     from longshore_cli.session import Connection, Where
 
 
@@ -67,26 +70,37 @@ def longshore(
 def run(arguments: Sequence[str], connect: "Callable[[Where], Connection] | None" = None) -> int:
     """Run one command line and return its exit code. `connect` replaces how a deployment is found and reached."""
     try:
+        _check_text(arguments)
         result = cast(object, app(list(arguments), prog_name="longshore", standalone_mode=True, obj=connect))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
     except CliError as error:
-        print(f"longshore: {error}", file=sys.stderr)
+        print(f"longshore: {visible(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        print(f"longshore: this is a bug ({type(error).__name__}: {error})", file=sys.stderr)
+        print(f"longshore: this is a bug ({type(error).__name__}: {visible(str(error))})", file=sys.stderr)
         if os.environ.get("LONGSHORE_DEBUG"):
             raise
         return 1
     return result if isinstance(result, int) else 0
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises Usage for an argument that is no UTF-8, which Python brings as half surrogates."""
+    for number, argument in enumerate(arguments, 1):
+        if not argument.isascii() and any("\ud800" <= one <= "\udfff" for one in argument):
+            raise Usage(f"argument {number} is not UTF-8: {argument}")
+
+
 def main() -> None:
     """Entry point of the `longshore` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding lacks is written out, instead of ending the command.
+        cast("TextIOWrapper", stream).reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

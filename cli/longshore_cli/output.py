@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from longshore_cli.plain import visible
 from longshore_cli.styles import STYLES
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Say something beside the result."""
+        text = visible(text)
         if sys.stderr.isatty():
             text = f"\x1b[2m{text}\x1b[0m"
         print(text, file=sys.stderr)
@@ -85,7 +87,7 @@ def tell(value: object) -> str:
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return visible(str(value))
 
 
 def tell_age(at: datetime, now: datetime) -> str:

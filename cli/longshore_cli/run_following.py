@@ -13,6 +13,7 @@ from longshore_cli.errors import CliError, Unknown
 from longshore_cli.log_follower import LogFollower
 from longshore_cli.log_reader import LogLine
 from longshore_cli.output import Output
+from longshore_cli.plain import coloured
 
 APPEARS_SECONDS = 60.0
 """How long a request may be on its way; one that is still nowhere is looked for among the dead letters."""
@@ -77,8 +78,16 @@ class RunFollower:
 
 
 def print_lines(lines: Iterator[LogLine], output: Output) -> None:
-    """Print a log; the worker's own lines are dimmed on a terminal. As JSON, each line as it lies in the log."""
-    dim = sys.stdout.isatty()
+    """Print a log: as it is into a pipe; on a terminal without what would control it, the worker's own lines dimmed.
+
+    As JSON, each line as it lies in the log.
+    """
+    terminal = sys.stdout.isatty()
     for line in lines:
-        text = line.raw if output.json else f"\x1b[2m{line.text}\x1b[0m" if line.agent and dim else line.text
-        print(text, flush=True)
+        if output.json:
+            print(line.raw, flush=True)
+        elif terminal:
+            text = coloured(line.text)
+            print(f"\x1b[2m{text}\x1b[0m" if line.agent else text, flush=True)
+        else:
+            print(line.text, flush=True)
