@@ -15,7 +15,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ARN = re.compile(r"arn:aws[a-z-]*:[a-z]+:[a-z0-9-]*:[0-9]*:[A-Za-z0-9._:/$-]{1,256}")
 _WORD = re.compile(r"[A-Za-z_]{1,40}")
 _FORMS = {
-    **dict.fromkeys(("id", "pool", "pool_id", "worker_id", "clientId", "client_id", "startedBy", "run"), _NAME),
+    **dict.fromkeys(
+        ("id", "pool", "pool_id", "worker_id", "clientId", "client_id", "startedBy", "run", "stack"), _NAME
+    ),
     **dict.fromkeys(("session", "event", "eventType", "ruleName", "source"), _NAME),
     **dict.fromkeys(("taskArn", "taskDefinitionArn", "clusterArn", "functionArn"), _ARN),
     **dict.fromkeys(("lastStatus", "desiredStatus", "stopCode", "condition", "errorType"), _WORD),
