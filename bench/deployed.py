@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from longshore import wiring
+from longshore.adapters.aws_clients import Clients
 from longshore.adapters.memory_tasks import MemoryTasks
 from longshore.dispatcher.pool_cache import Pools
 from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Starts
@@ -31,7 +33,7 @@ ENVIRONMENT = {
     "LONGSHORE_NAMESPACE": "longshore",
     "LONGSHORE_TABLE": "longshore",
     "LONGSHORE_BUCKET": "longshore-bench",
-    "LONGSHORE_REQUEST_QUEUE_URL": "https://queue/requests",
+    "LONGSHORE_INTERNAL_QUEUE_URL": "https://queue/internal",
     "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://queue/dead-letters",
     "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
     "LONGSHORE_ECS_CLUSTER": "longshore",
@@ -54,7 +56,11 @@ class Functions:
 
     def request(self, *requests: dict[str, Any]) -> None:
         """One batch of the request queue."""
-        records = [{"messageId": f"m{i}", "body": json.dumps(body)} for i, body in enumerate(requests)]
+        queue = {
+            "attributes": {"SenderId": "AIDABENCH"},
+            "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:requests",
+        }
+        records = [{"messageId": f"m{i}", "body": json.dumps(body), **queue} for i, body in enumerate(requests)]
         again = self.dispatch_runs.handler({"Records": records}, CONTEXT)
         if again["batchItemFailures"]:
             raise RuntimeError(f"records came back: {again}")
@@ -75,7 +81,8 @@ def functions(kind: PoolKind = PoolKind.PRIVATE, **pool: Any) -> Generator[Funct
     for cached in (wiring.settings, wiring.ports, wiring.clients, wiring.telemetry):
         cached.cache_clear()
     try:
-        with mock_aws():
+        # moto publishes at the region's common endpoint only.
+        with mock_aws(), patch.object(Clients, "_own_broker", return_value=None):
             yield _deploy(kind, pool)
     finally:
         os.environ.clear()

@@ -141,6 +141,24 @@ def test_a_command_that_cannot_start_says_so_with_a_shells_code(
     run(scenario)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can close a folder to the command's user")
+def test_a_folder_of_the_path_that_is_closed_to_the_user_hides_no_missing_command(
+    executor: Executor, tmp_path: Path, run_name: str
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+
+    async def scenario() -> None:
+        nobody = RunUser(name="nobody", uid=65534, gid=65534)
+        what = order(Path("/"), run_name, "no-such-command-here", user=nobody, PATH=f"{closed}:{os.defpath}")
+        with pytest.raises(StartFailed) as failed:
+            await (await executor.make_ready()).start(what)
+        assert failed.value.exit_code == 127
+        assert "No such file or directory" in failed.value.note
+
+    run(scenario)
+
+
 def test_stop_reaches_the_whole_tree_and_lets_it_end_well(executor: Executor, tmp_path: Path, run_name: str) -> None:
     async def scenario() -> None:
         script = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"

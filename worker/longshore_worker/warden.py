@@ -140,7 +140,9 @@ def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            failure = error
+            # A folder that this user may not enter has no commands; shells say so too.
+            if os.access(folder or ".", os.X_OK):
+                failure = error
     raise failure
 
 
