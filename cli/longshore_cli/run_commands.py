@@ -68,6 +68,8 @@ def start(
     """Start a run; prints its id, or with --follow its log."""
     from longshore_cli.run_starting import Wanted, read_environment, start_run
 
+    if len(words) == 1 and " " in words[0].strip():
+        session.output.note(f"no shell reads the command: it is looked up as {words[0]!r}; write -- sh -c {words[0]!r}")
     wanted = Wanted(
         pool=pool,
         command=words,

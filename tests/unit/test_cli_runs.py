@@ -84,6 +84,13 @@ def test_a_run_that_cannot_be_is_refused_in_a_line_and_nothing_is_sent(
     assert cli.api.queue.take() == []
 
 
+def test_a_command_that_was_meant_for_a_shell_gets_a_hint(cli: Cli) -> None:
+    ended = cli("run", "start", "--pool", "red", "--id", "mine", "--", "echo hi")
+    assert (ended.code, sent(cli).command) == (0, ["echo hi"])
+    assert ended.err == "no shell reads the command: it is looked up as 'echo hi'; write -- sh -c 'echo hi'\n"
+    assert cli("run", "start", "--pool", "red", "--", "echo", "hi there").err == ""
+
+
 def test_a_folder_is_packed_put_into_the_bucket_and_named_with_its_digest(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "run.sh").write_text("echo hi")
