@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +178,33 @@ def test_a_file_between_its_creation_and_its_lock_is_nobodys_leftover(folder: St
     assert told == []
     assert half.exists()
     os.close(mine.descriptor)
+
+
+REMOVE = """
+import os, sys
+from pathlib import Path
+from longshore_worker.folders import remove_folder
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+root = Path(sys.argv[1]) / "state" / "work"
+(root / "a" / "b" / "c").mkdir(parents=True)
+(root / "a" / "b" / "c" / "file").write_text("x")
+(root / "open").mkdir()
+(root / "open" / "file").write_text("x")
+for folder, mode in (("a/b/c", 0), ("a/b", 0), ("a", 0), ("open", 0o500), (".", 0)):
+    os.chmod(root / folder, mode)
+remove_folder(root)
+print(root.exists())
+"""
+
+
+def test_folders_that_are_closed_at_every_depth_are_removed_by_an_agent_that_is_not_root() -> None:
+    """Root enters everything; whoever is not root is the folders' owner."""
+    with tempfile.TemporaryDirectory() as outside:
+        os.chmod(outside, 0o777)
+        ended = subprocess.run([sys.executable, "-c", REMOVE, outside], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("False\n", "")
 
 
 def test_the_folder_of_an_attempt_that_begins_meanwhile_stays(

@@ -94,7 +94,8 @@ def _open_and_retry(function: Callable[..., Any], path: str, error: BaseExceptio
     os.chmod(os.path.dirname(path), 0o700)
     if os.path.isdir(path) and not os.path.islink(path):
         os.chmod(path, 0o700)
-        shutil.rmtree(path)
+        # What lies in it may be closed as well.
+        shutil.rmtree(path, onexc=_open_and_retry)
     else:
         os.unlink(path)
 
