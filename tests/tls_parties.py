@@ -3,7 +3,7 @@
 import socket
 import ssl
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,8 +60,10 @@ OURS = party("pool", CA)
 
 
 @contextmanager
-def broker(folder: Path, shown: Party, version: ssl.TLSVersion) -> Generator[Endpoint]:
-    """A server that asks for a certificate of the CA's, and closes what it has let in."""
+def broker(
+    folder: Path, shown: Party, version: ssl.TLSVersion, heard: Callable[[bytes], object] | None = None
+) -> Generator[Endpoint]:
+    """A server that asks for a certificate of the CA's, and closes what it has let in, once it was `heard`."""
     for name, content in (("ca", CA.pem), ("cert", shown.pem), ("key", shown.key_pem)):
         (folder / name).write_bytes(content)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -77,7 +79,8 @@ def broker(folder: Path, shown: Party, version: ssl.TLSVersion) -> Generator[End
             except OSError:
                 return
             with suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as secured:
-                secured.close()
+                if heard:
+                    heard(secured.recv(1024))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()

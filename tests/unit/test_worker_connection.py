@@ -261,6 +261,12 @@ def test_what_the_broker_refuses_ends_the_agent_within_seconds_of_its_patience(
     assert seconds <= heard.rejected_at <= seconds + 5
 
 
+def test_during_an_outage_it_is_asked_about_an_alert_twice_a_minute_at_most() -> None:
+    witness = Witness()
+    connected(Broker(fates=["is closed"] * 1000), an_hour, witness)
+    assert 60 <= witness.asked <= 121
+
+
 def test_an_alert_is_asked_for_only_where_there_may_be_one() -> None:
     witness = Witness()
     connected(Broker(fates=["fails", "stalls", "is busy", "refuses"] * 1000), an_hour, witness)

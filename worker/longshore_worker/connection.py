@@ -26,6 +26,8 @@ from longshore_worker.pacing import SHORTEST, Pace
 from longshore_worker.refusals import Refusals, may_be_about_us, refuses
 
 CLOSE_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 30.0
+"""Between two questions whether a failure was an alert about our certificate, once that was not so."""
 _PING_LOST = "AWS_ERROR_MQTT5_PING_RESPONSE_TIMEOUT"
 
 log = logging.getLogger("longshore.connection")
@@ -112,6 +114,7 @@ class MqttConnection:
         self._up = False
         self._connected_at: float | None = None
         self._failure: mqtt5.LifecycleConnectFailureData | None = None
+        self._ask_again_at = clock()
         self._refusals = Refusals(address.give_up_after_seconds)
         self._outage = Outage(address.client_id, clock)
 
@@ -161,8 +164,12 @@ class MqttConnection:
         self._outage.failed(name if code is None else str(code), f"{endpoint.host}:{endpoint.port}")
         if refuses(code):
             self._count_refusal(f"the broker refuses the connection ({code})")
-        elif code is None and may_be_about_us(name) and (alert := await self._probe.alert_about_us(endpoint)):
-            self._count_refusal(f"the broker refuses the pool's certificate ({alert})")
+        elif code is None and may_be_about_us(name) and self._clock() >= self._ask_again_at:
+            if alert := await self._probe.alert_about_us(endpoint):
+                self._count_refusal(f"the broker refuses the pool's certificate ({alert})")
+            else:
+                # An outage: one connection more for each attempt would not help it.
+                self._ask_again_at = self._clock() + ASK_AGAIN_SECONDS
 
     async def _connect_once(self, endpoint: Endpoint) -> None:
         """Until this connection is over, or never came about, and its client has stopped."""
