@@ -56,8 +56,6 @@ class Board:
         self.rows: list[Row] = []
         self.pools: Sequence[PoolSummary] = ()
         self.workers: Mapping[str, WorkerView] = {}
-        self.tasks: set[str] = set()
-        """Workers that were seen in a task: one that has done its run is in no list any more."""
         self.events: deque[Line] = deque(maxlen=KEPT)
         self.logs: deque[Line] = deque(maxlen=KEPT)
         self.sweeps = 0

@@ -1,12 +1,16 @@
 """Whether each run ended as it should."""
 
+import re
 from dataclasses import dataclass
 
+from longshore.domain.ids import worker_name
 from longshore.domain.pool import PoolKind
 from longshore.domain.states import Reason, RunState
 
 from longshore_local.demo.board import Board, Row
 
+TASK = re.compile("[0-9a-f]{32}")
+"""A task's id; an agent on a host names itself by a ULID."""
 ATTEMPTS = 1
 """None of the demo's runs may begin twice."""
 
@@ -41,7 +45,8 @@ def _judge(row: Row, board: Board) -> Verdict:
         "its log has no digest": view.digest is not None,
     }
     if row.scene.pool is PoolKind.FARGATE:
-        checks["no Fargate task ran it"] = view.worker in board.tasks
+        # A worker that has done its run is in no list any more; its name is its task's id, or drawn by its agent.
+        checks["no Fargate task ran it"] = TASK.fullmatch(worker_name(view.worker or "")) is not None
     return Verdict(
         row=row, ended=ended, expected=wanted, wrong=tuple(text for text, holds in checks.items() if not holds)
     )

@@ -25,7 +25,6 @@ async def watch_states(api: DemoApi, board: Board) -> None:
         runs = await asyncio.gather(*(api.runs(pool.id) for pool in pools))
         board.pools = pools
         board.workers = {worker.id: worker for found in workers for worker in found}
-        board.tasks |= {worker.id for worker in board.workers.values() if worker.task_arn}
         seen = {run.id: run for found in runs for run in found}
         for row in board.rows:
             if row.run_id in seen:
