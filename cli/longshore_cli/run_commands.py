@@ -11,6 +11,8 @@ from longshore_cli.session import Session, command
 if TYPE_CHECKING:
     from longshore.domain.api import AcceptedRun, RunList
 
+    from longshore_cli.workspace import Wish
+
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="A run's id, or with --pool its request's id.")]
@@ -48,12 +50,19 @@ def start(
     pool: Annotated[str, typer.Option(help="The pool's name or id.")],
     image: Annotated[str | None, typer.Option(help="Image to run the command in, where the worker can.")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="A folder that the command runs in, as a copy of it.")
+        Path | None,
+        typer.Option(
+            "--dir", help="A folder: the command runs in a copy, without what git or .longshoreignore ignores."
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With --dir: also what is ignored.")] = False,
+    with_git: Annotated[bool, typer.Option("--with-git", help="With --dir: also its .git.")] = False,
+    with_key: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="With --dir: also a private key in it that is no pool's.")
     ] = None,
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; may be repeated.")] = None,
-    logs_timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")
-    ] = None,
+    log_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")] = None,
+    logs_timeout: Annotated[str | None, typer.Option(hidden=True, help="The same, as others spell it.")] = None,
     run_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when it takes longer.")] = None,
     run_type: Annotated[
         Type, typer.Option("--type", help="What it is for; decides its class in the queue.")
@@ -76,20 +85,31 @@ def start(
         environment=read_environment(env or []),
         id=request_id,
         image=image,
-        folder=folder,
-        logs_timeout=logs_timeout,
+        folder=_wish(folder, everything, with_git, with_key or []),
+        log_timeout=log_timeout or logs_timeout,
         run_timeout=run_timeout,
         type=run_type.value,
         stack=stack,
         retryable=retryable,
     )
-    accepted = start_run(session.api, wanted)
+    accepted = start_run(session.api, wanted, session.output.note)
     if follow:
         _follow_started(session, accepted)
     elif session.output.json:
         session.output.show_json(accepted)
     else:
         session.output.say(accepted.run)
+
+
+def _wish(folder: Path | None, everything: bool, with_git: bool, keys: list[Path]) -> "Wish | None":
+    from longshore_cli.errors import Usage
+    from longshore_cli.workspace import Wish
+
+    if folder:
+        return Wish(folder=folder, everything=everything, git=with_git, keys=tuple(keys))
+    if everything or with_git or keys:
+        raise Usage("--all, --with-git and --with-key say what is packed of a folder: --dir names it")
+    return None
 
 
 def _follow_started(session: Session, accepted: "AcceptedRun") -> None:

@@ -2,21 +2,20 @@
 
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from longshore.domain import ids
-from longshore.domain.api import AcceptedRun
+from longshore.domain.api import AcceptedRun, PrepareUpload
 from longshore.domain.execve import MAX_TOTAL_BYTES, total_bytes
 from longshore.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_strings, refusal
 from longshore.errors import Refused
 from pydantic import ValidationError
 
-from longshore_cli.errors import Usage
-from longshore_cli.workspace import pack, upload
+from longshore_cli.errors import Interrupted, Usage
+from longshore_cli.workspace import Wish, pack, upload
 
 if TYPE_CHECKING:
     from longshore_cli.client import ApiClient
@@ -31,8 +30,8 @@ class Wanted:
     environment: Mapping[str, str]
     id: str | None
     image: str | None
-    folder: Path | None
-    logs_timeout: str | None
+    folder: Wish | None
+    log_timeout: str | None
     run_timeout: str | None
     type: str
     stack: str | None
@@ -52,7 +51,7 @@ def read_environment(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def start_run(api: "ApiClient", wanted: Wanted) -> AcceptedRun:
+def start_run(api: "ApiClient", wanted: Wanted, note: Callable[[str], None]) -> AcceptedRun:
     """Check the request, put its folder (and an environment too large for it) into the bucket, and send it."""
     command_size = _size(wanted.command)
     if command_size > MAX_INLINE_BYTES:
@@ -62,15 +61,27 @@ def start_run(api: "ApiClient", wanted: Wanted) -> AcceptedRun:
     request = _request(wanted)
     large = command_size + _size([*wanted.environment, *wanted.environment.values()]) > MAX_INLINE_BYTES
     if wanted.folder or large:
-        with tempfile.TemporaryFile() as file:
-            workspace = _send_inputs(api, wanted, wanted.environment if large else {}, file)
+        workspace = _send_inputs(api, wanted, wanted.environment if large else {}, note)
         inline = {} if large else dict(wanted.environment)
         request = request.model_copy(update={"workspace": workspace, "environment": inline})
-    return api.start_run(request)
+    try:
+        return api.start_run(request)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"request {request.id} may have been sent; `run show {request.id} --pool {request.pool}`"
+        ) from None
 
 
-def _send_inputs(api: "ApiClient", wanted: Wanted, environment: Mapping[str, str], file: IO[bytes]) -> Workspace:
-    return upload(api, wanted.pool, pack(wanted.folder, environment, file))
+def _send_inputs(
+    api: "ApiClient", wanted: Wanted, environment: Mapping[str, str], note: Callable[[str], None]
+) -> Workspace:
+    try:
+        # Asked for first: a pool that does not exist is told before anything is packed.
+        place = api.prepare_upload(PrepareUpload(pool=wanted.pool))
+        with tempfile.TemporaryFile() as file:
+            return upload(api, place, pack(wanted.folder, environment, file, note))
+    except KeyboardInterrupt:
+        raise Interrupted("nothing was started") from None
 
 
 def _request(wanted: Wanted) -> RunRequest:
@@ -85,7 +96,7 @@ def _request(wanted: Wanted) -> RunRequest:
                 "command": list(wanted.command),
                 "environment": dict(wanted.environment),
                 "image": wanted.image,
-                "log_timeout": wanted.logs_timeout,
+                "log_timeout": wanted.log_timeout,
                 "run_timeout": wanted.run_timeout,
                 "type": wanted.type,
                 "stack": wanted.stack,

@@ -57,7 +57,7 @@ def test_an_overrunning_run_is_killed_though_it_talks(deployment: Deployment) ->
 
 def test_the_least_of_request_pool_and_launcher_is_the_timeout(deployment: Deployment) -> None:
     pool = deployment.create_pool(log_timeout="20s", run_timeout="45s", max_run_timeout="50s")
-    launcher = {"LONGSHORE_LAUNCHER_LOGS_TIMEOUT": "9s", "LONGSHORE_LAUNCHER_RUN_TIMEOUT": "40s"}
+    launcher = {"LONGSHORE_LAUNCHER_LOG_TIMEOUT": "9s", "LONGSHORE_LAUNCHER_RUN_TIMEOUT": "40s"}
     host = start_host(deployment, pool, env=launcher)
     found = deployment.wait(deployment.send(pool.pool_id, "one", ["true"], run_timeout="30s"))
     assert (found["log_timeout"], found["run_timeout"]) == ("9s", "30s")

@@ -38,9 +38,7 @@ def goodbye(lab: Lab, agent: AgentUnderTest) -> int:
 
 
 def test_an_agent_registers_with_its_metadata_and_limits_and_says_goodbye(lab: Lab) -> None:
-    agent = lab.start_welcomed(
-        LONGSHORE_METADATA_zone="a", LONGSHORE_LAUNCH="L1", LONGSHORE_LAUNCHER_LOGS_TIMEOUT="90s"
-    )
+    agent = lab.start_welcomed(LONGSHORE_METADATA_zone="a", LONGSHORE_LAUNCH="L1", LONGSHORE_LAUNCHER_LOG_TIMEOUT="90s")
     assert agent.registered
     assert (agent.registered.metadata["zone"], agent.registered.launch) == ("a", "L1")
     assert (agent.registered.log_timeout_seconds, agent.registered.run_timeout_seconds) == (90, None)

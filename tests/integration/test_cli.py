@@ -163,7 +163,7 @@ def test_a_folder_travels_as_the_workspace_with_an_environment_too_large_for_a_m
 
 
 def test_a_run_that_goes_silent_exits_with_124(shell: Shell, pool: str) -> None:
-    ended = shell("run", "start", "--pool", pool, "--logs-timeout", "2s", "-f", "--", "sleep", "60")
+    ended = shell("run", "start", "--pool", pool, "--log-timeout", "2s", "-f", "--", "sleep", "60")
     assert ended.returncode == 124, ended.stderr
     assert "(log_timeout)" in ended.stderr
 

@@ -60,7 +60,7 @@ def test_base64_and_files_are_read_as_well(environ: dict[str, str], tmp_path: Pa
         ("LONGSHORE_TOKEN", "%%%", "base64"),
         ("LONGSHORE_TOKEN", '{"schema": 1}', "namespace"),
         ("LONGSHORE_POOL_PRIVATE_KEY", "-----BEGIN CERTIFICATE-----", "private key"),
-        ("LONGSHORE_LAUNCHER_LOGS_TIMEOUT", "5", "'5'"),
+        ("LONGSHORE_LAUNCHER_LOG_TIMEOUT", "5", "'5'"),
         ("LONGSHORE_LAUNCHER_RUN_TIMEOUT", "", "''"),
         ("LONGSHORE_STOP_DEADLINE", "-3m", "'-3m'"),
         ("LONGSHORE_DEBUG", "yes", "'yes'"),
@@ -95,8 +95,7 @@ def test_a_refusal_never_repeats_a_secret(environ: dict[str, str]) -> None:
 
 def test_durations_and_metadata_are_read(environ: dict[str, str]) -> None:
     settings = read_settings(
-        environ
-        | {"LONGSHORE_LAUNCHER_LOGS_TIMEOUT": "1h10m", "LONGSHORE_METADATA_zone": "a", "LONGSHORE_DEBUG": "true"}
+        environ | {"LONGSHORE_LAUNCHER_LOG_TIMEOUT": "1h10m", "LONGSHORE_METADATA_zone": "a", "LONGSHORE_DEBUG": "true"}
     )
     assert settings.launcher_log_timeout == timedelta(minutes=70)
     assert settings.metadata == {"zone": "a"}

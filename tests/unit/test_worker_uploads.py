@@ -7,9 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 from longshore.domain.messages import PostGrant, WorkspaceGrant
+from longshore.domain.workspace_rules import Bounds
 from longshore_worker.errors import GrantRefused, PreparationFailed, UploadError, UploadFailed, UploadRefused
 from longshore_worker.uploads import LONGEST_ERROR, PresignedStore
-from longshore_worker.workspace import Bounds, fetch
+from longshore_worker.workspace import fetch
 
 URL = "https://bucket.example.com/secret-grant"
 GRANT = PostGrant(url=URL, fields={"policy": "secret-grant"}, key_prefix="chunks/a/", max_bytes=100)

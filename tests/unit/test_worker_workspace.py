@@ -7,8 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from longshore.domain.workspace_rules import Bounds
 from longshore_worker.errors import PreparationFailed
-from longshore_worker.workspace import Bounds, unpack
+from longshore_worker.workspace import unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -63,9 +64,21 @@ def test_a_date_that_no_system_has_fails_the_preparation(tmp_path: Path, folder:
 
 
 def test_dangerous_modes_are_dropped(tmp_path: Path, folder: Path) -> None:
-    unpack(pack(tmp_path, file("tool", mode=0o6777)), folder, Bounds())
-    assert stat.S_IMODE((folder / "tool").stat().st_mode) == 0o755
-    assert (folder / "tool").stat().st_uid == os.geteuid()
+    hard = tarfile.TarInfo("hard")
+    hard.type, hard.linkname, hard.mode, hard.uid = tarfile.LNKTYPE, "other", 0o6777, 4711
+    unpack(pack(tmp_path, file("tool", mode=0o6777), file("other"), (hard, b"")), folder, Bounds())
+    for name in ("tool", "hard"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == 0o777
+        assert (folder / name).stat().st_uid == os.geteuid()
+
+
+def test_modes_and_times_are_kept(tmp_path: Path, folder: Path) -> None:
+    closed, inside = special("closed", tarfile.DIRTYPE), file("closed/x", mode=0o440)
+    closed[0].mode, closed[0].mtime, inside[0].mtime = 0o500, 1_000_000_000.25, 2.5
+    unpack(pack(tmp_path, closed, inside), folder, Bounds())
+    assert stat.S_IMODE((folder / "closed").stat().st_mode) == 0o500
+    assert stat.S_IMODE((folder / "closed/x").stat().st_mode) == 0o440
+    assert ((folder / "closed").stat().st_mtime, (folder / "closed/x").stat().st_mtime) == (1_000_000_000.25, 2.5)
 
 
 @pytest.mark.parametrize(

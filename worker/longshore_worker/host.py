@@ -6,6 +6,7 @@ from functools import cached_property
 from random import Random
 
 import httpx
+from longshore.domain.workspace_rules import Bounds
 
 from longshore_worker.executor import Executor
 from longshore_worker.folders import StateFolder
@@ -13,7 +14,6 @@ from longshore_worker.leftovers import StateFile
 from longshore_worker.lines import Mask, NoMask
 from longshore_worker.memory_events import count_oom_kills
 from longshore_worker.settings import Settings
-from longshore_worker.workspace import Bounds
 
 
 @dataclass(kw_only=True)

@@ -70,7 +70,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         state_dir=_state_dir(environ, in_ecs=in_ecs is not None),
         metadata=_metadata(environ),
         launch=environ.get("LONGSHORE_LAUNCH") or None,
-        launcher_log_timeout=_duration(environ, "LONGSHORE_LAUNCHER_LOGS_TIMEOUT"),
+        launcher_log_timeout=_duration(environ, "LONGSHORE_LAUNCHER_LOG_TIMEOUT")
+        or _duration(environ, "LONGSHORE_LAUNCHER_LOGS_TIMEOUT"),  # as others spell it
         launcher_run_timeout=_duration(environ, "LONGSHORE_LAUNCHER_RUN_TIMEOUT"),
         stop_deadline=_duration(environ, "LONGSHORE_STOP_DEADLINE"),
         give_up_after=_duration(environ, "LONGSHORE_GIVE_UP_AFTER") or timedelta(minutes=2),

@@ -8,10 +8,11 @@ from longshore.domain.execve import MAX_STRING_BYTES, MAX_TOTAL_BYTES, too_long,
 from longshore.domain.messages import Assign, WorkspaceGrant
 from longshore.domain.requests import EnvironmentName
 from longshore.domain.states import Reason
+from longshore.domain.workspace_rules import Bounds
 from pydantic import BaseModel, Field, ValidationError
 
 from longshore_worker.errors import PreparationFailed
-from longshore_worker.workspace import Bounds, fetch
+from longshore_worker.workspace import fetch
 
 BOUNDS = Bounds(packed_bytes=MAX_TOTAL_BYTES)
 

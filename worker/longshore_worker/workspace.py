@@ -5,14 +5,14 @@ import hashlib
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import httpx
 from longshore.domain.messages import WorkspaceGrant
 from longshore.domain.objects import INPUT_ENVIRONMENT
 from longshore.domain.requests import EnvironmentName
 from longshore.domain.states import Reason
+from longshore.domain.workspace_rules import Bounds, Gate, NotAdmitted
 from pydantic import TypeAdapter, ValidationError
 
 from longshore_worker.errors import PreparationFailed, UploadFailed
@@ -21,20 +21,6 @@ from longshore_worker.uploads import refused
 _ENVIRONMENT: TypeAdapter[dict[EnvironmentName, str]] = TypeAdapter(dict[EnvironmentName, str])
 TRIES = 4
 TIMEOUT = httpx.Timeout(60, connect=10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What a workspace may be, packed and unpacked."""
-
-    packed_bytes: int = 2 << 30
-    unpacked_bytes: int = 8 << 30
-    members: int = 500_000
-    path_characters: int = 1024
-
-
-class _WorkspaceRefused(ValueError):
-    """A member that is not unpacked, and why."""
 
 
 async def fetch(
@@ -84,11 +70,16 @@ def _tell(error: httpx.HTTPError) -> str:
 
 def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
     """Unpack a gzipped tar. Raises PreparationFailed for anything but plain files, folders and links inside it."""
-    gate = _Gate(folder, bounds)
+    gate = Gate(lambda path: (folder / path).is_symlink(), bounds)
+
+    def admit(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo | None:
+        kept = gate.admit(member)
+        return kept and kept.replace(uid=os.geteuid(), gid=os.getegid(), uname="", gname="", deep=False)
+
     try:
         with tarfile.open(archive, "r|gz") as tar:
-            tar.extractall(folder, filter=gate.admit)
-    except (_WorkspaceRefused, tarfile.TarError, EOFError, OSError) as error:
+            tar.extractall(folder, filter=admit)
+    except (NotAdmitted, tarfile.TarError, EOFError, OSError) as error:
         raise PreparationFailed(Reason.WORKSPACE, f"cannot unpack the workspace: {error}"[:200]) from None
     except (ValueError, OverflowError, zlib.error) as error:
         # What tarfile raises of numbers, dates and names that no system has.
@@ -110,75 +101,3 @@ def take_environment(folder: Path) -> dict[str, str]:
         raise PreparationFailed(Reason.WORKSPACE, f"{INPUT_ENVIRONMENT} is not a JSON object of strings") from None
     finally:
         file.unlink()
-
-
-class _Gate:
-    """Admits members one by one, just before each is written.
-
-    Stricter than tarfile's own filter, which several advisories have got around with chains of links: nothing is
-    ever written through a link, and a link's target has `..` only in front, so that names mean what they say.
-    """
-
-    def __init__(self, folder: Path, bounds: Bounds) -> None:
-        self._folder = folder
-        self._bounds = bounds
-        self._members = 0
-        self._bytes = 0
-
-    def admit(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        """The member as it may be written, None for the folder itself. Raises _WorkspaceRefused."""
-        self._count(member)
-        name = self._inside(member.name, member.name)
-        if not name.parts:
-            return None
-        self._refuse_links_on_the_way(name, member.name)
-        if member.issym():
-            self._refuse_target(name, member)
-        elif member.islnk():
-            target = self._inside(member.linkname, member.name)
-            self._refuse_links_on_the_way(target / "x", member.name)
-            return member.replace(name=str(name), linkname=str(target), deep=False)
-        elif not (member.isreg() or member.isdir()):
-            raise _WorkspaceRefused(f"{member.name!r} is neither a file, a folder nor a link")
-        mode = 0o755 if member.isdir() else (member.mode & 0o755) | 0o600
-        owner, group = os.geteuid(), os.getegid()
-        return member.replace(name=str(name), mode=mode, uid=owner, gid=group, uname="", gname="", deep=False)
-
-    def _count(self, member: tarfile.TarInfo) -> None:
-        self._members += 1
-        self._bytes += member.size if member.isreg() else 0
-        if self._members > self._bounds.members:
-            raise _WorkspaceRefused(f"more than {self._bounds.members} members")
-        if self._bytes > self._bounds.unpacked_bytes:
-            raise _WorkspaceRefused(f"more than {self._bounds.unpacked_bytes} bytes unpacked")
-
-    def _inside(self, text: str, member: str) -> PurePosixPath:
-        name = PurePosixPath(text)
-        if len(text) > self._bounds.path_characters or "\0" in text:
-            raise _WorkspaceRefused(f"{member[:64]!r}… has a path too long or unreadable")
-        if name.is_absolute() or ".." in name.parts:
-            raise _WorkspaceRefused(f"{member!r} leads outside the workspace")
-        return name
-
-    def _refuse_links_on_the_way(self, name: PurePosixPath, member: str) -> None:
-        at = self._folder
-        for part in name.parts[:-1]:
-            at = at / part
-            if at.is_symlink():
-                raise _WorkspaceRefused(f"{member!r} leads through the link {part!r}")
-
-    def _refuse_target(self, name: PurePosixPath, member: tarfile.TarInfo) -> None:
-        target = PurePosixPath(member.linkname)
-        ups = len(target.parts) - len(list(_without_leading_ups(target)))
-        rest = list(_without_leading_ups(target))
-        if target.is_absolute() or ups > len(name.parts) - 1 or ".." in rest:
-            raise _WorkspaceRefused(f"{member.name!r} links outside the workspace")
-        if len(member.linkname) > self._bounds.path_characters or "\0" in member.linkname:
-            raise _WorkspaceRefused(f"{member.name!r} links to a path too long or unreadable")
-
-
-def _without_leading_ups(path: PurePosixPath) -> list[str]:
-    parts = list(path.parts)
-    while parts and parts[0] == os.pardir:
-        parts.pop(0)
-    return parts

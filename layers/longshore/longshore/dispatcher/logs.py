@@ -9,6 +9,7 @@ from longshore.domain.pool import Pool
 from longshore.domain.run import Run
 from longshore.domain.states import RunState
 from longshore.domain.telling import describe
+from longshore.domain.workspace_rules import Bounds
 from longshore.errors import Refused, Unavailable
 from longshore.ports import Chunk, Ports
 
@@ -19,7 +20,6 @@ CHUNKS_SHOWN = 200
 MARKER_GRACE = deadlines.LATE_UPLOAD + 2 * deadlines.SWEEP
 """How long after a run's end its log may still be put together, if the run says that it will be."""
 WATCH = timedelta(seconds=30)
-WORKSPACE_CAP_BYTES = 2 << 30
 
 
 def show_log(ports: Ports, run: Run, after: str | None = None, attempt: int | None = None) -> LogView:
@@ -110,4 +110,4 @@ def watch_log(ports: Ports, run: Run) -> None:
 def prepare_upload(ports: Ports, pool: Pool) -> Upload:
     """Where to put one packed workspace for runs of a pool."""
     key = objects.workspace_key(pool.id, ids.ulid(ports.clock(), ports.random(10)))
-    return Upload(key=key, url=ports.blobs.upload_url(key, UPLOAD_LIFE), max_bytes=WORKSPACE_CAP_BYTES)
+    return Upload(key=key, url=ports.blobs.upload_url(key, UPLOAD_LIFE), max_bytes=Bounds().packed_bytes)
