@@ -7,6 +7,7 @@ CliError
 ├── Unreachable   no credentials, no such deployment               1
 │   └── Disconnected   the network does not work                   1
 ├── LogLost       a log cannot be read                             1
+├── Unfollowed    a run was started and cannot be followed       125
 └── Interrupted   Ctrl-C                                         130
 """
 
@@ -45,6 +46,12 @@ class Disconnected(Unreachable):
 
 class LogLost(CliError):
     """A log's object cannot be read."""
+
+
+class Unfollowed(CliError):
+    """How a run ended is not known here: no exit code that its command might have had."""
+
+    exit_code = 125
 
 
 class Interrupted(CliError):

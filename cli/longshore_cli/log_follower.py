@@ -3,18 +3,24 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 
 from longshore.domain.api import LogPiece, LogView
+from longshore.domain.states import RunState
 
 from longshore_cli.client import ApiClient
-from longshore_cli.errors import LogLost
+from longshore_cli.errors import Disconnected, LogLost
 from longshore_cli.log_reader import LogLine, read_piece
+from longshore_cli.persisting import Persistence
 
 FIRST_POLL_SECONDS = 0.25
 POLL_SECONDS = 1.0
 """How often the log is looked at when nothing new comes: soon at first, then at this pace."""
 WATCH_SECONDS = 20.0
 """How often the worker is asked to ship its log every second; each asking holds for longer than this."""
+BEFORE_OUTPUT = frozenset({RunState.QUEUED, RunState.READY, RunState.PREPARING})
+"""States in which a run waits, and in which it can have no output of the attempt that it waits for."""
 
 
 @dataclass
@@ -24,8 +30,11 @@ class LogFollower:
     api: ApiClient
     run: str
     note: Callable[[str], None]
+    persist: Persistence
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    state: RunState | None = None
+    """The run's, as it was seen last."""
     _attempt: int = 0
     _printed: int = 0
     _gap: bool = False
@@ -37,6 +46,7 @@ class LogFollower:
         cursor = None
         while True:
             view = self.api.log(self.run, cursor)
+            self.state = view.state
             yield from self._lines(view)
             if view.ended or not view.chunks:
                 self._tell_end(view)
@@ -47,13 +57,16 @@ class LogFollower:
         """The log until it ends; `waiting` is called with each view on the way."""
         cursor, pause = None, FIRST_POLL_SECONDS
         while True:
-            view = self.api.log(self.run, cursor, watch=self._watch())
+            watch = self._watch()
+            view = self.persist(partial(self.api.log, self.run, cursor, watch=watch))
+            self.state = view.state
+            # Told before the output that shows it.
+            waiting(view)
             yield from self._lines(view)
             cursor = view.cursor
             if view.ended:
                 self._tell_end(view)
                 return
-            waiting(view)
             if view.chunks:
                 pause = FIRST_POLL_SECONDS
                 continue
@@ -86,10 +99,22 @@ class LogFollower:
         if view.ended and view.final and self._printed < (view.lines or 0):
             yield from self._rest(view.final)
 
-    def _read(self, piece: LogPiece) -> Iterator[LogLine]:
-        for line in read_piece(self.api.plain, piece):
-            self._printed += 1
-            yield line
+    def _read(self, piece: LogPiece, skip: int = 0) -> Iterator[LogLine]:
+        """The lines of an object behind the first few; where the network fails in its middle, it is read again."""
+        while True:
+            seen = skip
+            try:
+                for line in islice(read_piece(self.api.plain, piece), seen, None):
+                    self._printed += 1
+                    skip += 1
+                    yield line
+            except Disconnected as error:
+                if skip > seen:
+                    self.persist.worked()
+                self.persist.failed(error)
+            else:
+                self.persist.worked()
+                return
 
     def _look_for_gap(self, chunk: LogPiece) -> None:
         name = chunk.key.rpartition("/")[2].partition(".")[0]
@@ -105,11 +130,7 @@ class LogFollower:
         if self._gap:
             self.note(f"some lines are missing above; `longshore run logs {self.run}` shows the whole log")
             return
-        seen = self._printed
-        for number, line in enumerate(read_piece(self.api.plain, final)):
-            if number >= seen:
-                self._printed += 1
-                yield line
+        yield from self._read(final, skip=self._printed)
 
     def _tell_end(self, view: LogView) -> None:
         if view.ended and view.note:

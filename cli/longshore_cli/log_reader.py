@@ -9,7 +9,7 @@ import httpx
 from longshore.domain.api import LogPiece
 
 from longshore_cli.client import readable
-from longshore_cli.errors import LogLost
+from longshore_cli.errors import Disconnected, LogLost
 
 _GZIP = 31
 """zlib's window size for a gzip stream."""
@@ -17,7 +17,10 @@ _GZIP = 31
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line of a log; `raw` is its JSON, `agent` says that the worker wrote it and not the command."""
+    """One line of a log, or a piece of one: only what ends a line has a line end.
+
+    `raw` is its JSON, `agent` says that the worker wrote it and not the command.
+    """
 
     text: str
     agent: bool
@@ -27,6 +30,8 @@ class LogLine:
 def read_piece(http: httpx.Client, piece: LogPiece) -> Iterator[LogLine]:
     """The lines of one object. Raises LogLost when it is gone or broken, Unreachable when the bucket is."""
     with readable("the bucket"), http.stream("GET", piece.url) as response:
+        if response.is_server_error:
+            raise Disconnected(f"the bucket answers {response.status_code} {response.reason_phrase}")
         if not response.is_success:
             raise LogLost(f"{piece.key} cannot be read: {response.status_code} {response.reason_phrase}")
         for line in _lines(_unzipped(response.iter_raw(), piece.key)):
@@ -65,6 +70,7 @@ def read_line(line: bytes) -> LogLine:
     raw = line.decode(errors="replace")
     try:
         found = json.loads(raw)
-        return LogLine(text=str(found["msg"]), agent=found.get("stream") == "agent", raw=raw)
+        end = "" if found.get("partial") is True else "\n"
+        return LogLine(text=str(found["msg"]) + end, agent=found.get("stream") == "agent", raw=raw)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return LogLine(text=raw, agent=False, raw=raw)
+        return LogLine(text=f"{raw}\n", agent=False, raw=raw)

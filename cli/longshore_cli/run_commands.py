@@ -11,6 +11,7 @@ from longshore_cli.session import Session, command
 if TYPE_CHECKING:
     from longshore.domain.api import AcceptedRun, RunList
 
+    from longshore_cli.persisting import Persistence
     from longshore_cli.workspace import Wish
 
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
@@ -113,17 +114,31 @@ def _wish(folder: Path | None, everything: bool, with_git: bool, keys: list[Path
 
 
 def _follow_started(session: Session, accepted: "AcceptedRun") -> None:
+    from longshore_cli.errors import CliError, Interrupted, Unfollowed
     from longshore_cli.exit_codes import exit_code_of
     from longshore_cli.run_following import RunFollower
 
     session.output.note(f"run {accepted.run}")
-    follower = RunFollower(session.api, session.output)
-    follower.appear(accepted)
-    ended = follower.finish(accepted.run)
+    follower = RunFollower(session.api, session.output, _persistence(session, accepted.run, reached=True))
+    try:
+        follower.appear(accepted)
+        ended = follower.finish(accepted.run)
+    except (Interrupted, Unfollowed):
+        raise
+    except CliError as error:
+        # The exit codes of other errors may be the command's own.
+        raise Unfollowed(str(error)) from None
     code = exit_code_of(ended.state, ended.reason, ended.exit_code)
     reason = f" ({ended.reason})" if ended.reason else ""
     session.output.note(f"run {ended.id} is {ended.state}{reason}" + (f": {ended.note}" if ended.note else ""))
     raise typer.Exit(code)
+
+
+def _persistence(session: Session, run: str, *, reached: bool) -> "Persistence":
+    from longshore_cli.persisting import Persistence
+
+    left = f"the run goes on: `longshore run logs {run} --follow` follows it again"
+    return Persistence(session.output.note, left, reached=reached)
 
 
 @command(app, "list")
@@ -185,12 +200,17 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the log ends.")] = False,
 ) -> None:
     """Print a run's log; with --json, each line as it lies in the log."""
-    from longshore_cli.log_follower import LogFollower
-    from longshore_cli.run_following import RunFollower, print_lines
+    from longshore_cli.log_follower import BEFORE_OUTPUT, LogFollower
+    from longshore_cli.log_printing import print_lines
+    from longshore_cli.run_following import RunFollower
     from longshore_cli.run_showing import run_id_of
 
     run_id = run_id_of(session.api, run, pool)
+    persist = _persistence(session, run_id, reached=False)
     if follow:
-        RunFollower(session.api, session.output).print_log(run_id)
+        RunFollower(session.api, session.output, persist).print_log(run_id)
         return
-    print_lines(LogFollower(session.api, run_id, session.output.note).now(), session.output)
+    follower = LogFollower(session.api, run_id, session.output.note, persist)
+    print_lines(follower.now(), session.output)
+    if follower.state in BEFORE_OUTPUT:
+        session.output.note(f"{follower.state}: {session.api.why(run_id).why}")

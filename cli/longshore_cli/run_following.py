@@ -1,9 +1,9 @@
 """Staying with a run until it has ended: its states, why it waits, its log, its end."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from longshore.domain.api import AcceptedRun, LogView, RunView
 from longshore.domain.states import FINAL, RunState
@@ -11,9 +11,9 @@ from longshore.domain.states import FINAL, RunState
 from longshore_cli.client import ApiClient
 from longshore_cli.errors import CliError, Unknown
 from longshore_cli.log_follower import LogFollower
-from longshore_cli.log_reader import LogLine
+from longshore_cli.log_printing import print_lines
 from longshore_cli.output import Output
-from longshore_cli.plain import coloured
+from longshore_cli.persisting import Persistence
 
 APPEARS_SECONDS = 60.0
 """How long a request may be on its way; one that is still nowhere is looked for among the dead letters."""
@@ -27,6 +27,7 @@ class RunFollower:
 
     api: ApiClient
     output: Output
+    persist: Persistence
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     _state: RunState | None = None
@@ -38,7 +39,7 @@ class RunFollower:
         until = self.clock() + APPEARS_SECONDS
         while True:
             try:
-                self.api.run(accepted.run)
+                self.persist(partial(self.api.run, accepted.run))
                 return
             except Unknown:
                 if self.clock() >= until:
@@ -46,7 +47,7 @@ class RunFollower:
             self.sleep(_POLL_SECONDS)
 
     def _lost(self, accepted: AcceptedRun) -> str:
-        for letter in self.api.dead_letters().dead_letters:
+        for letter in self.persist(self.api.dead_letters).dead_letters:
             if letter.request_id == accepted.request_id:
                 return f"request {accepted.request_id} was refused: {letter.reason}"
         return f"request {accepted.request_id} has not become a run yet; `longshore run why {accepted.run}` later on"
@@ -54,13 +55,13 @@ class RunFollower:
     def finish(self, run: str) -> RunView:
         """Print the log as it grows; the run as it ended."""
         self.print_log(run)
-        while (view := self.api.run(run)).state not in FINAL:
+        while (view := self.persist(partial(self.api.run, run))).state not in FINAL:
             self.sleep(_POLL_SECONDS)
         return view
 
     def print_log(self, run: str) -> None:
         """Print the log as it grows, until it ends."""
-        log = LogFollower(self.api, run, self.output.note, sleep=self.sleep, clock=self.clock)
+        log = LogFollower(self.api, run, self.output.note, self.persist, sleep=self.sleep, clock=self.clock)
         print_lines(log.follow(self._waiting), self.output)
 
     def _waiting(self, view: LogView) -> None:
@@ -71,23 +72,7 @@ class RunFollower:
                 self.output.note(f"run {view.run} is {view.state}")
         elif view.state in (RunState.QUEUED, RunState.READY) and now - self._asked_at >= WHY_SECONDS:
             self._asked_at = now
-            why = self.api.why(view.run).why
+            why = self.persist(partial(self.api.why, view.run)).why
             if why != self._why:
                 self.output.note(why)
                 self._why = why
-
-
-def print_lines(lines: Iterator[LogLine], output: Output) -> None:
-    """Print a log: as it is into a pipe; on a terminal without what would control it, the worker's own lines dimmed.
-
-    As JSON, each line as it lies in the log.
-    """
-    terminal = sys.stdout.isatty()
-    for line in lines:
-        if output.json:
-            print(line.raw, flush=True)
-        elif terminal:
-            text = coloured(line.text)
-            print(f"\x1b[2m{text}\x1b[0m" if line.agent else text, flush=True)
-        else:
-            print(line.text, flush=True)

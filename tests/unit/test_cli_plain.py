@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from longshore_cli.log_printing import print_lines
 from longshore_cli.log_reader import LogLine
 from longshore_cli.output import Output
 from longshore_cli.plain import coloured, visible
-from longshore_cli.run_following import print_lines
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_run
@@ -92,7 +92,7 @@ def test_an_encoding_that_lacks_a_character_does_not_end_the_command() -> None:
 
 
 def test_a_log_reaches_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = LogLine(text="\x1b[2J\x1b[31mred", raw="{}", agent=False)
+    line = LogLine(text="\x1b[2J\x1b[31mred\n", raw="{}", agent=False)
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     print_lines(iter([line]), Output())
@@ -100,3 +100,12 @@ def test_a_log_reaches_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(out, "isatty", lambda: True)
     print_lines(iter([line]), Output())
     assert out.getvalue().endswith("\n\x1b[31mred\n")
+
+
+def test_a_piece_that_ends_in_the_middle_of_a_colour_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", out)
+    pieces = [("a\x1b[3", False), ("1mred\n", False), ("question? ", False), ("the worker's\n", True), ("no", False)]
+    print_lines([LogLine(text=text, raw="{}", agent=agent) for text, agent in pieces], Output())
+    assert out.getvalue() == "a\x1b[31mred\nquestion? \nno\n"

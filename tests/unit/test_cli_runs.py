@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
@@ -13,6 +14,8 @@ from longshore.domain.messages import Outcome
 from longshore.domain.objects import INPUT_ENVIRONMENT
 from longshore.domain.requests import RunRequest, check_request
 from longshore.domain.states import Reason
+from longshore_cli.errors import ApiRefused, Disconnected, Unfollowed
+from longshore_cli.persisting import Persistence
 
 from tests.unit.cli_calls import Cli, Ended
 from tests.unit.run_records import FINISHED, add_run, begin, complete, end, prepare, ship
@@ -180,9 +183,12 @@ def follow(cli: Cli, outcome: Outcome, *words: str) -> Ended:
 def test_follow_prints_the_log_as_it_comes_each_line_once_and_exits_with_zero(cli: Cli) -> None:
     ended = follow(cli, FINISHED)
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines() == ["worker speaks", "one", "two", "three"]
-    assert "is RUNNING" in ended.err
+    assert ended.out == "one\ntwo\nthree\n"
+    assert "worker speaks" in ended.err.splitlines()
     assert ended.err.splitlines()[-1].endswith("is FINISHED")
+    said = ended.err.splitlines()
+    (running,) = (number for number, line in enumerate(said) if line.endswith("is RUNNING"))
+    assert running < said.index("worker speaks")
 
 
 def test_follow_with_json_prints_the_lines_as_they_lie_in_the_log(cli: Cli) -> None:
@@ -212,7 +218,7 @@ def test_follow_says_why_a_request_never_became_a_run(cli: Cli, monkeypatch: pyt
     monkeypatch.setattr("longshore_cli.run_following.APPEARS_SECONDS", 0)
     cli.api.queue.refuse(json.dumps({"id": "mine", "command": [], "pool": "red"}), "stack: no such stack", "sqs")
     ended = cli("run", "start", "--pool", "red", "--id", "mine", "--follow", "--", "true")
-    assert (ended.code, "request mine was refused: stack: no such stack" in ended.err) == (1, True)
+    assert (ended.code, "request mine was refused: stack: no such stack" in ended.err) == (125, True)
 
 
 def test_ctrl_c_leaves_the_run_alone_and_exits_with_130(cli: Cli) -> None:
@@ -332,3 +338,89 @@ def test_a_busy_api_is_asked_again_and_then_told(cli: Cli, monkeypatch: pytest.M
     cli.api.queue.down = "no answer"
     ended = cli("dead-letters", "list")
     assert (ended.code, "no answer" in ended.err, len(cli.requests)) == (1, True, 4)
+
+
+def test_a_run_that_waits_says_in_its_log_why(cli: Cli) -> None:
+    run = add_run(cli.api)
+    ended = cli("run", "logs", run.id)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("READY: ")
+
+
+def test_pieces_of_a_line_are_printed_as_the_command_wrote_them(cli: Cli) -> None:
+    run = begin(cli.api, add_run(cli.api))
+    rows = [("half a li", True), ("ne\r", False), ("", False), ("question? ", True)]
+    lines = [json.dumps({"stream": "output", "msg": text} | ({"partial": True} if part else {})) for text, part in rows]
+    key = ship(cli.api, run, 0, [])
+    cli.api.blobs.write(key, gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+    assert cli("run", "logs", run.id).out == "half a line\r\n\nquestion? "
+    assert cli("run", "logs", run.id, "--json").out.splitlines() == lines
+
+
+def break_network(cli: Cli, path: str, times: int) -> None:
+    """Have so many requests whose path ends so fail, from the third on."""
+    before, seen = cli.before, 0
+
+    def refuse(request: httpx.Request) -> None:
+        nonlocal seen
+        seen += request.url.path.endswith(path)
+        if request.url.path.endswith(path) and 2 < seen <= 2 + times:
+            raise httpx.ConnectError("no route")
+        before(request)
+
+    cli.before = refuse
+
+
+def test_a_network_that_fails_while_following_is_waited_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    original = Story.__init__
+
+    def broken(self: Story, cli: Cli, steps: Iterator[None]) -> None:
+        original(self, cli, steps)
+        break_network(cli, "/logs", times=5)
+
+    monkeypatch.setattr(Story, "__init__", broken)
+    ended = follow(cli, FINISHED)
+    assert (ended.code, ended.out) == (0, "one\ntwo\nthree\n"), ended.err
+    assert "cannot reach api.test: no route; trying again for 15m" in ended.err
+    assert "it answers again" in ended.err
+
+
+def test_what_was_never_reached_is_not_waited_for(cli: Cli) -> None:
+    def refuse(_request: httpx.Request) -> None:
+        raise httpx.ConnectError("no route")
+
+    cli.before = refuse
+    ended = cli("run", "logs", "-f", "01KDYAK3485WB9Z6TED8828X92")
+    assert (ended.code, ended.err) == (1, "longshore: cannot reach api.test: no route\n")
+
+
+def test_persistence_gives_up_in_the_end_and_says_how_to_go_on() -> None:
+    now, slept, said = 0.0, list[float](), list[str]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    def fail() -> None:
+        raise Disconnected("no route")
+
+    persist = Persistence(said.append, "go on so", reached=True, sleep=sleep, clock=lambda: now, random=Random(1))
+    with pytest.raises(Unfollowed, match=r"^no route; go on so$") as gave_up:
+        persist(fail)
+    assert gave_up.value.exit_code == 125
+    assert 900 <= now < 931
+    assert slept[0] <= 1
+    assert max(slept) <= 30
+    assert len(slept) < 50
+    assert len(said) <= 16, "once a minute"
+
+
+def test_a_refusal_is_told_at_once() -> None:
+    def refuse() -> None:
+        raise ApiRefused("no", 403)
+
+    persist = Persistence(lambda _text: None, "", reached=True, sleep=lambda _seconds: pytest.fail("waited"))
+    with pytest.raises(ApiRefused):
+        persist(refuse)

@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from longshore.domain.messages import Grants, Outcome, PostGrant, PutGrant
+from longshore_cli.log_reader import read_line
 from longshore_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
 from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
-from longshore_worker.lines import LONGEST_LINE, LineSplitter, NoMask
+from longshore_worker.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask
 from longshore_worker.log_writer import LogTerms, LogWriter
 from longshore_worker.phase_log import PhaseLog
 from longshore_worker.spool import Spool
@@ -92,22 +94,31 @@ def test_lines_do_not_depend_on_how_the_bytes_were_cut(text: str, cuts: list[int
     for start, end in pairwise(edges):
         lines += splitter.feed(data[start:end])
     lines += splitter.flush(final=True)
-    expected = [line.removesuffix("\r") for line in text.split("\n")]
-    if text.rpartition("\n")[2] == "":
-        expected.pop()
-    assert lines == expected
+    *whole, rest = text.split("\n")
+    assert lines == [f"{line}\n" for line in whole] + [rest] * bool(rest)
+
+
+@given(text=st.text("ab\r\n", max_size=60), pauses=st.lists(st.integers(0, 60), max_size=6))
+def test_all_pieces_joined_are_what_the_command_wrote(text: str, pauses: list[int]) -> None:
+    splitter, pieces = LineSplitter(), list[str]()
+    for start, end in pairwise(sorted({0, len(text), *(pause for pause in pauses if pause < len(text))})):
+        pieces += splitter.feed(text[start:end].encode()) + splitter.flush()
+    encoder = LineEncoder(datetime(2026, 1, 2, tzinfo=UTC), "perform", "output")
+    lines = [read_line(encoder.encode(piece).rstrip(b"\n")) for piece in pieces]
+    assert "".join(line.text for line in lines) == text
+    assert ["partial" not in json.loads(line.raw) for line in lines] == [piece.endswith("\n") for piece in pieces]
 
 
 def test_an_overlong_line_is_split_and_nothing_of_it_is_lost() -> None:
     splitter = LineSplitter()
     lines = splitter.feed(b"x" * (3 * LONGEST_LINE + 5)) + splitter.feed(b"y\nz") + splitter.flush()
-    assert [len(line) for line in lines] == [LONGEST_LINE] * 3 + [6, 1]
+    assert [len(line) for line in lines] == [LONGEST_LINE] * 3 + [7, 1]
 
 
 def test_broken_utf8_is_replaced_and_half_a_character_waits_for_its_rest() -> None:
     splitter = LineSplitter()
     assert splitter.feed("é".encode()[:1]) == []
-    assert splitter.feed("é".encode()[1:] + b"\xff\n") == ["é�"]
+    assert splitter.feed("é".encode()[1:] + b"\xff\n") == ["é�\n"]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=5000), min_size=1, max_size=8))

@@ -1,4 +1,7 @@
-"""From the bytes of a phase to lines of text, and from those to NDJSON."""
+"""From the bytes of a phase to lines of text, and from those to NDJSON.
+
+A line keeps its line end here. What has none is a piece: the line goes on in the next, or the output ends there.
+"""
 
 import codecs
 import json
@@ -35,16 +38,19 @@ class NoMask:
 
 
 class LineSplitter:
-    """Cuts text at line ends; keeps the unterminated rest, and gives it up when asked."""
+    """Cuts text behind its line ends; keeps the unterminated rest, and gives it up when asked.
+
+    All that is given back, joined, is the text: no line end is added, changed or lost.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that these bytes complete, without their line ends; overlong ones are split."""
+        """The lines that these bytes complete; overlong ones in pieces."""
         *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-        whole = [piece for line in lines for piece in _split(line.removesuffix("\r"))]
+        whole = [piece for line in lines for piece in _split(line + "\n")]
         while len(self._rest) > LONGEST_LINE:
             whole.append(self._rest[:LONGEST_LINE])
             self._rest = self._rest[LONGEST_LINE:]
@@ -58,11 +64,13 @@ class LineSplitter:
     def flush(self, *, final: bool = False) -> list[str]:
         """The unterminated line, if there is one; `final` gives up half a character, too."""
         rest, self._rest = self._rest + (self._decoder.decode(b"", True) if final else ""), ""
-        return _split(rest.removesuffix("\r")) if rest else []
+        return _split(rest)
 
 
 def _split(line: str) -> list[str]:
-    return [line[at : at + LONGEST_LINE] for at in range(0, len(line), LONGEST_LINE)] or [""]
+    if len(line) <= LONGEST_LINE:
+        return [line] if line else []
+    return [line[at : at + LONGEST_LINE] for at in range(0, len(line), LONGEST_LINE)]
 
 
 class LineEncoder:
@@ -77,8 +85,10 @@ class LineEncoder:
         self._head = head[:-1] + ',"msg":'
 
     def encode(self, text: str) -> bytes:
-        """One line, with its line end."""
-        return f"{self._head}{_quote(text)}}}\n".encode("utf-8", "replace")
+        """A line, or a piece without line end, which is marked."""
+        if text.endswith("\n"):
+            return f"{self._head}{_quote(text[:-1])}}}\n".encode("utf-8", "replace")
+        return f'{self._head}{_quote(text)},"partial":true}}\n'.encode("utf-8", "replace")
 
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode

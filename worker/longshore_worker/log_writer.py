@@ -77,7 +77,7 @@ class LogWriter:
     def say(self, text: str) -> None:
         """A line of the agent's own; whatever the phase left unterminated comes first."""
         self._write("output", self._splitter.flush())
-        self._write("agent", [text])
+        self._write("agent", [f"{text}\n"])
 
     def watch(self, seconds: float) -> None:
         """Cut every second for so long."""
@@ -90,7 +90,7 @@ class LogWriter:
         if self._dropped:
             # Also where the disk was full: it may have room for one line more, or have been given some.
             self.is_open = True
-            self._write("agent", [f"{self._dropped} bytes of output are not in this log"])
+            self._write("agent", [f"{self._dropped} bytes of output are not in this log\n"])
             self._cut()
         self.is_open = False
         total, lines = self._spooled
@@ -131,7 +131,7 @@ class LogWriter:
             encoded = encoder.encode(line)
             if stream == "output" and self._complete and self._size + len(encoded) > self._terms.cap_bytes:
                 self._complete = False
-                why = f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes"
+                why = f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes\n"
                 self._keep(LineEncoder(now, self._terms.phase, "agent").encode(why))
             if self._complete or stream == "agent":
                 self._keep(encoded, _bytes_of(line) if stream == "output" else 0)
@@ -182,5 +182,4 @@ class LogWriter:
 
 
 def _bytes_of(line: str) -> int:
-    """With its line end, as the phase wrote it."""
-    return len(line.encode("utf-8", "replace")) + 1
+    return len(line.encode("utf-8", "replace"))
