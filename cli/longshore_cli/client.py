@@ -60,17 +60,25 @@ class ApiClient:
             if not cursor:
                 return
 
-    def runs(self, pool: str, state: "RunState | None", limit: int, cursor: str | None) -> api.RunList:
+    def runs(
+        self,
+        pool: str,
+        limit: int,
+        cursor: str | None = None,
+        *,
+        state: "RunState | None" = None,
+        stack: str | None = None,
+    ) -> api.RunList:
         """A page of a pool's runs, newest first."""
-        return self._get(api.RunList, "pools", pool, "runs", state=state, limit=limit, cursor=cursor)
+        return self._get(api.RunList, "pools", pool, "runs", state=state, stack=stack, limit=limit, cursor=cursor)
 
     def start_run(self, request: RunRequest) -> api.AcceptedRun:
         """Request a run; the same request id again is the same run."""
         return self._post(api.AcceptedRun, "runs", request)
 
-    def run(self, run: str) -> api.RunView:
-        """A run."""
-        return self._get(api.RunView, "runs", run)
+    def run(self, run: str, pool: str | None = None) -> api.RunView:
+        """A run by its id, or by its request's id in a pool."""
+        return self._get(api.RunView, "runs", run, pool=pool)
 
     def why(self, run: str) -> api.Explanation:
         """Why a run is where it is."""

@@ -2,7 +2,7 @@
 
 CliError
 ├── Usage         the command line itself cannot work              2
-├── ApiRefused    the API answered with an error                   1
+├── ApiRefused    the API answered with an error          1, or 2 for input that is wrong
 │   └── Unknown   what was named does not exist                    1
 ├── Unreachable   no credentials, no such deployment               1
 │   └── Disconnected   the network does not work                   1
@@ -10,6 +10,8 @@ CliError
 ├── Unfollowed    a run was started and cannot be followed       125
 └── Interrupted   Ctrl-C                                         130
 """
+
+_WRONG_INPUT = frozenset({400, 413, 422})
 
 
 class CliError(Exception):
@@ -30,6 +32,9 @@ class ApiRefused(CliError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+        if status in _WRONG_INPUT:
+            # The same mistake has the same exit code, whoever notices it.
+            self.exit_code = Usage.exit_code
 
 
 class Unknown(ApiRefused):

@@ -42,11 +42,10 @@ def create(
     """Create a pool; prints its token, which is shown this once."""
     from longshore.domain.pool import PoolKind
 
-    from longshore_cli.errors import Usage
+    from longshore_cli.errors import CliError
     from longshore_cli.pool_creating import NewPool, create_fargate_pool, create_private_pool
+    from longshore_cli.secret_files import new_secret
 
-    if token_file and token_file.exists():
-        raise Usage(f"--token-file: {token_file} exists already")
     new = NewPool(
         name=name,
         kind=PoolKind(kind.value),
@@ -59,23 +58,22 @@ def create(
         task_role=task_role,
     )
     make = create_fargate_pool if kind is Kind.FARGATE else create_private_pool
-    created = make(session.connection, new, session.output)
+    if not token_file:
+        _show_created(session.output, make(session.connection, new, session.output), None)
+        return
+    # Made first: a pool whose token nobody has would be of no use.
+    with new_secret(token_file, "--token-file") as write:
+        created = make(session.connection, new, session.output)
+        try:
+            write(created.token.encode())
+        except CliError:
+            session.output.note(f"the token is:\n{created.token}")
+            raise
     _show_created(session.output, created, token_file)
 
 
 def _show_created(output: "Output", created: "CreatedPool", token_file: Path | None) -> None:
-    from longshore_sealing.keys import write_secret
-
-    from longshore_cli.errors import CliError
-
-    written = None
-    if token_file:
-        try:
-            write_secret(token_file, created.token.encode())
-        except OSError as error:
-            output.note(f"the token is:\n{created.token}")
-            raise CliError(f"--token-file: cannot write {token_file}: {error.strerror}") from None
-        written = created.model_copy(update={"token": ""})
+    written = created.model_copy(update={"token": ""}) if token_file else None
     if output.json:
         output.show_json(written or created)
         return

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from longshore_cli.errors import ApiRefused, CliError, Unknown, Usage
 from longshore_cli.output import Output
 from longshore_cli.parameters import Parameters
+from longshore_cli.secret_files import new_secret
 from longshore_cli.session import Connection
 
 SERVER_ERROR = 500
@@ -41,9 +43,11 @@ def create_private_pool(connection: Connection, new: NewPool, output: Output) ->
     if (new.csr is None) == (new.key is None):
         raise Usage("a private pool needs --csr FILE, or --key FILE (which is made if it does not exist)")
     if new.csr:
-        return connection.api.create_pool(_request(new, _read(new.csr, "--csr")))
+        return connection.api.create_pool(_request(new, _checked_csr(new.csr)))
+    key, made = _key(new.key)
+    request = _request(new, _csr(key))
     _refuse_known_name(connection, new.name)
-    return connection.api.create_pool(_request(new, _csr(_key_at(new.key or Path(), output))))
+    return _keeping(new.key if made else None, key, output, lambda: connection.api.create_pool(request))
 
 
 def create_fargate_pool(connection: Connection, new: NewPool, output: Output) -> CreatedPool:
@@ -54,26 +58,24 @@ def create_fargate_pool(connection: Connection, new: NewPool, output: Output) ->
     """
     if new.csr:
         raise Usage("a Fargate pool's tasks need its private key: give --key FILE, or neither, and one is made")
-    _refuse_known_name(connection, new.name)
-    from longshore_sealing.keys import generate_key
-
-    key = _key_at(new.key, output) if new.key else generate_key()
-    csr = _csr(key)
+    key, made = _key(new.key)
     pool_id = ids.ulid(datetime.now(UTC), secrets.token_bytes(10))
+    request = _request(new, _csr(key), pool_id)
+    _refuse_known_name(connection, new.name)
     parameters = Parameters(connection.target, connection.api.about().ssm_prefix, pool_id)
-    request = _request(new, csr, pool_id)
-    parameters.put_key(key.decode())
-    try:
-        created = connection.api.create_pool(request)
-    except ApiRefused as error:
-        if error.status < SERVER_ERROR:
-            parameters.remove_key()
-        else:
-            _keep_key(parameters, pool_id, output)
-        raise
-    except CliError:
-        _keep_key(parameters, pool_id, output)
-        raise
+
+    def create() -> CreatedPool:
+        parameters.put_key(key.decode())
+        try:
+            return connection.api.create_pool(request)
+        except CliError as error:
+            if _nothing_was_done(error):
+                parameters.remove_key()
+            else:
+                _keep_key(parameters, pool_id, output)
+            raise
+
+    created = _keeping(new.key if made else None, key, output, create)
     try:
         parameters.put_token(base64.b64decode(created.token).decode())
     except CliError as error:
@@ -98,17 +100,53 @@ def _refuse_known_name(connection: Connection, name: str) -> None:
     raise CliError(f"a pool named {known.name!r} exists already: {known.id}")
 
 
-def _key_at(path: Path, output: Output) -> bytes:
-    if path.exists():
-        return _read(path, "--key").encode()
-    from longshore_sealing.keys import make_key
+def _key(path: Path | None) -> tuple[bytes, bool]:
+    """The pool's key, and whether it is new; a new one lies nowhere yet."""
+    from longshore_sealing.keys import generate_key
+
+    if path and path.exists():
+        return _read(path, "--key").encode(), False
+    return generate_key(), True
+
+
+def _keeping(path: Path | None, key: bytes, output: Output, create: Callable[[], CreatedPool]) -> CreatedPool:
+    """Create a pool with its new key in its file, which stays unless nothing was created for certain."""
+    if path is None:
+        return create()
+    with new_secret(path, "--key") as write:
+        write(key)
+        created = _unless_unknown(create)
+    output.note(f"wrote a new private key to {path}; keep it safe, nobody else has it")
+    if isinstance(created, CliError):
+        output.note(
+            "nobody knows whether the pool was created; delete the key if `longshore pool list` does not show it"
+        )
+        raise created
+    return created
+
+
+def _unless_unknown(create: Callable[[], CreatedPool]) -> CreatedPool | CliError:
+    """What was created, or the error that leaves it open. Raises an error that says that nothing was."""
+    try:
+        return create()
+    except CliError as error:
+        if _nothing_was_done(error):
+            raise
+        return error
+
+
+def _nothing_was_done(error: CliError) -> bool:
+    """Whether an error says that there is no new pool."""
+    return isinstance(error, ApiRefused) and error.status < SERVER_ERROR
+
+
+def _checked_csr(path: Path) -> str:
+    from longshore_sealing.keys import read_csr
 
     try:
-        key = make_key(path)
-    except OSError as error:
-        raise CliError(f"--key: cannot write {path}: {error.strerror}") from None
-    output.note(f"wrote a new private key to {path}; keep it safe, nobody else has it")
-    return key
+        return read_csr(_read(path, "--csr"))
+    except ValueError as error:
+        raise Usage(f"--csr: {error}") from None
 
 
 def _csr(key: bytes) -> str:

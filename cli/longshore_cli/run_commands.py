@@ -9,15 +9,15 @@ import typer
 from longshore_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from longshore.domain.api import AcceptedRun, RunList
+    from longshore.domain.api import AcceptedRun
 
     from longshore_cli.persisting import Persistence
     from longshore_cli.workspace import Wish
 
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
 
-Run = Annotated[str, typer.Argument(help="A run's id, or with --pool its request's id.")]
-OfPool = Annotated[str | None, typer.Option("--pool", help="The pool whose request's id leads to the run.")]
+Run = Annotated[str, typer.Argument(help="A run's id or its beginning, or its request's id.")]
+OfPool = Annotated[str | None, typer.Option("--pool", help="The pool that the run is in.")]
 
 
 class Type(StrEnum):
@@ -61,7 +61,11 @@ def start(
     with_key: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="With --dir: also a private key in it that is no pool's.")
     ] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable; may be repeated.")] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", "-e", metavar="NAME=VALUE", help="A variable; may be repeated."),
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", hidden=True, help="The same.")] = None,
     log_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when silent for so long.")] = None,
     logs_timeout: Annotated[str | None, typer.Option(hidden=True, help="The same, as others spell it.")] = None,
     run_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when it takes longer.")] = None,
@@ -83,7 +87,7 @@ def start(
     wanted = Wanted(
         pool=pool,
         command=words,
-        environment=read_environment(env or []),
+        environment=read_environment([*(environment or []), *(env or [])]),
         id=request_id,
         image=image,
         folder=_wish(folder, everything, with_git, with_key or []),
@@ -130,7 +134,7 @@ def _follow_started(session: Session, accepted: "AcceptedRun") -> None:
         raise Unfollowed(str(error)) from None
     code = exit_code_of(ended.state, ended.reason, ended.exit_code)
     reason = f" ({ended.reason})" if ended.reason else ""
-    session.output.note(f"run {ended.id} is {ended.state}{reason}" + (f": {ended.note}" if ended.note else ""))
+    session.output.note(f"run {ended.run} is {ended.state}{reason}" + (f": {ended.note}" if ended.note else ""))
     raise typer.Exit(code)
 
 
@@ -144,38 +148,33 @@ def _persistence(session: Session, run: str, *, reached: bool) -> "Persistence":
 @command(app, "list")
 def list_runs(
     session: Session,
-    pool: Annotated[str, typer.Option(help="The pool's name or id.")],
-    state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
+    pool: Annotated[str | None, typer.Option(help="The pool's name or id; without it, all pools.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only runs in this state.", case_sensitive=False)] = None,
+    stack: Annotated[str | None, typer.Option(help="Only runs of this stack.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="The most runs to show.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where the list before ended.")] = None,
 ) -> None:
-    """List a pool's runs, newest first."""
+    """List runs, newest first."""
     from longshore.domain.states import RunState
 
-    found = session.api.runs(pool, RunState(state.value) if state else None, limit, cursor)
+    from longshore_cli.errors import Usage
+    from longshore_cli.run_listing import Filter, list_all, list_one, show_list
+
+    wanted = Filter(state=RunState(state.value) if state else None, stack=stack)
+    if cursor and not pool:
+        raise Usage("--cursor goes on in one pool's list: say --pool")
+    found = list_one(session.api, pool, wanted, limit, cursor) if pool else list_all(session.api, wanted, limit)
     if session.output.json:
         session.output.show_json(found)
         return
-    _list(session, found)
-
-
-def _list(session: Session, found: "RunList") -> None:
-    from longshore_cli.run_showing import took
-
-    rows = [
-        (one.id, one.state, one.reason, one.exit_code, one.type, one.stack, one.accepted_at, took(one))
-        for one in found.runs
-    ]
-    columns = ("RUN", "STATE", "REASON", "EXIT", "TYPE", "STACK", "ACCEPTED", "TOOK")
-    session.output.table(columns, rows)
-    if found.cursor:
-        session.output.note(f"more: --cursor {found.cursor}")
+    show_list(session.output, found)
 
 
 @command(app, "show")
 def show(session: Session, run: Run, pool: OfPool = None) -> None:
     """Show a run: its state and history, and where its log lies."""
-    from longshore_cli.run_showing import find_run, show_run
+    from longshore_cli.run_finding import find_run
+    from longshore_cli.run_showing import show_run
 
     show_run(session.output, find_run(session.api, run, pool))
 
@@ -183,9 +182,9 @@ def show(session: Session, run: Run, pool: OfPool = None) -> None:
 @command(app, "why")
 def why(session: Session, run: Run, pool: OfPool = None) -> None:
     """Say in one line why a run is where it is."""
-    from longshore_cli.run_showing import run_id_of
+    from longshore_cli.run_finding import find_run
 
-    found = session.api.why(run_id_of(session.api, run, pool))
+    found = session.api.why(find_run(session.api, run, pool).run)
     if session.output.json:
         session.output.show_json(found)
     else:
@@ -202,10 +201,10 @@ def logs(
     """Print a run's log; with --json, each line as it lies in the log."""
     from longshore_cli.log_follower import BEFORE_OUTPUT, LogFollower
     from longshore_cli.log_printing import print_lines
+    from longshore_cli.run_finding import find_run
     from longshore_cli.run_following import RunFollower
-    from longshore_cli.run_showing import run_id_of
 
-    run_id = run_id_of(session.api, run, pool)
+    run_id = find_run(session.api, run, pool).run
     persist = _persistence(session, run_id, reached=False)
     if follow:
         RunFollower(session.api, session.output, persist).print_log(run_id)

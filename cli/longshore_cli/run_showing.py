@@ -2,22 +2,10 @@
 
 from datetime import timedelta
 
-from longshore.domain import ids
 from longshore.domain.api import ChangeView, LogPlace, RunSummary, RunView
 from longshore.domain.durations import format_duration
 
-from longshore_cli.client import ApiClient
 from longshore_cli.output import Output, tell
-
-
-def run_id_of(api: ApiClient, name: str, pool: str | None) -> str:
-    """A run's id: what was named, or what its request's id in a pool leads to."""
-    return ids.run_id(api.pool(pool).id, name) if pool else name
-
-
-def find_run(api: ApiClient, name: str, pool: str | None) -> RunView:
-    """A run by its id, or by its request's id in a pool. Raises Unknown."""
-    return api.run(run_id_of(api, name, pool))
 
 
 def show_run(output: Output, run: RunView) -> None:
@@ -33,7 +21,7 @@ def show_run(output: Output, run: RunView) -> None:
 def _fields(run: RunView) -> list[tuple[str, object]]:
     ending = f"{run.ending.reason} by {run.ending.by}, until {tell(run.ending.deadline)}" if run.ending else None
     return [
-        ("run", run.id),
+        ("run", run.run),
         ("state", run.state),
         ("reason", run.reason),
         ("exit code", run.exit_code),
@@ -41,7 +29,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("ending", ending),
         ("request", run.request_id),
         ("requester", run.requester),
-        ("pool", run.pool),
+        ("pool", f"{run.pool_name} ({run.pool})" if run.pool_name else run.pool),
         ("type", run.type),
         ("stack", run.stack),
         ("command", " ".join(run.command)),

@@ -41,4 +41,4 @@ def list_workers(
         )
         for one in shown
     ]
-    session.output.table(("WORKER", "STATE", "RUN", "DONE", "SEEN", "TAGS", "NOTE"), rows)
+    session.output.table(("WORKER", "STATE", "RUN", "DONE", "SEEN", "METADATA", "NOTE"), rows)

@@ -125,7 +125,7 @@ def test_the_same_request_twice_is_one_run(deployment: Deployment, open_folder: 
     deployment.wait(run)
     time.sleep(2)
     assert ran.read_text() == "x\n"
-    assert [one["id"] for one in deployment.read(f"/pools/{pool.pool_id}/runs")["runs"]] == [run]
+    assert [one["run"] for one in deployment.read(f"/pools/{pool.pool_id}/runs")["runs"]] == [run]
 
 
 def test_malformed_requests_are_refused_once_and_the_good_ones_go_through(deployment: Deployment) -> None:

@@ -18,6 +18,7 @@ from longshore.domain.states import Reason
 from longshore_sealing.keys import make_csr
 from longshore_worker.errors import ExitCode
 from longshore_worker.processes import Mark, marked
+from longshore_worker.settings import DEFAULT_UIDS
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
@@ -50,7 +51,7 @@ def test_a_phase_runs_with_its_log_in_the_store(lab: Lab, agent: AgentUnderTest)
     lab.begin(agent, "PHASE", ["sh", "-c", script], environment={"GIVEN": "x"})
     report = lab.finish("PHASE")
     assert report.outcome == m.Outcome(end="FAILED", reason=Reason.EXIT_CODE, exit_code=3, note="exit code 3")
-    user = "65534" if os.geteuid() == 0 else str(os.geteuid())
+    user = DEFAULT_UIDS.partition("-")[0] if os.geteuid() == 0 else str(os.geteuid())
     expected = [("output", text) for text in ("out", "err", f"user {user}", "unterminated")]
     assert lab.log_of("PHASE") == lab.chunks_of("PHASE") == expected
     assert lab.end_of("PHASE") == m.LogEnd(run="PHASE", attempt=1, digest=report.log, outcome=report.outcome)
@@ -223,10 +224,18 @@ def test_several_agents_share_a_host_without_taking_each_other_for_dead(lab: Lab
 def test_one_process_is_many_workers(lab: Lab) -> None:
     agent = lab.start("--count", "3", LONGSHORE_STATE_DIR=str(lab.folder / "crew"))
     crew = lab.crew(agent, 3)
+    # Each looks for what the others have in their environments, until all have had the time to begin.
+    spy = "id -u; sleep 2; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep ^CREW_SECRET | sort -u; sleep 2"
     for worker in crew:
-        lab.begin(worker, f"CREW-{worker.worker[-6:]}", ["sh", "-c", "sleep 1; echo done"])
+        secret = {"CREW_SECRET": worker.worker[-6:]}
+        lab.begin(worker, f"CREW-{worker.worker[-6:]}", ["sh", "-c", spy], environment=secret)
+    seen: list[list[str]] = []
     for worker in crew:
         assert lab.finish(f"CREW-{worker.worker[-6:]}").outcome.end == "FINISHED"
+        seen.append([text for stream, text in lab.log_of(f"CREW-{worker.worker[-6:]}") if stream == "output"])
+    if os.geteuid() == 0:
+        assert len({uid for uid, *_ in seen}) == 3, "a uid for each worker"
+        assert [found for _, *found in seen] == [[f"CREW_SECRET={worker.worker[-6:]}"] for worker in crew]
     agent.process.send_signal(signal.SIGTERM)
     assert agent.wait() == 0
 

@@ -87,14 +87,14 @@ def test_a_requested_run_is_in_the_table_soon_and_its_id_was_known_at_once(api: 
     assert accepted.run == ids.run_id(pool, "mine")
     assert api.start_run(request).run == accepted.run
     end = time.monotonic() + 60
-    while accepted.run not in {one.id for one in api.runs(pool, None, 50, None).runs}:
+    while accepted.run not in {one.run for one in api.runs(pool, 50).runs}:
         assert time.monotonic() < end
         time.sleep(0.3)
     shown = api.run(accepted.run)
     assert (shown.state, shown.request_id, shown.environment) == ("READY", "mine", ["PASSWORD"])
     assert "hunter2" not in shown.model_dump_json()
     assert "no worker of pool" in api.why(accepted.run).why
-    assert len(api.runs(pool, None, 50, None).runs) == 1
+    assert len(api.runs(pool, 50).runs) == 1
 
 
 def test_a_request_that_makes_no_sense_is_refused_before_it_is_queued(api: ApiClient, pool: str) -> None:
@@ -131,7 +131,7 @@ def _a_running_run(api: ApiClient, cloud: LocalCloud, pool: str) -> str:
     """A run that a worker holds, as far as the table knows: nobody is behind it."""
     accepted = api.start_run(RunRequest(id=f"log-{secrets.token_hex(4)}", pool=pool, command=["true"]))
     end = time.monotonic() + 60
-    while accepted.run not in {one.id for one in api.runs(pool, None, 50, None).runs}:
+    while accepted.run not in {one.run for one in api.runs(pool, 50).runs}:
         assert time.monotonic() < end
         time.sleep(0.3)
     worker = ids.worker_id("longshore", pool, ids.ulid(datetime.now(UTC), secrets.token_bytes(10)))

@@ -136,7 +136,7 @@ def test_a_run_is_shown_and_its_log_read_afterwards(shell: Shell, pool: str) -> 
         assert time.monotonic() < end
         time.sleep(0.3)
     shown = shell.json("run", "show", "--pool", pool, "odd/id%1")
-    assert (shown["id"], shown["state"], shown["exit_code"], shown["attempt"]) == (run, "FINISHED", 0, 1)
+    assert (shown["run"], shown["state"], shown["exit_code"], shown["attempt"]) == (run, "FINISHED", 0, 1)
     bucket, key = shown["log"]["bucket"], shown["log"]["key"]
     assert shell.cloud.client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
     assert f"s3://{bucket}/{key}" in shell("run", "show", run).stdout

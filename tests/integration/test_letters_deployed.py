@@ -74,7 +74,7 @@ def test_a_refused_request_runs_once_its_reason_is_gone_and_only_once(
     # Somebody who kept the letter sends it once more.
     deployment.send_raw(json.dumps({"pool": name, "command": ["true"], "id": name}))
     time.sleep(2)
-    assert [one["id"] for one in deployment.read(f"/pools/{name}/runs")["runs"]] == [sent["run"]]
+    assert [one["run"] for one in deployment.read(f"/pools/{name}/runs")["runs"]] == [sent["run"]]
 
 
 def test_a_request_that_failed_at_every_delivery_keeps_its_run(

@@ -134,10 +134,10 @@ def test_a_name_that_is_taken_while_the_pool_is_made_is_a_conflict_too(
         ({"settings": {"log_timeout": "-1m"}}, "settings.log_timeout", "a duration like"),
         ({"settings": {"log_timeout": 60}}, "settings.log_timeout", "duration"),
         ({"settings": {"log_timeout": "3h"}}, "settings.log_timeout", "max_log_timeout"),
-        ({"settings": {"max_run_timeout": "5m"}}, "settings.run_timeout", "max_run_timeout, which is 5m"),
+        ({"settings": {"max_run_timeout": "5m"}}, "settings.run_timeout", "at most 5m: max_run_timeout bounds it"),
         ({"settings": {"max_workers": 0}}, "settings.max_workers", "at least 1"),
         ({"settings": {"max_workers": "ten"}}, "settings.max_workers", "whole number"),
-        ({"settings": {"grant_life": "10s"}}, "settings.grant_life", "from 1m"),
+        ({"settings": {"grant_life": "10s"}}, "settings.grant_life", "at least 1m"),
     ],
 )
 def test_a_pool_that_makes_no_sense_is_refused_with_the_field_named(

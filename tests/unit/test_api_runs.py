@@ -89,9 +89,9 @@ def test_a_queue_that_does_not_answer_is_told_and_may_be_tried_again(api: InProc
 
 def test_a_run_is_found_by_its_id_and_by_its_requests_id(api: InProcessApi) -> None:
     run = add_run(api, request="mine")
-    assert api.call("GET", f"/runs/{run.id}").body["id"] == run.id
-    assert api.call("GET", "/runs/mine", pool="red").body["id"] == run.id
-    assert api.call("GET", f"/runs/{run.id}", pool="red").body["id"] == run.id
+    assert api.call("GET", f"/runs/{run.id}").body["run"] == run.id
+    assert api.call("GET", "/runs/mine", pool="red").body["run"] == run.id
+    assert api.call("GET", f"/runs/{run.id}", pool="red").body["run"] == run.id
     assert api.call("GET", "/runs/mine").status == 404
 
 
@@ -138,7 +138,7 @@ def test_runs_are_listed_newest_first_page_by_page(api: InProcessApi) -> None:
     for _ in range(3):
         query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
         page = api.call("GET", "/pools/red/runs", **query).body
-        listed += [one["id"] for one in page["runs"]]
+        listed += [one["run"] for one in page["runs"]]
         cursor = page["cursor"]
     assert listed == runs[::-1]
     assert cursor is None
@@ -148,7 +148,7 @@ def test_runs_are_listed_by_their_state(api: InProcessApi) -> None:
     ended = end(api, begin(api, add_run(api, request="ended")), FINISHED)
     waiting = add_run(api, request="waiting")
     found = {
-        state: [one["id"] for one in api.call("GET", "/pools/red/runs", state=state).body["runs"]]
+        state: [one["run"] for one in api.call("GET", "/pools/red/runs", state=state).body["runs"]]
         for state in ("FINISHED", "READY", "RUNNING")
     }
     assert found == {"FINISHED": [ended.id], "READY": [waiting.id], "RUNNING": []}

@@ -8,6 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from longshore.domain.worker import WorkerState
 from longshore_sealing.keys import make_csr, make_key
 
@@ -78,6 +82,49 @@ def test_no_key_is_made_for_a_name_that_exists(cli: Cli, csr: Path, tmp_path: Pa
     assert not key.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["Red"], ["red", "--log-timeout", "ages"], ["red", "--log-timeout", "30s"], ["red", "--lease", "1s"]],
+)
+def test_a_pool_that_is_refused_leaves_no_file_behind(cli: Cli, tmp_path: Path, words: list[str]) -> None:
+    key, token = tmp_path / "red.pem", tmp_path / "red.token"
+    ended = cli("pool", "create", *words, "--key", str(key), "--token-file", str(token))
+    assert ended.code == 2
+    assert list(tmp_path.iterdir()) == []
+    assert cli.api.store.records() == []
+
+
+def test_no_pool_is_made_whose_token_or_key_cannot_be_written(cli: Cli, csr: Path, tmp_path: Path) -> None:
+    for words in (
+        ["--csr", str(csr), "--token-file", str(tmp_path / "nowhere" / "token")],
+        ["--key", str(tmp_path / "nowhere" / "key")],
+    ):
+        ended = cli("pool", "create", "red", *words)
+        assert (ended.code, "cannot write" in ended.err) == (1, True)
+    assert cli.api.store.records() == []
+
+
+def test_a_key_stays_if_the_pool_may_have_been_created(cli: Cli, tmp_path: Path) -> None:
+    def cut(request: httpx.Request) -> None:
+        if request.method == "POST":
+            raise httpx.ReadTimeout("no answer", request=request)
+
+    cli.before = cut
+    key = tmp_path / "red.pem"
+    ended = cli("pool", "create", "red", "--key", str(key))
+    assert (ended.code, key.exists()) == (1, True)
+    assert "nobody knows whether the pool was created" in ended.err
+
+
+def test_an_ec_key_is_refused_in_a_certificate_request_too(cli: Cli, tmp_path: Path) -> None:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    (tmp_path / "ec.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    ended = cli("pool", "create", "red", "--csr", str(tmp_path / "ec.csr"))
+    assert (ended.code, "--csr: a pool's key is an RSA key of 2048 bits or more" in ended.err) == (2, True)
+
+
 def test_every_setting_is_an_option(cli: Cli, csr: Path) -> None:
     options = ["--log-timeout", "90s", "--max-run-timeout", "48h", "--max-workers", "3", "--lease", "1h10m"]
     assert cli("pool", "create", "red", "--csr", str(csr), *options).code == 0
@@ -98,8 +145,8 @@ def test_every_setting_is_an_option(cli: Cli, csr: Path) -> None:
         (["pool", "create", "red", "--csr", "CSR", "--key", "KEY"], 2, "needs --csr FILE, or --key FILE"),
         (["pool", "create", "red", "--key", "CSR"], 2, "--key: not an unencrypted private key"),
         (["pool", "create", "Red", "--csr", "CSR"], 2, "name: found 'Red'"),
-        (["pool", "create", "red", "--csr", "CSR", "--log-timeout", "ages"], 1, "settings.log_timeout: found 'ages'"),
-        (["pool", "create", "red", "--csr", "CSR", "--image", "x"], 1, "image: found x; only a Fargate pool"),
+        (["pool", "create", "red", "--csr", "CSR", "--log-timeout", "ages"], 2, "settings.log_timeout: found 'ages'"),
+        (["pool", "create", "red", "--csr", "CSR", "--image", "x"], 2, "image: found x; only a Fargate pool"),
         (["pool", "create", "red", "--csr", "CSR", "--kind", "cloud"], 2, "cloud"),
         (["pool", "show", "nope"], 1, "no pool 'nope'"),
         (["worker", "list", "--pool", "nope"], 1, "no pool 'nope'"),
@@ -145,7 +192,7 @@ def test_a_fargate_pool_whose_key_may_not_be_put_is_not_created(cli: Cli, key: P
 
 def test_a_fargate_pool_that_is_refused_leaves_no_key_behind(cli: Cli, key: Path) -> None:
     ended = cli("pool", "create", "sea", "--kind", "fargate", "--key", str(key), "--log-timeout", "9h")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "settings.log_timeout" in ended.err
     assert cli.parameters.values == {}
 
@@ -184,7 +231,7 @@ def test_pools_and_workers_are_listed_in_columns(cli: Cli, csr: Path) -> None:
     assert header[:3] == ["NAME", "KIND", "IDLE"]
     assert red[:3] == ["red", "private", "1"]
     header, worker = cli("worker", "list", "--pool", "red").rows
-    assert dict(zip(header, worker, strict=True))["TAGS"] == "host=h1"
+    assert dict(zip(header, worker, strict=True))["METADATA"] == "host=h1"
     assert len(cli("worker", "list", "--pool", "red", "--all", "--json").json["workers"]) == 2
 
 

@@ -63,8 +63,8 @@ def test_each_start_without_an_id_is_another_request(cli: Cli) -> None:
         (["--pool", "nope", "--", "true"], 1, "no pool 'nope'"),
         (["--pool", "red", "--", ""], 2, "first word is empty"),
         (["--pool", "red", "--run-timeout", "7", "--", "true"], 2, "a duration is written like"),
-        (["--pool", "red", "--log-timeout", "3h", "--", "true"], 1, "log_timeout"),
-        (["--pool", "red", "--logs-timeout", "3h", "--", "true"], 1, "log_timeout"),
+        (["--pool", "red", "--log-timeout", "3h", "--", "true"], 2, "log_timeout"),
+        (["--pool", "red", "--logs-timeout", "3h", "--", "true"], 2, "log_timeout"),
         (["--pool", "red", "--env", "hunter2", "--", "true"], 2, "--env: write it as NAME=VALUE"),
         (["--pool", "red", "--env", "A=hunter2", "--env", "A=c", "--", "true"], 2, "--env: A is there twice"),
         (["--pool", "red", "--env", "A-B=hunter2", "--", "true"], 2, "environment"),
@@ -269,7 +269,7 @@ def test_a_chunk_that_is_gone_is_told_and_the_rest_is_shown(cli: Cli) -> None:
     ship(cli.api, run, 1, ["two"])
 
     def expire(_request: httpx.Request) -> None:
-        if len(cli.requests) == 1:
+        if len(cli.requests) == 2:
             complete(cli.api, run, ["one", "two"], FINISHED)
             end(cli.api, run, FINISHED)
 
@@ -424,3 +424,51 @@ def test_a_refusal_is_told_at_once() -> None:
     persist = Persistence(lambda _text: None, "", reached=True, sleep=lambda _seconds: pytest.fail("waited"))
     with pytest.raises(ApiRefused):
         persist(refuse)
+
+
+def test_a_run_is_found_by_whatever_people_have_of_it(cli: Cli) -> None:
+    cli.api.pool("blue")
+    run = add_run(cli.api, request="deploy-1842")
+    for name in (run.id, run.id.lower(), run.id[:8], run.id[:5].lower(), "deploy-1842"):
+        for pool in ([], ["--pool", "red"], ["--pool", run.pool_id]):
+            shown = cli("run", "show", name, *pool, "--json")
+            assert (shown.code, shown.json["run"]) == (0, run.id), (name, pool, shown.err)
+        assert cli("run", "why", name).out.startswith("READY: ")
+        assert cli("run", "logs", name).code == 0
+    shown = cli("run", "show", "deploy-1842", "--json").json
+    assert (shown["pool_name"], shown["request_id"]) == ("red", "deploy-1842")
+
+
+@pytest.mark.parametrize(
+    "words", [["nope"], ["nope", "--pool", "red"], ["7ZZZZZZZZZZZZZZZZZZZZZZZZZ", "--pool", "red"]]
+)
+def test_what_was_typed_is_named_when_it_is_not_found(cli: Cli, words: list[str]) -> None:
+    where = " in pool 'red'" if "--pool" in words else ""
+    ended = cli("run", "logs", *words)
+    assert (ended.code, ended.err) == (1, f"longshore: no run {words[0]!r}{where}\n")
+
+
+def test_a_run_of_another_pool_is_not_found_in_this_one(cli: Cli) -> None:
+    cli.api.pool("blue")
+    run = add_run(cli.api, request="mine")
+    for name in (run.id, "mine", run.id[:6]):
+        assert cli("run", "show", name, "--pool", "blue").err == f"longshore: no run {name!r} in pool 'blue'\n"
+    assert cli("run", "show", "mine", "--pool", "green").err == "longshore: no pool 'green'\n"
+
+
+def test_runs_of_all_pools_are_listed_with_what_people_know_them_by(cli: Cli) -> None:
+    cli.api.pool("blue")
+    older = add_run(cli.api, request="a", stack="net")
+    cli.api.clock.forward(seconds=1)
+    newer = add_run(cli.api, request="b", pool="blue")
+    header, *rows = cli("run", "list").rows
+    listed = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(one["RUN"], one["POOL"], one["REQUEST"]) for one in listed] == [
+        (newer.id, "blue", "b"),
+        (older.id, "red", "a"),
+    ]
+    assert all(one["COMMAND"] for one in listed)
+    assert [run["run"] for run in cli("run", "list", "--stack", "net", "--json").json["runs"]] == [older.id]
+    assert len(cli("run", "list", "--state", "ready").rows) == 3
+    assert len(cli("run", "list", "--limit", "1").rows) == 2
+    assert cli("run", "list", "--cursor", "x").code == 2

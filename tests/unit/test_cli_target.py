@@ -231,7 +231,7 @@ def test_answers_that_are_no_success_are_said_in_a_line(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LONGSHORE_API_URL", f"http://127.0.0.1:{port}/")
     Server.answer = answer
-    assert run(["pool", "list"]) == 1
+    assert run(["pool", "list"]) == (2 if answer[0] == 400 else 1)
     printed = capsys.readouterr()
     assert said in printed.err
     assert len(printed.err.splitlines()) == 1

@@ -76,7 +76,7 @@ def submitted(api: InProcessApi) -> list[str]:
         Record(id=f"m{number}", body=body, queue=QueueName.INTERNAL) for number, body in enumerate(api.queue.take())
     ]
     assert receive_batch(api.ports, Pools(api.store, api.clock), records, api.clock() + TIME) == []
-    return [run["id"] for run in api.call("GET", "/pools/red/runs").body["runs"]]
+    return [run["run"] for run in api.call("GET", "/pools/red/runs").body["runs"]]
 
 
 def worker_event(api: InProcessApi, **fields: Any) -> dict[str, Any]:

@@ -100,6 +100,17 @@ def test_every_exit_code_is_listed() -> None:
     assert {int(code) for code in rows("Exit codes of the command line")} == ours
 
 
+def test_the_unit_restarts_after_what_a_restart_can_cure() -> None:
+    unit = (REPOSITORY / "worker/longshore-agent.service").read_text(encoding="utf-8")
+    (prevented,) = re.findall("^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    page = (REPOSITORY / "worker/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| .* \| (\S.*) \|$", page, re.MULTILINE)
+    told = {int(code) for code, restart in rows if restart == "no"} - {0}
+    assert {int(code) for code in prevented.split()} == told == {ExitCode.REJECTED, ExitCode.CONFIGURATION_REFUSED}
+    assert "Restart=on-failure" in unit.splitlines()
+    assert "StartLimitIntervalSec=0" in unit.splitlines()
+
+
 def test_every_command_is_shown_on_some_page() -> None:
     group = get_command(app)
     assert isinstance(group, TyperGroup)

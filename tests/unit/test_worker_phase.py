@@ -1,10 +1,12 @@
 """A phase's life on a fake execution: why it ends, and what is said about it."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from longshore.domain.messages import Outcome
 from longshore.domain.states import Reason
@@ -217,3 +219,18 @@ def test_oom_kills_are_counted_in_both_kinds_of_cgroup(
     (tmp_path / "root" / file).write_text(content)
     assert count_oom_kills(tmp_path / "proc", tmp_path / "root") == expected
     assert count_oom_kills(tmp_path / "nowhere", tmp_path / "root") is None
+
+
+def test_what_could_not_be_ended_is_told_in_the_log_and_in_the_outcome() -> None:
+    async def scenario() -> None:
+        execution, notes = FakeExecution(), Notes()
+        phase = phase_of(execution, notes)
+        execution.end(Ended(signal=9, left=[os.getpid()]))
+        outcome = await phase.run(ORDER)
+        told = f"not ended, in spite of SIGKILL: {os.getpid()} ({psutil.Process().name()})"
+        assert notes.said == [told]
+        assert outcome.note
+        assert outcome.note.endswith(told)
+        assert phase.left == [os.getpid()]
+
+    asyncio.run(scenario())

@@ -315,6 +315,18 @@ def test_sigterm_when_idle_says_goodbye_and_leaves_when_answered() -> None:
     assert worker.received(m.Done(session=SESSION, event="goodbye"), 11) == [Leave(ExitCode.GOODBYE)]
 
 
+def test_a_worker_whose_run_could_not_be_ended_reports_it_and_leaves() -> None:
+    worker = running()
+    worker.set_aside(10)
+    worker.phase_ended(("R1", 1), 10)
+    (report,) = sent(worker.report(("R1", 1), FINISHED, m.LogDigest(), 11))
+    assert isinstance(report, m.PhaseFinished)
+    assert report.leaving, "it is given nothing more"
+    said = worker.received(m.Done(session=SESSION, event="phase_finished", run="R1", attempt=1), 12)
+    assert kinds(said) == ["Goodbye"]
+    assert worker.received(m.Done(session=SESSION, event="goodbye"), 13) == [Leave(ExitCode.NOT_ENDED)]
+
+
 def test_an_unanswered_goodbye_does_not_keep_the_agent() -> None:
     worker = welcomed()
     worker.terminate(10)

@@ -114,11 +114,17 @@ def test_an_ecs_task_gets_a_fresh_state_folder(environ: dict[str, str], tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose a user")
-def test_root_runs_phases_as_nobody_unless_told_otherwise(environ: dict[str, str]) -> None:
-    by_default, chosen = read_settings(environ).run_user, read_settings(environ | {"LONGSHORE_RUN_USER": "0"}).run_user
-    assert by_default is not None
+def test_root_runs_phases_as_uids_of_their_own_unless_told_otherwise(environ: dict[str, str]) -> None:
+    by_default, chosen = read_settings(environ), read_settings(environ | {"LONGSHORE_RUN_USER": "0"}).run_user
+    assert (by_default.run_user, by_default.run_uids) == (None, range(60706, 61184))
     assert chosen is not None
-    assert (by_default.name, chosen.name) == ("nobody", "root")
+    assert chosen.name == "root"
+    in_task = read_settings(environ | {"ECS_CONTAINER_METADATA_URI_V4": "http://x/v4/y"}).run_user
+    assert in_task is not None
+    assert in_task.name == "nobody"
+    for wrong in ("7", "9-3", "0-5", "a-b", "-", "1-99999999999"):
+        with pytest.raises(ConfigurationRefused, match="LONGSHORE_RUN_UIDS: found"):
+            read_settings(environ | {"LONGSHORE_RUN_UIDS": wrong})
 
 
 RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from longshore.domain.ids import topic_from
@@ -27,6 +28,8 @@ from longshore_worker.attempt_runner import AttemptRunner
 from longshore_worker.errors import ExitCode
 from longshore_worker.host import Host
 from longshore_worker.logs import about
+from longshore_worker.processes import Identified
+from longshore_worker.settings import RunUser
 from longshore_worker.worker import Worker
 
 _EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
@@ -47,11 +50,11 @@ class Connection(Protocol):
 class Agent:
     """One worker on this host, with its connection and the attempt in its hand."""
 
-    def __init__(self, worker: Worker, host: Host) -> None:
+    def __init__(self, worker: Worker, host: Host, user: RunUser | None = None) -> None:
         self._worker = worker
         self._host = host
         self._loop = asyncio.get_running_loop()
-        self._runner = AttemptRunner(worker, host, self._do)
+        self._runner = AttemptRunner(worker, host, user, self._do)
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._owes_remains = worker.remains_unreported
@@ -66,6 +69,11 @@ class Agent:
     def worker_id(self) -> str:
         """The worker's id, which is its MQTT client id."""
         return self._worker.identity.worker_id
+
+    @property
+    def not_ended(self) -> Sequence[Identified]:
+        """Processes of its run that live on although everything was done to end them."""
+        return self._runner.not_ended
 
     def terminate(self) -> None:
         """SIGTERM came (again)."""

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from longshore.domain.messages import Assign, Grants, LogDigest, Outcome
 from longshore.domain.states import Reason
 
+from longshore_worker.cgroups import make_cgroup, remove_cgroup
 from longshore_worker.environment import phase_environment
 from longshore_worker.errors import AgentError, PreparationFailed
 from longshore_worker.executor import Execution, Order, Starter
@@ -16,6 +18,7 @@ from longshore_worker.host import Host
 from longshore_worker.log_writer import LogTerms
 from longshore_worker.phase import Phase
 from longshore_worker.phase_log import PhaseLog
+from longshore_worker.settings import RunUser
 from longshore_worker.spec import check_fits, with_spec
 from longshore_worker.timeouts import Limits
 from longshore_worker.uploads import Store
@@ -28,12 +31,20 @@ class Attempt:
     """Prepared once, run at most once, removed in the end."""
 
     def __init__(
-        self, assign: Assign, worker_id: str, host: Host, store: Store, pool: Callable[[], PoolSettings]
+        self,
+        assign: Assign,
+        worker_id: str,
+        host: Host,
+        user: RunUser | None,
+        store: Store,
+        pool: Callable[[], PoolSettings],
     ) -> None:
         self.assign = assign
         self.key = (assign.run, assign.attempt)
         self._worker_id = worker_id
         self._host = host
+        self._user = user
+        self._cgroup: Path | None = None
         self._store = store
         self._pool = pool
         self._folder = host.folder.attempt(assign.run, assign.attempt, worker_id.rpartition(".")[2])
@@ -59,8 +70,9 @@ class Attempt:
                 self._packed_environment = take_environment(self._folder.workspace)
             order = self._order()
             check_fits(order.command, order.environment)
-            if user := self._host.settings.run_user:
-                await _in_thread(self._folder.give_to, user)
+            if self._user:
+                await _in_thread(self._folder.give_to, self._user)
+            self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
             self._starter = await self._host.executor.make_ready()
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
@@ -116,6 +128,7 @@ class Attempt:
         """Remove the folder, and whatever was made ready."""
         if self._starter:
             await self._starter.close()
+        remove_cgroup(self._cgroup)
         try:
             await asyncio.to_thread(remove_folder, self._folder.root)
         except OSError as error:
@@ -146,13 +159,14 @@ class Attempt:
             environment=phase_environment(
                 self.assign.model_copy(update={"environment": {**self._packed_environment, **self.assign.environment}}),
                 self._folder,
-                settings.run_user,
+                self._user,
                 path=settings.path,
                 lang=settings.lang,
                 task_role=settings.task_role,
             ),
             folder=self._folder.workspace,
-            user=settings.run_user,
+            user=self._user,
+            cgroup=self._cgroup,
         )
 
     def _note_processes(self, execution: Execution) -> None:

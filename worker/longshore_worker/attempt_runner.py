@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 from longshore.domain.messages import Assign, LogDigest, Outcome
 from longshore.domain.states import Reason
@@ -14,6 +14,8 @@ from longshore_worker.errors import AgentError, PreparationFailed
 from longshore_worker.host import Host
 from longshore_worker.logs import about
 from longshore_worker.phase import Phase
+from longshore_worker.processes import Identified, identify
+from longshore_worker.settings import RunUser
 from longshore_worker.uploads import PresignedStore
 from longshore_worker.worker import Worker
 
@@ -27,9 +29,10 @@ log = logging.getLogger("longshore.agent")
 class AttemptRunner:
     """Prepares, runs and removes attempts, one at a time; tells the state machine, and has `do` its answers."""
 
-    def __init__(self, worker: Worker, host: Host, do: Callable[[list[Action]], None]) -> None:
+    def __init__(self, worker: Worker, host: Host, user: RunUser | None, do: Callable[[list[Action]], None]) -> None:
         self._worker = worker
         self._host = host
+        self._user = user
         self._do = do
         self._loop = asyncio.get_running_loop()
         self._store = PresignedStore(lambda: host.http, host.clock, worker.stored)
@@ -38,6 +41,7 @@ class AttemptRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._removals: set[asyncio.Task[None]] = set()
         self._in_state_file = False
+        self.not_ended: Sequence[Identified] = ()
 
     @property
     def phase(self) -> Phase | None:
@@ -48,7 +52,7 @@ class AttemptRunner:
         """Make everything ready; the state machine is told `prepared` or `preparation_failed`."""
         worker = self._worker
         log.info("assigned", extra={"worker": worker.identity.worker_id, "run": assign.run, "attempt": assign.attempt})
-        attempt = Attempt(assign, worker.identity.worker_id, self._host, self._store, lambda: worker.pool)
+        attempt = Attempt(assign, worker.identity.worker_id, self._host, self._user, self._store, lambda: worker.pool)
         self._attempt = attempt
         self._preparing = self._start(self._prepare(attempt))
 
@@ -125,12 +129,22 @@ class AttemptRunner:
     async def _run(self, attempt: Attempt, failure: Outcome | None) -> None:
         outcome = failure or await self._outcome_of(attempt)
         log.info("the phase has ended", extra=about(self._worker) | outcome.model_dump(exclude_none=True))
+        if attempt.phase and attempt.phase.left:
+            self._set_aside(attempt.phase.left)
         self._do(self._worker.phase_ended(attempt.key, self._host.clock()))
         digest = await self._ship(attempt, outcome)
         self._do(self._worker.report(attempt.key, outcome, digest, self._host.clock()))
         if self._attempt is attempt:
             self._attempt = None
         self._remove(attempt)
+
+    def _set_aside(self, pids: Sequence[int]) -> None:
+        """The worker takes no more runs; the state file goes on to name what lives, for this agent or the next."""
+        worker_id = self._worker.identity.worker_id
+        self.not_ended = [found for found in map(identify, pids) if found]
+        self._host.state.name_processes(worker_id, pids)
+        self._in_state_file = False
+        self._do(self._worker.set_aside(self._host.clock()))
 
     async def _outcome_of(self, attempt: Attempt) -> Outcome:
         try:

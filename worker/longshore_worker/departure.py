@@ -51,6 +51,11 @@ class Departure:
         elif held and held.stage != "finished":
             self._reports.hand_back(held, now)
 
+    def set_aside(self) -> None:
+        """The host is not free of the attempt in hand."""
+        self._session.leaving = True
+        self._exit_code = ExitCode.NOT_ENDED
+
     def answered(self) -> None:
         """The control plane has the goodbye."""
         if self._session.outbox.drop("goodbye"):

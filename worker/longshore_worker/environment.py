@@ -17,7 +17,7 @@ def phase_environment(
 ) -> Mapping[str, str]:
     """The environment of the attempt's command.
 
-    Nothing of the agent's own environment is in it but PATH, LANG, and in an ECS task the way to the task's role.
+    Nothing of the agent's own environment is in it but LANG, and in an ECS task the way to the task's role.
     """
     plain = {"PATH": path, "LANG": lang, "HOME": str(folder.home), "TMPDIR": str(folder.temporary)}
     if user:

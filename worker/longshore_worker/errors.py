@@ -22,6 +22,8 @@ class ExitCode(IntEnum):
     """It was asked to end, and has said so to the control plane."""
     FAILED = 70
     """A defect of the agent itself."""
+    NOT_ENDED = 71
+    """A process of its last run could not be ended: only the end of the host, or of its task, does that."""
     CYCLED = 75
     """The pool asked its workers to start again: restart it."""
     TAKEN_OVER = 76

@@ -16,14 +16,17 @@ class Order:
     environment: Mapping[str, str]
     folder: Path
     user: RunUser | None = None
+    cgroup: Path | None = None
+    """A cgroup of its own that it is started in, and by which it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended; neither a code nor a signal when nobody knows."""
+    """How a command ended; neither a code nor a signal when nobody knows. `left`: processes that could not be ended."""
 
     exit_code: int | None = None
     signal: int | None = None
+    left: Sequence[int] = ()
 
 
 class Execution(Protocol):
@@ -39,7 +42,7 @@ class Execution(Protocol):
         ...
 
     async def wait(self) -> Ended:
-        """Its end; when this returns, nothing that it started is left."""
+        """Its end; when this returns, nothing that it started is left but what the answer names."""
         ...
 
     def stop(self) -> None:

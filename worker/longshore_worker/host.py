@@ -1,13 +1,16 @@
 """What all workers of one agent process share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from random import Random
 
 import httpx
 from longshore.domain.workspace_rules import Bounds
 
+from longshore_worker.cgroups import delegated
 from longshore_worker.executor import Executor
 from longshore_worker.folders import StateFolder
 from longshore_worker.leftovers import StateFile
@@ -29,6 +32,8 @@ class Host:
     bounds: Bounds = field(default_factory=Bounds)
     make_mask: Callable[[], Mask] = NoMask
     oom_kills: Callable[[], int | None] = count_oom_kills
+    cgroup: Path | None = field(default_factory=lambda: delegated() if os.geteuid() != 0 else None)
+    """Where phases get a cgroup of their own; root ends their processes without."""
 
     @cached_property
     def http(self) -> httpx.AsyncClient:

@@ -191,10 +191,9 @@ async def _remove(entry: _Entry) -> bool:
     def survivors() -> Sequence[psutil.Process]:
         return tree([*filter(None, map(find, known)), *marked(mark)])
 
-    gone = await kill_until_gone(survivors)
     extra = {"run": entry.run, "attempt": entry.attempt}
-    if not gone:
-        log.error("processes of a crashed agent's run cannot be ended", extra=extra)
+    if left := await kill_until_gone(survivors):
+        log.error("processes of a crashed agent's run cannot be ended", extra=extra | {"pids": left})
         return False
     log.warning("removed what a crashed agent left", extra=extra)
     await _remove_folder(entry.folder)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from longshore.domain.states import Reason
 
 from longshore_worker.errors import StartFailed
 from longshore_worker.executor import Ended, Execution, Order, Starter
+from longshore_worker.processes import describe
 from longshore_worker.timeouts import Expired, Limits, Timeouts, Warning
 
 DRAIN_PATIENCE = 5.0
@@ -61,9 +62,11 @@ class Phase:
         self._ending: _Ending | None = None
         self._kill_at: float | None = None
         self._changed = asyncio.Event()
+        self.left: Sequence[int] = ()
+        """Processes that could not be ended."""
 
     async def run(self, order: Order) -> Outcome:
-        """Run the command to its end; when this returns, nothing that it started is left."""
+        """Run the command to its end; when this returns, nothing that it started is left but what `left` names."""
         kills_before = self._oom_kills()
         try:
             self._execution = await self._starter.start(order)
@@ -85,7 +88,8 @@ class Phase:
             await asyncio.gather(keeping, return_exceptions=True)
         await asyncio.wait([reading], timeout=DRAIN_PATIENCE)
         reading.cancel()
-        return self._judge(ended, kills_before)
+        outcome = self._judge(ended, kills_before)
+        return self._tell_left(outcome, ended.left) if ended.left else outcome
 
     def end(self, reason: Reason, note: str, grace_seconds: float) -> None:
         """End the phase for this reason; the first reason given stays, a shorter grace shortens the end."""
@@ -136,6 +140,12 @@ class Phase:
                 self.end(reason, note, self._grace())
             case None:
                 return
+
+    def _tell_left(self, outcome: Outcome, left: Sequence[int]) -> Outcome:
+        self.left = left
+        told = f"not ended, in spite of SIGKILL: {describe(left)}"
+        self._scribe.say(told)
+        return outcome.model_copy(update={"note": "; ".join(filter(None, [outcome.note, told]))[:200]})
 
     def _judge(self, ended: Ended, kills_before: int | None) -> Outcome:
         code = ended.exit_code if ended.signal is None else 128 + ended.signal

@@ -58,9 +58,8 @@ class ProcessExecution:
         """The command's end."""
         answer = await self._answers.next()
         await self._reap()
-        if not answer:
-            await kill_marked(self._mark)
-        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"))
+        left = answer.get("left", []) if answer else await kill_marked(self._mark)
+        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"), left=left)
 
     def stop(self) -> None:
         """SIGTERM to the whole tree."""
@@ -175,6 +174,7 @@ def _encode(order: Order) -> bytes:
                 "folder": str(order.folder),
                 "uid": order.user.uid if order.user else None,
                 "gid": order.user.gid if order.user else None,
+                "cgroup": str(order.cgroup) if order.cgroup else None,
             }
         ).encode()
         + b"\n"

@@ -11,6 +11,7 @@ RUN, ATTEMPT = "LONGSHORE_RUN", "LONGSHORE_ATTEMPT"
 SAME_START = 0.05
 """Seconds by which the start time of one process may seem to differ between two readings."""
 PATIENCE = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ def find(identified: Identified) -> psutil.Process | None:
         return None
 
 
+def still_alive(known: Iterable[Identified]) -> Sequence[int]:
+    """The pids of those that live."""
+    return [one.pid for one in known if find(one)]
+
+
+def describe(pids: Iterable[int]) -> str:
+    """Processes for people: number and name."""
+    told: list[str] = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            told.append(f"{pid} ({psutil.Process(pid).name()})")
+    return ", ".join(told)
+
+
 def marked(mark: Mark) -> list[psutil.Process]:
     """Every living process with this mark that may be looked at."""
     found: list[psutil.Process] = []
@@ -74,20 +89,21 @@ def tree(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
     return list(found.values())
 
 
-async def kill_marked(mark: Mark) -> bool:
-    """Kill every process with this mark, until none is left; says whether that worked."""
-    return await kill_until_gone(lambda: tree(marked(mark))) if mark.run else True
+async def kill_marked(mark: Mark) -> Sequence[int]:
+    """Kill every process with this mark; the pids of those that could not be ended."""
+    return await kill_until_gone(lambda: tree(marked(mark))) if mark.run else ()
 
 
-async def kill_until_gone(find_all: Callable[[], Sequence[psutil.Process]]) -> bool:
-    """Kill what is found until nothing is; says whether that worked."""
+async def kill_until_gone(find_all: Callable[[], Sequence[psutil.Process]]) -> Sequence[int]:
+    """Kill what is found until nothing is, or PATIENCE is over; the pids of what could not be ended."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE
+    until, pause = loop.time() + PATIENCE, FIRST_PAUSE
     while processes := find_all():
         for process in processes:
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 process.kill()
         if loop.time() > until:
-            return False
-        await asyncio.sleep(0.02)
-    return True
+            return [process.pid for process in processes]
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    return ()

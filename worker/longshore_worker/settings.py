@@ -24,6 +24,9 @@ CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
+# No distribution gives these to anybody: systemd's "Users, Groups, UIDs and GIDs on systemd Systems".
+DEFAULT_UIDS = "60706-61183"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _UNFIT = re.compile("[\ud800-\udfff]")
 _NOTHING = frozenset({"", "null", "none", "undefined", "<nil>"})
@@ -53,6 +56,8 @@ class Settings:
     stop_deadline: timedelta | None
     give_up_after: timedelta
     run_user: RunUser | None
+    """The one that was chosen, or an ECS task's; without one `run_uids` has one for each worker of a root agent."""
+    run_uids: range | None
     ecs_metadata_uri: str | None
     task_role: Mapping[str, str]
     path: str
@@ -75,10 +80,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         launcher_run_timeout=_duration(environ, "LONGSHORE_LAUNCHER_RUN_TIMEOUT"),
         stop_deadline=_duration(environ, "LONGSHORE_STOP_DEADLINE"),
         give_up_after=_duration(environ, "LONGSHORE_GIVE_UP_AFTER") or timedelta(minutes=2),
-        run_user=_run_user(environ),
+        run_user=_run_user(environ, in_ecs=in_ecs is not None),
+        run_uids=_run_uids(environ) if os.geteuid() == 0 else None,
         ecs_metadata_uri=in_ecs,
         task_role=_task_role(environ) if in_ecs else {},
-        path=environ.get("PATH") or os.defpath,
+        path=_path(environ),
         lang=environ.get("LANG") or "C.UTF-8",
         debug=_boolean(environ, "LONGSHORE_DEBUG"),
     )
@@ -188,15 +194,32 @@ def _made(path: Path, variable: str) -> Path:
     return path.resolve()
 
 
-def _run_user(environ: Mapping[str, str]) -> RunUser | None:
-    """The user for phases: only root can choose one, and does by default."""
-    name = environ.get("LONGSHORE_RUN_USER")
-    if os.geteuid() != 0:
-        if name:
-            raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name), "nothing, unless the agent runs as root")
+def _run_user(environ: Mapping[str, str], *, in_ecs: bool) -> RunUser | None:
+    """The user that was chosen for phases; in an ECS task, which has one worker, one that has a name."""
+    name = environ.get("LONGSHORE_RUN_USER") or ("nobody" if in_ecs and os.geteuid() == 0 else None)
+    if not name:
         return None
+    if os.geteuid() != 0:
+        raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name), "nothing, unless the agent runs as root")
     try:
-        entry = pwd.getpwuid(int(name)) if name and name.isdigit() else pwd.getpwnam(name or "nobody")
+        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
     except KeyError:
-        raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name or "nobody"), "a user of this host") from None
+        raise ConfigurationRefused("LONGSHORE_RUN_USER", repr(name), "a user of this host") from None
     return RunUser(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid)
+
+
+def _path(environ: Mapping[str, str]) -> str:
+    """The PATH of phases: what the launcher names, then a system's usual folders; nothing of the agent's own."""
+    name, text = "LONGSHORE_LAUNCHER_PATH", environ.get("LONGSHORE_LAUNCHER_PATH", "")
+    folders = text.split(":") if text else []
+    if wrong := next((folder for folder in folders if not folder.startswith("/")), None):
+        raise ConfigurationRefused(name, repr(wrong[:64]), "absolute paths of folders, with ':' between them")
+    return ":".join([*filter(None, folders), SYSTEM_PATH])
+
+
+def _run_uids(environ: Mapping[str, str]) -> range:
+    text = environ.get("LONGSHORE_RUN_UIDS") or DEFAULT_UIDS
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) < 2**32 - 1):
+        raise ConfigurationRefused("LONGSHORE_RUN_UIDS", repr(text[:64]), f"FIRST-LAST, like {DEFAULT_UIDS}")
+    return range(int(first), int(last) + 1)

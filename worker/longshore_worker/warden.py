@@ -3,7 +3,8 @@
 Run as a script, with nothing of Longshore or its dependencies imported. Its standard input is a socket to the agent:
 one line of JSON orders the command, `T` asks the phase to end, `K` kills it, and the end of the stream means that the
 agent is dead. It answers `{"started": pid}` and, once no descendant is left, `{"exit": n}` or `{"signal": n}`; or
-`{"errno": n, "error": text}` when the command could not be started.
+`{"errno": n, "error": text}` when the command could not be started. Descendants that live on after PATIENCE seconds of
+SIGKILL (they have another user's rights, or hang in the kernel) are named in the last answer as `"left": [pid, …]`.
 
 It is its descendants' reaper, so that none escapes by setsid and double fork. It keeps the agent's uid, so that a phase
 with a uid of its own cannot signal it; the order comes by socket, so that a phase's LD_PRELOAD never loads into it.
@@ -25,6 +26,9 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LINGER = 1.0
 """Seconds that background processes may finish writing after the command itself has ended."""
+PATIENCE = 10.0
+"""Seconds of SIGKILL after which what still lives is given up."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 OOM_SCORE = "500"
 """When memory runs out, the phase goes before the agent does."""
 
@@ -47,7 +51,7 @@ def main() -> None:
         _answer(control, {"errno": error.errno, "error": f"{error.filename or order['command'][0]}: {error.strerror}"})
         return
     _answer(control, {"started": command})
-    _answer(control, _attend(command, control, ended))
+    _answer(control, _attend(command, control, ended, order["cgroup"]))
 
 
 def set_by_prctl(option: int, value: int) -> bool:
@@ -107,6 +111,8 @@ def _become(order: dict[str, Any], control: socket.socket, parent: int, tell: in
                 signal.signal(number, signal.SIG_DFL)
         with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
             score.write(OOM_SCORE)
+        if order["cgroup"]:
+            _enter(order["cgroup"])
         if order["uid"] is not None:
             os.setgroups([])
             os.setgid(order["gid"])
@@ -146,14 +152,21 @@ def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
     raise failure
 
 
-def _attend(command: int, control: socket.socket, ended: int) -> dict[str, Any]:
+def _enter(cgroup: str) -> None:
+    # Without it, it is killed process by process.
+    with suppress(OSError), open(os.path.join(cgroup, "cgroup.procs"), "w") as members:
+        members.write("0")
+
+
+def _attend(command: int, control: socket.socket, ended: int, cgroup: str | None) -> dict[str, Any]:
     """Obey and reap until the command has ended and no descendant is left."""
     while True:
         ready, _, _ = select.select([control, ended], [], [])
         if control in ready:
             wish = _receive(control)
             if wish in (b"", b"K"):
-                return _describe(_kill_all(command))
+                status = _kill_all(command, cgroup)
+                return _describe(status) | _left()
             if wish == b"T":
                 _signal_tree(signal.SIGTERM)
         if ended in ready:
@@ -162,8 +175,8 @@ def _attend(command: int, control: socket.socket, ended: int) -> dict[str, Any]:
             status = _reap(command)
             if status is not None:
                 _linger()
-                _kill_all(command)
-                return _describe(status)
+                _kill_all(command, cgroup)
+                return _describe(status) | _left()
 
 
 def _receive(control: socket.socket) -> bytes:
@@ -193,11 +206,15 @@ def _linger() -> None:
         time.sleep(0.01)
 
 
-def _kill_all(command: int) -> int | None:
-    """SIGKILL until no child is left: orphans become our children, so none can be missed."""
-    status = None
+def _kill_all(command: int, cgroup: str | None) -> int | None:
+    """SIGKILL until no child is left, or PATIENCE is over: orphans become our children, so none can be missed."""
+    status, pause, until = None, FIRST_PAUSE, time.monotonic() + PATIENCE
     while True:
         _signal_tree(signal.SIGKILL)
+        if cgroup:
+            # The kernel asks nobody's permission here, not even where a program has another user's rights.
+            with suppress(OSError), open(os.path.join(cgroup, "cgroup.kill"), "w") as kill:
+                kill.write("1")
         try:
             while True:
                 pid, found = os.waitpid(-1, os.WNOHANG)
@@ -207,7 +224,15 @@ def _kill_all(command: int) -> int | None:
                     status = found
         except ChildProcessError:
             return status
-        time.sleep(0.005)
+        if time.monotonic() >= until:
+            return status
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _left() -> dict[str, Any]:
+    left = _descendants()
+    return {"left": left} if left else {}
 
 
 def _signal_tree(number: signal.Signals) -> None:
@@ -222,8 +247,10 @@ def _descendants() -> list[int]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with suppress(OSError, ValueError), open(f"/proc/{entry}/stat", "rb") as stat:
-                parent = int(stat.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry))
+                state, parent = stat.read().rpartition(b")")[2].split()[:2]
+                if state in (b"Z", b"X"):
+                    continue
+                children.setdefault(int(parent), []).append(int(entry))
     found = list(children.get(os.getpid(), []))
     for pid in found:
         found += children.get(pid, [])

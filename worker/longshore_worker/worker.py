@@ -115,6 +115,11 @@ class Worker:
         self._departure.terminate(now)
         return self._advance(now)
 
+    def set_aside(self, now: float) -> list[Action]:
+        """Processes of the attempt in hand cannot be ended: report it, take nothing more, and leave."""
+        self._departure.set_aside()
+        return self._advance(now)
+
     def tick(self, now: float) -> list[Action]:
         """Time has passed; call at `next_tick` at the latest."""
         return self._advance(now)

@@ -146,6 +146,10 @@ class Store(Protocol):
         """Those of the runs that exist."""
         ...
 
+    def specs(self, run_ids: Iterable[str]) -> dict[str, Spec]:
+        """What those of the runs execute that exist."""
+        ...
+
     def worker(self, pool_id: str, worker_id: str) -> Worker | None:
         """A worker, also one that is over."""
         ...

@@ -25,7 +25,7 @@ async def watch_states(api: DemoApi, board: Board) -> None:
         runs = await asyncio.gather(*(api.runs(pool.id) for pool in pools))
         board.pools = pools
         board.workers = {worker.id: worker for found in workers for worker in found}
-        seen = {run.id: run for found in runs for run in found}
+        seen = {run.run: run for found in runs for run in found}
         for row in board.rows:
             if row.run_id in seen:
                 board.saw(row, seen[row.run_id])

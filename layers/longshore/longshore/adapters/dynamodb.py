@@ -132,6 +132,10 @@ class DynamoStore:
         found = self._batches(keys.run(run_id) for run_id in run_ids)
         return {run.id: run for run in found if isinstance(run, Run)}
 
+    def specs(self, run_ids: Iterable[str]) -> dict[str, Spec]:
+        found = self._batches(keys.spec(run_id) for run_id in run_ids)
+        return {spec.run_id: spec for spec in found if isinstance(spec, Spec)}
+
     def _batches(self, wanted: Iterable[Key]) -> Iterator[Record | None]:
         keys_once = [key_item(key) for key in dict.fromkeys(wanted)]
         return (decode(item) for page in pages(keys_once, BATCH) for item in self._batch(page))

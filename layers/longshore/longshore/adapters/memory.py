@@ -133,6 +133,10 @@ class MemoryStore:
         found = {run_id: self.run(run_id) for run_id in run_ids}
         return {run_id: run for run_id, run in found.items() if run}
 
+    def specs(self, run_ids: Iterable[str]) -> dict[str, Spec]:
+        found = {run_id: self._get(Spec, keys.spec(run_id)) for run_id in run_ids}
+        return {run_id: spec for run_id, spec in found.items() if spec}
+
     def worker(self, pool_id: str, worker_id: str) -> Worker | None:
         with self._lock:
             now = self._get(Worker, keys.worker(pool_id, worker_id))

@@ -57,7 +57,8 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
     def runs(  # pyright: ignore[reportUnusedFunction]
         pool: PoolRef,
         state: Annotated[RunState | None, Query()] = None,
+        stack: Annotated[str | None, Query(max_length=128)] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_RUNS)] = 50,
         cursor: Annotated[str | None, Query(max_length=512)] = None,
     ) -> RunList:
-        return list_runs(ports.store, find_pool(ports.store, pool), state, limit, cursor)
+        return list_runs(ports.store, find_pool(ports.store, pool), limit, cursor, state=state, stack=stack)

@@ -1,6 +1,6 @@
 """A pool's settings as users write them: names with Go durations and whole numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 
@@ -13,6 +13,9 @@ _NAMES = tuple(field.name for field in fields(PoolSettings))
 _SHORTEST_GRANT = timedelta(minutes=1)
 _LONGEST_GRANT = timedelta(days=7)
 """S3 refuses to presign for longer."""
+SECOND = timedelta(seconds=1)
+SHORTEST_LEASE = timedelta(seconds=3)
+"""A reconnection alone takes a second or two."""
 
 
 def write_pool_settings(settings: PoolSettings) -> dict[str, str | int]:
@@ -58,13 +61,25 @@ def _shown(value: str | int) -> str:
 def _check(settings: PoolSettings) -> None:
     if settings.warm > settings.max_workers:
         raise Refused("settings.warm", settings.warm, f"at most max_workers, which is {settings.max_workers}")
-    for name in ("log_timeout", "run_timeout"):
-        usual, most = getattr(settings, name), getattr(settings, f"max_{name}")
-        if usual > most:
-            allowed = f"at most max_{name}, which is {format_duration(most)}"
-            raise Refused(f"settings.{name}", format_duration(usual), allowed)
-    if not _SHORTEST_GRANT <= settings.grant_life <= _LONGEST_GRANT:
-        found, shortest, longest = (
-            format_duration(span) for span in (settings.grant_life, _SHORTEST_GRANT, _LONGEST_GRANT)
-        )
-        raise Refused("settings.grant_life", found, f"from {shortest} to {longest}")
+    for name, least, most, why in _bounds(settings):
+        span: timedelta = getattr(settings, name)
+        if span < least:
+            raise Refused(f"settings.{name}", format_duration(span), f"at least {format_duration(least)}: {why}")
+        if most is not None and span > most:
+            raise Refused(f"settings.{name}", format_duration(span), f"at most {format_duration(most)}: {why}")
+
+
+def _bounds(settings: PoolSettings) -> Iterator[tuple[str, timedelta, timedelta | None, str]]:
+    """Each setting that others bound: its name, the least, the most, and why."""
+    yield "log_timeout", SECOND, settings.max_log_timeout, "max_log_timeout bounds it"
+    yield "run_timeout", SECOND, settings.max_run_timeout, "max_run_timeout bounds it"
+    yield "warning", timedelta(0), min(settings.log_timeout, settings.run_timeout), "it comes before both timeouts"
+    yield "lease", SHORTEST_LEASE, None, "a reconnection must fit into it"
+    yield "accept_timeout", SECOND, None, "a worker needs a moment to answer an offer"
+    yield "prepare_timeout", settings.accept_timeout, None, "accept_timeout runs out before it"
+    yield "grant_life", _SHORTEST_GRANT, _LONGEST_GRANT, "S3 presigns for so long, and each renewal is a message"
+    yield "lost_slack", SECOND, None, "messages of a worker that is well take a moment"
+    yield "backstop_slack", settings.stop_grace, None, "stop_grace runs out before the control plane steps in"
+    yield "idle_timeout", SECOND, None, "a worker must be found idle before it is stopped"
+    yield "start_timeout", SECOND, None, "a task needs a moment to become a worker"
+    yield "start_failure_limit", SECOND, None, "runs fail after it"

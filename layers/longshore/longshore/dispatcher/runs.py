@@ -52,13 +52,16 @@ def find_run(store: Store, name: str, pool: str | None = None) -> tuple[Run, Spe
     return found
 
 
-def list_runs(store: Store, pool: Pool, state: RunState | None, limit: int, cursor: str | None) -> RunList:
+def list_runs(
+    store: Store, pool: Pool, limit: int, cursor: str | None, *, state: RunState | None = None, stack: str | None = None
+) -> RunList:
     """Runs of a pool, newest first, up to `limit`; a page may be shorter although more follow."""
     runs: list[Run] = []
     for _ in range(PAGES_READ):
         page = store.runs_of(pool.id, limit - len(runs), cursor)
-        runs += [run for run in page.runs if state is None or run.state is state]
+        runs += [run for run in page.runs if state in (None, run.state) and stack in (None, run.stack)]
         cursor = page.cursor
         if not cursor or len(runs) >= limit:
             break
-    return RunList(runs=[summarize_run(run) for run in runs], cursor=cursor)
+    specs = store.specs(run.id for run in runs)
+    return RunList(runs=[summarize_run(run, specs.get(run.id), pool) for run in runs], cursor=cursor)

@@ -26,6 +26,7 @@ from longshore.domain.run import Run, Spec, held_seconds, read_history
 from longshore.domain.worker import Agent, Worker, WorkerState
 from longshore.ports import Store
 
+LINE = 100
 TICKETS_COUNTED = 1000
 """A longer queue is shown as one of this length: counting it would cost more than the figure is worth."""
 
@@ -125,11 +126,14 @@ def show_worker(worker: Worker, agent: Agent | None) -> WorkerView:
     )
 
 
-def summarize_run(run: Run) -> RunSummary:
+def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
     """A run in a list."""
     return RunSummary(
-        id=run.id,
+        run=run.id,
         pool=run.pool_id,
+        pool_name=pool.name if pool else None,
+        request_id=spec.request_id if spec else None,
+        command=_in_short(spec.command) if spec else [],
         type=run.type,
         stack=run.stack,
         state=run.state,
@@ -146,14 +150,13 @@ def summarize_run(run: Run) -> RunSummary:
 def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
     """A run in full. The values of its environment stay in the table."""
     run, spec = found
+    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(spec.command)})
     return RunView(
-        **dict(summarize_run(run)),
+        **dict(whole),
         version=run.version,
         note=run.note,
         retryable=run.retryable,
-        request_id=spec.request_id,
         requester=spec.requester,
-        command=list(spec.command),
         environment=sorted(spec.environment),
         image=spec.image,
         workspace=spec.workspace.key if spec.workspace else None,
@@ -174,6 +177,18 @@ def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment,
             for change in read_history(run)
         ],
     )
+
+
+def _in_short(command: Sequence[str]) -> list[str]:
+    """The first words of a command, LINE characters at most; what was cut off is an ellipsis."""
+    shown: list[str] = []
+    left = LINE
+    for word in command:
+        if len(word) > left:
+            return [*shown, word[: max(left - 1, 0)] + "…"]
+        shown.append(word)
+        left -= len(word) + 1
+    return shown
 
 
 def _cost(run: Run, pool: Pool | None, deployment: Deployment, now: datetime) -> float | None:

@@ -202,10 +202,13 @@ class LogPlace(Value):
 
 
 class RunSummary(Value):
-    """A run in a list."""
+    """A run in a list. `pool` is its pool's id; of its command there are as many words as fit into a line."""
 
-    id: str
+    run: str
     pool: str
+    pool_name: str | None = None
+    request_id: str | None = None
+    command: list[str] = []
     type: RunType
     stack: str | None = None
     state: RunState
@@ -229,9 +232,7 @@ class RunView(RunSummary):
     version: int
     note: str | None = None
     retryable: bool
-    request_id: str
     requester: str = ""
-    command: list[str]
     environment: list[str]
     image: str | None = None
     workspace: str | None = None
