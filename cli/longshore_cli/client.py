@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import httpx
 from longshore.domain import api
-from longshore.domain.requests import RunRequest
+from longshore.domain.requests import RunRequest, refusal
 from pydantic import BaseModel, ValidationError
 
 from longshore_cli.errors import ApiRefused, CliError, Disconnected, Unknown
@@ -189,7 +189,4 @@ def _read[T: BaseModel](model: type[T], response: httpx.Response) -> T:
     try:
         return model.model_validate_json(response.content)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
-        text = f"the API's answer is not understood ({place}: {wrong['msg']}); is this command too old?"
-        raise CliError(text) from None
+        raise CliError(f"the API's answer is not understood ({refusal(error)}); is this command too old?") from None

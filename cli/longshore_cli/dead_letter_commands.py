@@ -10,6 +10,8 @@ from longshore_cli.session import Session, command
 if TYPE_CHECKING:
     from longshore.domain.api import DeadLetterChoice
 
+    from longshore_cli.errors import CliError
+
 app = typer.Typer(help="Input that nothing came of, and why.", no_args_is_help=True)
 
 Letters = Annotated[list[str] | None, typer.Argument(metavar="[LETTER]...", help="Ids of letters.")]
@@ -37,12 +39,15 @@ def list_dead_letters(session: Session) -> None:
         (one.id, tell_span(one.age_seconds), one.source, one.request_id, one.reason, one.body)
         for one in found.dead_letters
     ]
-    session.output.table(("LETTER", "AGE", "FROM", "REQUEST", "REASON", "BODY"), rows)
+    session.output.table(
+        ("LETTER", "AGE", "FROM", "REQUEST", "REASON", "BODY"), rows, spare=("BODY", "FROM", "REQUEST", "AGE")
+    )
 
 
 @command(app, "show")
 def show(session: Session, letter: Annotated[str, typer.Argument(metavar="LETTER", help="A letter's id.")]) -> None:
     """Show a dead letter in full, and where redriving would send it."""
+    from longshore_cli.letter_content import kind_of, show_content
     from longshore_cli.output import tell_span
 
     found = session.api.dead_letter(letter)
@@ -60,9 +65,10 @@ def show(session: Session, letter: Annotated[str, typer.Argument(metavar="LETTER
             ("pool", found.pool),
             ("redrive", f"to {found.goes_to}" if found.goes_to else f"keeps it: {found.kept_because}"),
             *((f"attribute {name}", value) for name, value in sorted(found.attributes.items())),
+            ("content", kind_of(found.content)),
         ]
     )
-    session.output.say(found.content)
+    show_content(session.output, found.content)
 
 
 @command(app, "redrive")
@@ -87,12 +93,14 @@ def redrive(session: Session, letters: Letters = None, everything: All = False, 
                 break
     if session.output.json:
         session.output.show_json(done)
-    else:
+    elif done.redriven:
         session.output.table(("LETTER", "TO", "RUN"), [(one.id, one.to, one.run) for one in done.redriven])
     for one in done.kept:
         session.output.note(f"kept {one.id}: {one.reason}")
     _tell_missing(session, done.missing)
-    if done.kept:
+    if not (done.redriven or done.kept or done.missing):
+        raise _nothing_there(older_than)
+    if done.kept or not done.redriven:
         raise typer.Exit(1)
 
 
@@ -110,7 +118,7 @@ def purge(
     from longshore_cli.letter_choice import choose
 
     choices = choose(session.api, letters or [], everything, older_than)
-    _ask(f"the {len(letters)} letters named" if letters else "all of them", yes)
+    _ask(_amount(session, letters, older_than), yes)
     done = Purged(purged=[], missing=[], more=False)
     for choice in choices:
         while True:
@@ -123,7 +131,32 @@ def purge(
     else:
         for one in done.purged:
             session.output.say(one)
+        session.output.note(f"threw {len(done.purged)} away")
     _tell_missing(session, done.missing)
+    if not (done.purged or done.missing):
+        raise _nothing_there(older_than)
+    if not done.purged:
+        raise typer.Exit(1)
+
+
+def _amount(session: Session, letters: list[str] | None, older_than: str | None) -> str:
+    """How many letters are meant, as far as one look tells: what lies in a long queue is not all seen at once."""
+    if letters:
+        return f"the {len(letters)} letters named"
+    from longshore.domain.durations import parse_duration
+
+    found = session.api.dead_letters().dead_letters
+    least = parse_duration(older_than).total_seconds() if older_than else 0
+    meant = sum(one.age_seconds >= least for one in found)
+    if not meant:
+        raise _nothing_there(older_than)
+    return f"{meant} letters" + (f" older than {older_than}" if older_than else "")
+
+
+def _nothing_there(older_than: str | None) -> "CliError":
+    from longshore_cli.errors import CliError
+
+    return CliError("there are no dead letters" + (f" older than {older_than}" if older_than else ""))
 
 
 def _goes_on(choice: "DeadLetterChoice", *, more: bool) -> bool:

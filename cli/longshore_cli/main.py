@@ -1,5 +1,6 @@
 """The `longshore` command: its parts, and how it ends."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,24 +70,49 @@ def longshore(
 
 def run(arguments: Sequence[str], connect: "Callable[[Where], Connection] | None" = None) -> int:
     """Run one command line and return its exit code. `connect` replaces how a deployment is found and reached."""
+    options = list(arguments[: arguments.index("--")]) if "--" in arguments else arguments
+    as_json = "--json" in options
     try:
         _check_text(arguments)
-        result = cast(object, app(list(arguments), prog_name="longshore", standalone_mode=True, obj=connect))
+        result = cast(object, app(list(arguments), prog_name="longshore", standalone_mode=False, obj=connect))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except typer.TyperException as error:
+        return _refuse(error, as_json=as_json)
     except CliError as error:
-        print(f"longshore: {visible(str(error))}", file=sys.stderr)
+        _print_error(str(error), error.exit_code, as_json=as_json)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        print(f"longshore: this is a bug ({type(error).__name__}: {visible(str(error))})", file=sys.stderr)
+        _print_error(f"this is a bug ({type(error).__name__}: {error})", 1, as_json=as_json)
         if os.environ.get("LONGSHORE_DEBUG"):
             raise
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _refuse(error: typer.TyperException, *, as_json: bool) -> int:
+    """A command line that typer does not understand, in one line as every other error."""
+    code: int = getattr(error, "exit_code", Usage.exit_code)
+    message: str = cast(Any, error).format_message() if hasattr(error, "format_message") else str(error)
+    if "\n" in message:
+        # No words at all: the help, which is no error of one line.
+        print(message, file=sys.stderr)
+        return code
+    context = getattr(error, "ctx", None)
+    hint = f" (`{context.command_path} --help` lists what there is)" if context else ""
+    _print_error(message.rstrip(".") + hint, code, as_json=as_json)
+    return code
+
+
+def _print_error(text: str, exit_code: int, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": text, "exit_code": exit_code}), file=sys.stderr)
+    else:
+        print(f"longshore: {visible(text)}", file=sys.stderr)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

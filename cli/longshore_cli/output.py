@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-WHOLE = frozenset({"RUN", "ID", "WORKER", "NAME", "STATE"})
+WHOLE = frozenset({"RUN", "ID", "WORKER", "NAME", "STATE", "LETTER"})
 """Columns that a narrow terminal does not break."""
 
 
@@ -32,8 +32,14 @@ class Output:
         """A few values as JSON."""
         print(json.dumps(values, indent=2, default=str))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Rows under their columns; between programs, separated by tabs."""
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], spare: Sequence[str] = (), least: int = 24
+    ) -> None:
+        """Rows under their columns; between programs, separated by tabs.
+
+        Where a terminal is too narrow, the columns of `spare` go, the first of them first. What stays is folded, and
+        counts with `least` characters unless it is one of WHOLE.
+        """
         if not sys.stdout.isatty():
             for row in [columns, *rows]:
                 print("\t".join(tell(cell) for cell in row))
@@ -43,13 +49,17 @@ class Output:
 
         now = datetime.now(UTC)
         texts = [[tell_age(cell, now) if isinstance(cell, datetime) else tell(cell) for cell in row] for row in rows]
+        console = _console()
+        kept = _fitting(columns, texts, spare, least, console.width)
+        columns = [columns[at] for at in kept]
+        texts = [[row[at] for at in kept] for row in texts]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for name in columns:
             # What people copy stays whole, whatever the terminal's width.
             table.add_column(name, overflow="fold", no_wrap=name in WHOLE)
         for row in texts:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        _console().print(table)
+        console.print(table)
 
     def fields(self, values: Sequence[tuple[str, object]]) -> None:
         """Names and values, one a line; what is None is left out."""
@@ -79,12 +89,27 @@ class Output:
         print(text, file=sys.stderr)
 
 
+def _fitting(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], spare: Sequence[str], least: int, width: int
+) -> list[int]:
+    """Which columns fit into a width, by their places."""
+    wide = [max(map(len, [name, *(row[at] for row in texts)])) for at, name in enumerate(columns)]
+    needed = [size if name in WHOLE else min(size, least) for name, size in zip(columns, wide, strict=True)]
+    kept = list(range(len(columns)))
+    for name in spare:
+        if sum(needed[at] + 2 for at in kept) - 2 <= width:
+            break
+        kept.remove(columns.index(name))
+    return kept
+
+
 def tell(value: object) -> str:
     """A value for people."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        # In the reader's own zone, which is named by its distance: a bare time is nobody's.
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%:z").replace("+00:00", "Z")
     if isinstance(value, bool):
         return "yes" if value else "no"
     return visible(str(value))

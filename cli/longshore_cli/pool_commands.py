@@ -99,7 +99,7 @@ def list_pools(session: Session) -> None:
         (one.name, one.kind, one.counts.idle, one.counts.busy, one.counts.starting, one.counts.queued, one.id)
         for one in found.pools
     ]
-    session.output.table(columns, rows)
+    session.output.table(columns, rows, spare=("ID", "STARTING", "KIND"))
 
 
 @command(app, "show")

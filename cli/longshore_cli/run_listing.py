@@ -39,6 +39,7 @@ def show_list(output: Output, found: RunList) -> None:
         )
         for one in found.runs
     ]  # fmt: skip
-    output.table(columns, rows)
+    spare = ("TOOK", "EXIT", "TYPE", "STACK", "REQUEST", "POOL", "COMMAND", "REASON", "ACCEPTED")
+    output.table(columns, rows, spare)
     if found.cursor:
         output.note(f"more: --cursor {found.cursor}")

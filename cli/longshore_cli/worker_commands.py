@@ -41,4 +41,8 @@ def list_workers(
         )
         for one in shown
     ]
-    session.output.table(("WORKER", "STATE", "RUN", "DONE", "SEEN", "METADATA", "NOTE"), rows)
+    session.output.table(
+        ("WORKER", "STATE", "RUN", "DONE", "SEEN", "METADATA", "NOTE"),
+        rows,
+        spare=("METADATA", "DONE", "NOTE", "SEEN", "RUN"),
+    )

@@ -124,11 +124,11 @@ def test_a_name_that_is_taken_while_the_pool_is_made_is_a_conflict_too(
     [
         ({"name": "Red"}, "name", "Red"),
         ({"name": ""}, "name", "text of 0 characters"),
-        ({"name": "a" * 64}, "name", "pattern"),
+        ({"name": "a" * 64}, "name", "matches"),
         ({"kind": "cloud"}, "kind", "'private' or 'fargate'"),
         ({"csr": "nonsense"}, "csr", "certificate signing request"),
         ({"image": "repo:1"}, "image", "Fargate"),
-        ({"colour": "red"}, "colour", "not permitted"),
+        ({"colour": "red"}, "colour", "there is no such field"),
         ({"settings": {"log_timeouts": "1m"}}, "settings", "log_timeout"),
         ({"settings": {"log_timeout": "1 minute"}}, "settings.log_timeout", "a duration like"),
         ({"settings": {"log_timeout": "-1m"}}, "settings.log_timeout", "a duration like"),

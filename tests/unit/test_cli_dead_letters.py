@@ -58,7 +58,7 @@ def test_named_letters_are_redriven_and_twice_changes_nothing(cli: Cli) -> None:
     once = cli("dead-letters", "redrive", "letter-a")
     assert (once.code, once.rows[1]) == (0, ["letter-a", "dispatch-runs", run])
     twice = cli("dead-letters", "redrive", "letter-a")
-    assert (twice.code, len(twice.rows)) == (0, 1)
+    assert (twice.code, twice.out) == (1, ""), "nothing was redriven"
     assert "may have been redriven or purged already" in twice.err
     assert left(cli) == ["letter-b"]
     assert len(cli.api.queue.take()) == 1
@@ -97,7 +97,16 @@ def test_purging_wants_a_yes_between_programs(cli: Cli) -> None:
     assert cli("dead-letters", "purge", "letter-a", "--yes").code == 0
     assert left(cli) == []
     again = cli("dead-letters", "purge", "letter-a", "--yes")
-    assert (again.code, "no dead letter 'letter-a'" in again.err) == (0, True)
+    assert (again.code, "no dead letter 'letter-a'" in again.err) == (1, True)
+
+
+@pytest.mark.parametrize("words", [("redrive", "--all"), ("purge", "--all", "--yes"), ("purge", "--all"),
+                                   ("redrive", "--older-than", "1h")])  # fmt: skip
+def test_where_there_is_nothing_it_is_an_error(cli: Cli, words: tuple[str, ...]) -> None:
+    if "--older-than" in words:
+        put(cli, "a")
+    ended = cli("dead-letters", *words)
+    assert (ended.code, ended.err.startswith("longshore: there are no dead letters")) == (1, True), ended.err
 
 
 @pytest.mark.parametrize(("answer", "code", "gone"), [(True, 0, True), (False, 1, False)])
@@ -114,7 +123,7 @@ def test_purging_asks_on_a_terminal(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
     assert cli("dead-letters", "purge", "--all").code == code
-    assert asked == ["Throw all of them away?"]
+    assert asked == ["Throw 1 letters away?"]
     assert (left(cli) == []) is gone
 
 

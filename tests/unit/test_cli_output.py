@@ -1,10 +1,16 @@
 """What commands print, on a terminal and elsewhere."""
 
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from longshore.domain.api import RunList, RunSummary
+from longshore.domain.requests import RunType
+from longshore.domain.states import Reason, RunState
 from longshore_cli.output import Output, tell, tell_age
+from longshore_cli.run_listing import show_list
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUN = "0VT8RTWS526GQWQWXCA430BPSZ"
@@ -16,6 +22,44 @@ def be_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TERM": "xterm-256color", "COLUMNS": "60", "FORCE_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_in_the_readers_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    assert tell(NOW) == "2026-01-02 08:34:05+05:30"
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_no_fewer_letters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_a_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("FORCE_COLOR")
+    run = RunSummary(
+        run=RUN, pool="P", pool_name="production", request_id="deploy-1842", command=["make", "deploy"], attempt=1,
+        type=RunType.TASK, stack="network", state=RunState.FAILED, reason=Reason.EXIT_CODE, exit_code=2,
+        accepted_at=NOW,
+    )  # fmt: skip
+    show_list(Output(), RunList(runs=[run, run]))
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["RUN", "STATE", "ACCEPTED"]
+    assert len(rows) == 2
+    assert all(len(line.rstrip()) <= 60 for line in [header, *rows])
+    monkeypatch.setenv("COLUMNS", "200")
+    show_list(Output(), RunList(runs=[run]))
+    wide = capsys.readouterr().out
+    for word in ("production", "deploy-1842", "make deploy", "network", "exit_code"):
+        assert word in wide
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What others have written reaches a terminal without controlling it."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,30 @@ def test_a_piece_that_ends_in_the_middle_of_a_colour_keeps_it(monkeypatch: pytes
     pieces = [("a\x1b[3", False), ("1mred\n", False), ("question? ", False), ("the worker's\n", True), ("no", False)]
     print_lines([LogLine(text=text, raw="{}", agent=agent) for text, agent in pieces], Output())
     assert out.getvalue() == "a\x1b[31mred\nquestion? \nno\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["run", "show", "nope"], 1),
+        (["run", "start"], 2),
+        (["run", "start", "--pool", "red", "--colour", "red", "--", "true"], 2),
+        (["run", "list", "--limit", "many"], 2),
+        (["run", "list", "--state", "HOT"], 2),
+        (["pool", "create", "Red", "--key", "k"], 2),
+        (["nonsense"], 2),
+    ],
+)
+def test_every_error_is_one_line_and_json_where_json_was_asked_for(words: list[str], code: int) -> None:
+    cli = Cli()
+    cli.api.pool("red")
+    plain = cli(*words)
+    assert (plain.code, plain.out) == (code, "")
+    assert len(plain.err.splitlines()) == 1, plain.err
+    assert plain.err.startswith("longshore: ")
+    at = words.index("--") if "--" in words else len(words)
+    as_json = cli(*words[:at], "--json", *words[at:])
+    assert (as_json.code, as_json.out) == (code, "")
+    found = json.loads(as_json.err)
+    assert found["exit_code"] == code
+    assert found["error"]

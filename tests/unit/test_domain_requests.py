@@ -149,7 +149,7 @@ def test_a_bad_field_is_named(changes: dict[str, Any], field: str):
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(Refused, match="pool: found nothing; Field required"):
+    with pytest.raises(Refused, match="pool: found nothing; it is required"):
         read_request('{"schema": 1, "command": ["x"]}')
 
 

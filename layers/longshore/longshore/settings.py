@@ -1,10 +1,11 @@
 """The settings of the functions, read once from the environment that `template.yaml` sets."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from longshore.domain.complaints import allowed
 from longshore.domain.ids import NAMESPACE
 from longshore.errors import Refused
 
@@ -53,9 +54,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(dict(environ))
     except ValidationError as error:
-        wrong = [_complaint(complaint["loc"][0], complaint["type"], complaint["msg"]) for complaint in error.errors()]
+        wrong = [_complaint(cast("Mapping[str, Any]", complaint)) for complaint in error.errors()]
         raise Refused("environment", "; ".join(wrong), "what template.yaml sets for the functions") from None
 
 
-def _complaint(name: object, kind: str, message: str) -> str:
-    return f"no {name}" if kind == "missing" else f"{name}: {message}"
+def _complaint(complaint: Mapping[str, Any]) -> str:
+    name = complaint["loc"][0]
+    return f"no {name}" if complaint["type"] == "missing" else f"{name}: {allowed(complaint)}"

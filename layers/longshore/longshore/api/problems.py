@@ -65,7 +65,7 @@ def _refusal(error: RequestValidationError) -> Refused:
     if first["type"] == "json_invalid":
         return Refused("request", "a body that cannot be read", "a JSON object")
     inner = location[1:] if location[0] in ("body", "query", "path") else location
-    return refuse_field(inner, first["type"], first.get("input"), str(first["msg"]))
+    return refuse_field(inner, first)
 
 
 def _place(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
+from longshore.domain.complaints import allowed
 from longshore.domain.durations import format_duration, parse_duration
 from longshore.domain.execve import MAX_STRING_BYTES, too_long
 from longshore.domain.messages import Message, Sha256, Value, most_bytes
@@ -163,16 +164,17 @@ def refusal(error: ValidationError) -> Refused:
     location = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden" and error.title == RunRequest.__name__ and len(location) == 1:
         return Refused(_field(location), "a field that a request does not have", _nearest(location[0]))
-    return refuse_field(location, first["type"], first.get("input"), first["msg"])
+    return refuse_field(location, cast("Mapping[str, Any]", first))
 
 
-def refuse_field(location: Sequence[str], kind: str, found: object, said: str) -> Refused:
+def refuse_field(location: Sequence[str], complaint: Mapping[str, Any]) -> Refused:
     """A complaint of pydantic's as a refusal. Of what was found only its kind and length are told: it may be secret."""
+    found = complaint.get("input")
     if len(location) == 1 and location[0] in NAMES and isinstance(found, str):
         shown = describe_name(found)
     else:
-        shown = "nothing" if kind == "missing" else describe(found)
-    return Refused(_field(location), shown, said.removeprefix("Value error, "))
+        shown = "nothing" if complaint["type"] == "missing" else describe(found)
+    return Refused(_field(location), shown, allowed(complaint))
 
 
 def _field(location: Sequence[str]) -> str:
