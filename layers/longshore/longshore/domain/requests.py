@@ -8,10 +8,18 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from longshore.domain.complaints import allowed
-from longshore.domain.durations import format_duration, parse_duration
+from longshore.domain.durations import FORM, format_duration, parse_duration
 from longshore.domain.execve import MAX_STRING_BYTES, too_long
 from longshore.domain.messages import Message, Sha256, Value, most_bytes
 from longshore.domain.telling import describe, describe_field, describe_name
@@ -56,7 +64,13 @@ def _span(found: object) -> object:
         raise ValueError("a duration is written like '90s', '7m' or '1h10m'") from None
 
 
-Duration = Annotated[timedelta, BeforeValidator(_span), PlainSerializer(format_duration, when_used="json")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_span),
+    PlainSerializer(format_duration, when_used="json"),
+    # JSON Schema's own durations are those of ISO 8601.
+    WithJsonSchema({"type": "string", "pattern": f"^{FORM.pattern}$", "examples": ["90s", "7m", "1h10m"]}),
+]
 EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 
 
