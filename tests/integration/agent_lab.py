@@ -134,6 +134,7 @@ class Lab:
         *,
         first_endpoints: list[m.Endpoint] | None = None,
         port: int | None = None,
+        also_trusted: str = "",
     ) -> str:
         """The pool's token, as an agent gets it."""
         token = m.PoolToken(
@@ -141,7 +142,7 @@ class Lab:
             pool_id=self.pool,
             mqtt=[*(first_endpoints or []), m.Endpoint(host="localhost", port=port or self.mqtt_port)],
             certificate=certificate or self.certificate,
-            ca=self.ca,
+            ca=self.ca + also_trusted,
         )
         return base64.b64encode(json.dumps(token.dump()).encode()).decode()
 

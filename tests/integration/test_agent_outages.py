@@ -2,12 +2,9 @@
 
 import json
 import signal
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,55 +16,13 @@ from longshore_worker.processes import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
+from tests.integration.proxy import Proxy
 from tests.tls_parties import BROKER, CA, OURS
 from tests.tls_parties import broker as broker_that
 
 pytestmark = pytest.mark.local
 CONNECT = b"\x10"
 """The first byte of that packet (MQTT 5, 2.1)."""
-
-
-class Proxy:
-    """Passes connections on to a port until it is cut; cut, it refuses new ones and drops the old."""
-
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._pairs: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def cut(self) -> None:
-        """The network is gone."""
-        for connection in (self._listener, *self._pairs):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        self._pairs.clear()
-
-    def mend(self) -> None:
-        """The network is back."""
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", self._target))
-            self._pairs += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
