@@ -76,9 +76,9 @@ class ApiClient:
         """Request a run; the same request id again is the same run."""
         return self._post(api.AcceptedRun, "runs", request)
 
-    def run(self, run: str, pool: str | None = None) -> api.RunView:
-        """A run by its id, or by its request's id in a pool."""
-        return self._get(api.RunView, "runs", run, pool=pool)
+    def run(self, run: str) -> api.RunView:
+        """A run."""
+        return self._get(api.RunView, "runs", run)
 
     def why(self, run: str) -> api.Explanation:
         """Why a run is where it is."""

@@ -3,6 +3,7 @@
 import re
 
 from longshore.domain.api import RunSummary, RunView
+from longshore.domain.ids import run_id
 
 from longshore_cli.client import ApiClient
 from longshore_cli.errors import Unknown, Usage
@@ -27,18 +28,16 @@ def find_run(api: ApiClient, name: str, pool: str | None) -> RunView:
 def _by_id(api: ApiClient, name: str, pool: str | None) -> RunView | None:
     if not _ULID.fullmatch(name):
         return None
-    found = _look(api, name.upper(), None)
+    found = _look(api, name.upper())
     if found and pool and pool not in (found.pool, found.pool_name):
         return None
     return found
 
 
 def _by_request(api: ApiClient, name: str, pool: str | None) -> RunView | None:
-    if pool:
-        # Told by the API, if there is no such pool.
-        api.pool(pool)
-    pools = [pool] if pool else [one.id for one in api.pools().pools]
-    found = [run for one in pools if (run := _look(api, name, one)) and run.request_id == name]
+    # The run's id is made here: a request's id may have characters that no path of the API has.
+    pools = [api.pool(pool).id] if pool else [one.id for one in api.pools().pools]
+    found = [run for one in pools if (run := _look(api, run_id(one, name)))]
     if len(found) > 1:
         names = ", ".join(sorted(run.pool_name or run.pool for run in found))
         raise Usage(f"{name!r} is a request's id in the pools {names}: say --pool")
@@ -54,11 +53,11 @@ def _by_beginning(api: ApiClient, name: str, pool: str | None) -> RunView | None
         found += [run for run in api.runs(one, SEARCHED).runs if run.run.startswith(name.upper())]
     if len(found) > 1:
         raise Usage(f"{name!r} begins the ids of {len(found)} runs, like {found[0].run} and {found[1].run}")
-    return _look(api, found[0].run, None) if found else None
+    return _look(api, found[0].run) if found else None
 
 
-def _look(api: ApiClient, name: str, pool: str | None) -> RunView | None:
+def _look(api: ApiClient, run: str) -> RunView | None:
     try:
-        return api.run(name, pool)
+        return api.run(run)
     except Unknown:
         return None
