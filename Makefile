@@ -7,6 +7,8 @@ MINISTACK  := ministack[full]==1.5.33
 # SAM builds the layer with the pip of the Python 3.13 that is first on PATH: its own environment's.
 SAM        := aws-sam-cli==1.170.0 pip==26.2
 CHECKOV    := checkov==3.3.30
+# Only the tests that run the README use it; its version 2 is not on the package index.
+AWS        := awscli==1.46.3
 
 # ---- What is built from what ------------------------------------------------------------------------------------------
 UV        = $(shell command -v uv || echo .tools/uv/bin/uv)
@@ -37,10 +39,10 @@ demo: .venv/.synced tools build ## the whole system on this machine, on a live s
 local: .venv/.synced tools build ## start the local cloud
 	@.venv/bin/longshore local up
 
-test: .venv/.synced tools build ## every test, those on the local cloud included
+test: .venv/.synced tools .tools/aws/.installed build ## every test, those on the local cloud included
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
-test-busy: .venv/.synced tools build ## every test beside three busy loops, as on a machine that others use
+test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside three busy loops, as on a machine that others use
 	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest --durations=20 $(PYTEST_ARGS)
 
 fast: .venv/.synced ## the tests that need nothing but memory
@@ -106,6 +108,7 @@ lock: .tools/python ## uv.lock and tools/*.txt from what is pinned above and in 
 	$(call lock_tool,ministack,$(MINISTACK))
 	$(call lock_tool,sam,$(SAM))
 	$(call lock_tool,checkov,$(CHECKOV))
+	$(call lock_tool,aws,$(AWS))
 
 define lock_tool
 	printf '%s\n' $(foreach pin,$(2),'$(pin)') | $(UV_313) pip compile --quiet --universal --python-version 3.13 \

@@ -1,14 +1,18 @@
 """`longshore local`: the whole system on this machine."""
 
+import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from longshore_cli.errors import CliError, Interrupted
 from longshore_cli.output import Output
+
+if TYPE_CHECKING:
+    from longshore_local.deployment import Deployment
 
 app = typer.Typer(help="The whole system on this machine.", no_args_is_help=True)
 
@@ -19,12 +23,14 @@ DEFAULT_NAME = "default"
 _NEXT = """
 The deployment is up, and `longshore` finds it from this folder. Next:
 
-  longshore pool create red --key red.pem --token-file red.token
-  LONGSHORE_TOKEN_FILE=red.token LONGSHORE_POOL_PRIVATE_KEY_FILE=red.pem longshore-agent --count 2 &
+  mkdir -p .local
+  longshore pool create red --key .local/red.pem --token-file .local/red.token
+  export LONGSHORE_TOKEN_FILE=.local/red.token LONGSHORE_POOL_PRIVATE_KEY_FILE=.local/red.pem
+  longshore-agent --count 2 2> .local/agent.log &
   longshore run start --pool red --follow -- echo hello
   longshore local down
 
-For AWS tools and other folders:
+For AWS tools and other folders, eval "$(longshore local env)" does this:
 """
 
 
@@ -64,8 +70,28 @@ def up(name: Name = DEFAULT_NAME, json: Json = False) -> None:
         output.show_mapping(asdict(deployment))
         return
     output.note(_NEXT)
+    _show_environment(output, deployment)
+
+
+@app.command("env")
+def env(name: Name = DEFAULT_NAME, json: Json = False) -> None:
+    """Print what points AWS tools and other folders at a local cloud, for `eval`."""
+    with _installed():
+        from longshore_local.cloud import status as look
+    output = Output(json=json)
+    with _readable():
+        found = look(name)
+    if not found.deployment or found.state != "up":
+        raise CliError(f"no local cloud named {name!r} is up here: `make local` brings one up")
+    if json:
+        output.show_mapping(found.deployment.environment())
+    else:
+        _show_environment(output, found.deployment)
+
+
+def _show_environment(output: Output, deployment: "Deployment") -> None:
     for variable, value in deployment.environment().items():
-        output.say(f"export {variable}={value}")
+        output.say(f"export {variable}={shlex.quote(value)}")
 
 
 @app.command("down")

@@ -22,9 +22,9 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines()]
 REQUESTS = [json.loads(text) for text in re.findall(r"'(\{.*\})'", README)]
-AS_IT_STANDS = frozenset({".tools/sam/bin/sam deploy --guided", "source .venv/bin/activate"})
+AS_IT_STANDS = frozenset({".tools/sam/bin/sam deploy --guided", "source .venv/bin/activate", "mkdir -p .local"})
 """Nothing in these is ours but the paths, which the Makefile makes."""
-GLOBAL_OPTIONS = frozenset({"--cli-binary-format", "--output", "--query"})
+GLOBAL_OPTIONS = frozenset({"--output", "--query", "--endpoint-url"})
 
 
 def make(words: list[str]) -> None:
@@ -57,6 +57,10 @@ def aws(words: list[str]) -> None:
     assert {word for word in rest if word.startswith("--")} <= options | GLOBAL_OPTIONS
 
 
+def echo(words: list[str]) -> None:
+    check_request(json.loads(words[0]))
+
+
 def export(words: list[str]) -> None:
     operations = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
     assert all(f"`{word.partition('=')[0]}`" in operations for word in words)
@@ -68,6 +72,7 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "longshore-agent": longshore_agent,
     "aws": aws,
     "export": export,
+    "echo": echo,
 }
 
 
@@ -75,8 +80,24 @@ PROGRAMS: dict[str, Callable[[list[str]], None]] = {
 def test_a_command_is_one_that_exists(line: str) -> None:
     if line in AS_IT_STANDS:
         return
-    program, *words = shlex.split(line)
+    inner = re.fullmatch(r"(?:[A-Z_]+=|eval )\"?\$\((.*)\)\"?", line)
+    plain = re.sub(r"( 2?> \.local/[a-z.]+)?( &)?$", "", inner[1] if inner else line)
+    program, *words = shlex.split(plain)
     PROGRAMS[program](words)
+
+
+def test_key_and_token_lie_where_git_does_not_look() -> None:
+    files = re.findall(r"(?:--key|--token-file|_FILE)[ =](\S+)", README)
+    assert len(files) >= 4
+    for file in files:
+        ignored = subprocess.run(["git", "check-ignore", "-q", file], cwd=REPOSITORY, check=False)
+        assert ignored.returncode == 0, file
+
+
+def test_the_aws_commands_are_ones_of_both_versions() -> None:
+    """Version 2 alone has the option, and takes a payload that is written out for base64."""
+    assert "--cli-binary-format" not in README
+    assert all("fileb://" in line for line in LINES if "--payload" in line)
 
 
 @pytest.mark.parametrize("found", REQUESTS, ids=lambda found: str(found["id"]))

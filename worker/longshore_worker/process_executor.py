@@ -59,7 +59,7 @@ class ProcessExecution:
         answer = await self._answers.next()
         await self._reap()
         left = answer.get("left", []) if answer else await kill_marked(self._mark)
-        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"), left=left)
+        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"), left=tuple(left))
 
     def stop(self) -> None:
         """SIGTERM to the whole tree."""
