@@ -1,5 +1,6 @@
 """`longshore run`: start runs, see them, read their logs."""
 
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
     from longshore.domain.api import AcceptedRun
 
     from longshore_cli.persisting import Persistence
+    from longshore_cli.run_starting import Wanted
     from longshore_cli.workspace import Wish
 
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="A run's id or its beginning, or its request's id.")]
 OfPool = Annotated[str | None, typer.Option("--pool", help="The pool that the run is in.")]
+
+
+LINE = 100
+"""Characters of a command in the line that says that a run was started."""
 
 
 class Type(StrEnum):
@@ -99,7 +105,7 @@ def start(
     )
     accepted = start_run(session.api, wanted, session.output.note)
     if follow:
-        _follow_started(session, accepted)
+        _follow_started(session, accepted, wanted)
     elif session.output.json:
         session.output.show_json(accepted)
     else:
@@ -117,12 +123,13 @@ def _wish(folder: Path | None, everything: bool, with_git: bool, keys: list[Path
     return None
 
 
-def _follow_started(session: Session, accepted: "AcceptedRun") -> None:
+def _follow_started(session: Session, accepted: "AcceptedRun", wanted: "Wanted") -> None:
     from longshore_cli.errors import CliError, Interrupted, Unfollowed
     from longshore_cli.exit_codes import exit_code_of
     from longshore_cli.run_following import RunFollower
 
-    session.output.note(f"run {accepted.run}")
+    command = textwrap.shorten(" ".join(wanted.command), LINE, placeholder="…")
+    session.output.note(f"run {accepted.run} (request {accepted.request_id}) on {wanted.pool}: {command}")
     follower = RunFollower(session.api, session.output, _persistence(session, accepted.run, reached=True))
     try:
         follower.appear(accepted)

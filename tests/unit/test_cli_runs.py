@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,7 @@ def test_follow_prints_the_log_as_it_comes_each_line_once_and_exits_with_zero(cl
     assert "worker speaks" in ended.err.splitlines()
     assert ended.err.splitlines()[-1].endswith("is FINISHED")
     said = ended.err.splitlines()
+    assert re.fullmatch(r"run [0-9A-Z]{26} \(request mine\) on red: true", said[0])
     (running,) = (number for number, line in enumerate(said) if line.endswith("is RUNNING"))
     assert running < said.index("worker speaks")
 
