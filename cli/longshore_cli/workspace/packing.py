@@ -108,15 +108,24 @@ def _problems(gate: Gate, members: Sequence[tarfile.TarInfo]) -> Iterator[str]:
 def _secrets(wish: Wish, members: Sequence[tarfile.TarInfo]) -> Iterator[str]:
     agents = agents_files(os.environ)
     allowed = {os.path.realpath(key) for key in wish.keys}
-    for member in members:
-        path = wish.folder / member.name
-        real = os.path.realpath(path)
-        if not member.isreg() or (found := secret_in(path, member.size)) is None:
-            continue
-        if real in agents or found != KEY:
-            yield f"{path} holds {found}, which no workspace may carry: move it out of the folder"
-        elif real not in allowed:
-            yield f"{path} holds a private key: move it out, or list it in .longshoreignore, or --with-key if no pool's"
+    with Progress("looking for keys", _total(members), total_files=len(members)) as progress:
+        for member in members:
+            progress.add(member.size if member.isreg() else 0, files=1)
+            path = wish.folder / member.name
+            with _reading(path):
+                found = secret_in(path, member.size) if member.isreg() else None
+            if found is None:
+                continue
+            real = os.path.realpath(path)
+            if real in agents or found != KEY:
+                yield f"{path} holds {found}, which no workspace may carry: move it out of the folder"
+            elif real not in allowed:
+                why = "move it out, or list it in .longshoreignore, or --with-key if no pool's"
+                yield f"{path} holds a private key: {why}"
+
+
+def _total(members: Sequence[tarfile.TarInfo]) -> int:
+    return sum(member.size for member in members if member.isreg())
 
 
 def _refuse(problems: Iterator[str]) -> None:
@@ -134,8 +143,7 @@ def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
 
 
 def _add_members(tar: tarfile.TarFile, folder: Path, members: Sequence[tarfile.TarInfo]) -> None:
-    total = sum(member.size for member in members if member.isreg())
-    with Progress("packing", total, total_files=len(members)) as progress:
+    with Progress("packing", _total(members), total_files=len(members)) as progress:
         for member in members:
             _add_member(tar, folder / member.name, member, progress)
             progress.add(0, files=1)
