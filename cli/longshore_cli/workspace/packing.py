@@ -72,8 +72,8 @@ def _members(wish: Wish, note: Callable[[str], None], bounds: Bounds) -> list[ta
     if INPUT_ENVIRONMENT in paths:
         raise Usage(f"--dir: {folder} has a file {INPUT_ENVIRONMENT}, a name that workspaces keep for themselves")
     members = list(_described(folder, paths, note))
-    gate = Gate(lambda path: (folder / path).is_symlink(), bounds)
-    _refuse(_problems(gate, members))
+    links = {member.name for member in members if member.issym()}
+    _refuse(_problems(Gate(lambda path: str(path) in links, bounds), members))
     _refuse(_secrets(wish, members))
     return members
 
@@ -81,20 +81,23 @@ def _members(wish: Wish, note: Callable[[str], None], bounds: Bounds) -> list[ta
 def _described(folder: Path, paths: Sequence[str], note: Callable[[str], None]) -> Iterator[tarfile.TarInfo]:
     # It only remembers which files are hard links to which.
     known = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
-    for path in paths:
-        with _reading(folder / path):
-            kind = os.lstat(folder / path).st_mode
-            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind)):
-                note(f"left out: {folder / path} is a socket, a pipe or a device")
-                continue
-            member = known.gettarinfo(folder / path, arcname=path)
-            if member.isreg():
-                # Known before anything is packed, and by name.
-                os.close(os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW))
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        member.mode &= PERMISSIONS
-        yield member
+    with Progress("looking through", total_files=len(paths)) as progress:
+        for path in paths:
+            whole = os.path.join(folder, path)
+            progress.add(0, files=1)
+            with _reading(whole):
+                kind = os.lstat(whole).st_mode
+                if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind)):
+                    note(f"left out: {whole} is a socket, a pipe or a device")
+                    continue
+                member = known.gettarinfo(whole, arcname=path)
+                if member.isreg():
+                    # Known before anything is packed, and by name.
+                    os.close(os.open(whole, os.O_RDONLY | os.O_NOFOLLOW))
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            member.mode &= PERMISSIONS
+            yield member
 
 
 def _problems(gate: Gate, members: Sequence[tarfile.TarInfo]) -> Iterator[str]:
@@ -181,7 +184,7 @@ class _Told:
 
 
 @contextmanager
-def _reading(path: Path) -> Generator[None]:
+def _reading(path: Path | str) -> Generator[None]:
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ class Progress:
     """Tells on stderr how much of a known amount is done, from its second second on until it is left."""
 
     what: str
-    total_bytes: int
+    total_bytes: int = 0
     total_files: int = 0
     clock: Callable[[], float] = time.monotonic
     _bytes: int = 0
@@ -35,8 +35,9 @@ class Progress:
             return
         terminal = sys.stderr.isatty()
         self._next = now + (TERMINAL_SECONDS if terminal else PIPE_SECONDS)
-        text = f"{self.what}: {tell_size(self._bytes)} of {tell_size(self.total_bytes)}"
-        text += f", {self._files} of {self.total_files} files" if self.total_files else ""
+        bytes_told = f"{tell_size(self._bytes)} of {tell_size(self.total_bytes)}" if self.total_bytes else ""
+        files_told = f"{self._files} of {self.total_files} files" if self.total_files else ""
+        text = f"{self.what}: " + ", ".join(part for part in (bytes_told, files_told) if part)
         print(f"\r\x1b[K\x1b[2m{text}\x1b[0m" if terminal else text, end="" if terminal else "\n", file=sys.stderr)
         self._shown = terminal
         sys.stderr.flush()

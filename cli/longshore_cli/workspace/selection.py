@@ -48,12 +48,12 @@ def _walk(root: Path, below: str, ignored: Ignored | None) -> Iterator[str]:
     if below and not _is_folder(root / below):
         return
     try:
-        names = os.listdir(root / below)
+        with os.scandir(root / below) as found:
+            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     except OSError as error:
         raise CliError(f"--dir: cannot read {root / below}: {error.strerror}") from None
-    for name in names:
+    for name, folder in entries:
         path = f"{below}/{name}" if below else name
-        folder = _is_folder(root / path)
         if (name == GIT and not below.startswith(GIT)) or (ignored and ignored.covers(path, is_folder=folder)):
             continue
         yield path
