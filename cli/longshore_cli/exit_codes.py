@@ -2,9 +2,12 @@
 
 from longshore.domain.states import Reason, RunState
 
+from longshore_cli.errors import Unfollowed
+
 TIMED_OUT = 124
 """As timeout(1) has it."""
-ENDED_WITHOUT_CODE = 125
+ENDED_WITHOUT_CODE = Unfollowed.exit_code
+"""As where a run could not be followed to its end: no code of the command's is known."""
 
 _TIMEOUTS = frozenset({Reason.LOG_TIMEOUT, Reason.RUN_TIMEOUT, Reason.PREPARE_TIMEOUT})
 
