@@ -58,7 +58,7 @@ check: .venv/.synced .tools/sam/.installed ## format, lint, types, template: wha
 simulate: .venv/.synced ## SEEDS histories of crashes and lost messages, in memory (SEEDS=1000)
 	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
 
-defects: .venv/.synced ## every defect of the simulation's list, with the invariant that notices it
+defects: .venv/.synced ## every defect of the simulation's list, with the invariant that notices it; remembers the seeds
 	@$(PYTHON) -m tests.simulation --defects
 
 scan: .tools/checkov/.installed ## the template against checkov's rules; .checkov.yaml says what is left out, and why

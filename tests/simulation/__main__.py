@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tests.simulation.batch import play_all, report
-from tests.simulation.hunt import hunt_all
+from tests.simulation.hunt import hunt_all, write_noticed
 from tests.simulation.hunt import report as report_hunted
 from tests.simulation.shrink import broken_by, read_steps, shrink, told
 
@@ -24,6 +24,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.defects:
         hunted = hunt_all()
+        write_noticed(hunted)
         print(report_hunted(hunted))
         return 1 if any(one.invariant is None for one in hunted) else 0
     if asked.seed is not None:
