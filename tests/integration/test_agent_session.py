@@ -18,7 +18,7 @@ from longshore.domain.states import Reason
 from longshore_sealing.keys import make_csr
 from longshore_worker.errors import ExitCode
 from longshore_worker.processes import Mark, marked
-from longshore_worker.settings import DEFAULT_UIDS
+from longshore_worker.settings import DEFAULT_UIDS, SYSTEM_PATH
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
@@ -55,6 +55,13 @@ def test_a_phase_runs_with_its_log_in_the_store(lab: Lab, agent: AgentUnderTest)
     expected = [("output", text) for text in ("out", "err", f"user {user}", "unterminated")]
     assert lab.log_of("PHASE") == lab.chunks_of("PHASE") == expected
     assert lab.end_of("PHASE") == m.LogEnd(run="PHASE", attempt=1, digest=report.log, outcome=report.outcome)
+
+
+def test_a_phase_finds_programs_where_the_launcher_says_and_not_where_the_agent_does(lab: Lab) -> None:
+    agent = lab.start_welcomed(LONGSHORE_LAUNCHER_PATH="/opt/tools", PATH=f"/root/closed:{os.environ['PATH']}")
+    lab.begin(agent, "PATH", ["sh", "-c", 'echo "$PATH"'])
+    lab.finish("PATH")
+    assert lab.log_of("PATH") == [("output", f"/opt/tools:{SYSTEM_PATH}")]
 
 
 def test_a_repeated_assignment_and_go_begin_nothing_again(lab: Lab, agent: AgentUnderTest, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from longshore.domain.messages import PoolToken
 from longshore_worker.credentials import check_credentials
 from longshore_worker.errors import ConfigurationRefused
-from longshore_worker.settings import read_settings
+from longshore_worker.settings import SYSTEM_PATH, read_settings
 from longshore_worker.token import decode_key, decode_token
 
 from tests.tls_parties import BROKER, CA, OURS
@@ -53,8 +53,20 @@ def test_base64_and_files_are_read_as_well(environ: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("named", "path"),
+    [("", SYSTEM_PATH), ("/opt/tools", f"/opt/tools:{SYSTEM_PATH}"), (":/a::/b:", f"/a:/b:{SYSTEM_PATH}")],
+)
+def test_the_path_of_phases_is_a_systems_behind_what_the_launcher_names(
+    environ: dict[str, str], named: str, path: str
+) -> None:
+    assert read_settings(environ | {"PATH": "/root/closed", "LONGSHORE_LAUNCHER_PATH": named}).path == path
+
+
+@pytest.mark.parametrize(
     ("name", "value", "found"),
     [
+        ("LONGSHORE_LAUNCHER_PATH", ":tools", "'tools'"),
+        ("LONGSHORE_LAUNCHER_PATH", "/opt/tools:.", "'.'"),
         ("LONGSHORE_TOKEN", "", "neither"),
         ("LONGSHORE_TOKEN_FILE", "/nowhere", "both"),
         ("LONGSHORE_TOKEN", "%%%", "base64"),

@@ -211,10 +211,10 @@ def _run_user(environ: Mapping[str, str], *, in_ecs: bool) -> RunUser | None:
 def _path(environ: Mapping[str, str]) -> str:
     """The PATH of phases: what the launcher names, then a system's usual folders; nothing of the agent's own."""
     name, text = "LONGSHORE_LAUNCHER_PATH", environ.get("LONGSHORE_LAUNCHER_PATH", "")
-    folders = text.split(":") if text else []
+    folders = [folder for folder in text.split(":") if folder]
     if wrong := next((folder for folder in folders if not folder.startswith("/")), None):
         raise ConfigurationRefused(name, repr(wrong[:64]), "absolute paths of folders, with ':' between them")
-    return ":".join([*filter(None, folders), SYSTEM_PATH])
+    return ":".join([*folders, SYSTEM_PATH])
 
 
 def _run_uids(environ: Mapping[str, str]) -> range:
