@@ -67,9 +67,11 @@ class RunFollower:
     def _waiting(self, view: LogView) -> None:
         now = self.clock()
         if view.state is not self._state:
-            self._state, self._asked_at, self._why = view.state, now, ""
-            if view.state not in FINAL:
-                self.output.note(f"run {view.run} is {view.state}")
+            before, self._state, self._asked_at, self._why = self._state, view.state, now, ""
+            # A command may be over before anyone looks; whoever saw it wait is told that its output comes now.
+            unseen = view.state in FINAL and view.begun and before not in (None, RunState.RUNNING)
+            if view.state not in FINAL or unseen:
+                self.output.note(f"run {view.run} is {RunState.RUNNING if unseen else view.state}")
         elif view.state in (RunState.QUEUED, RunState.READY) and now - self._asked_at >= WHY_SECONDS:
             self._asked_at = now
             why = self.persist(partial(self.api.why, view.run)).why

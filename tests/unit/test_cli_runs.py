@@ -14,7 +14,9 @@ import pytest
 from longshore.domain.messages import Outcome
 from longshore.domain.objects import INPUT_ENVIRONMENT
 from longshore.domain.requests import RunRequest, check_request
+from longshore.domain.run import begun
 from longshore.domain.states import Reason
+from longshore.ports import Replace
 from longshore_cli.errors import ApiRefused, Disconnected, Unfollowed
 from longshore_cli.persisting import Persistence
 
@@ -191,6 +193,25 @@ def test_follow_prints_the_log_as_it_comes_each_line_once_and_exits_with_zero(cl
     assert re.fullmatch(r"run [0-9A-Z]{26} \(request mine\) on red: true", said[0])
     (running,) = (number for number, line in enumerate(said) if line.endswith("is RUNNING"))
     assert running < said.index("worker speaks")
+
+
+def test_a_command_that_was_over_before_anyone_looked_has_run_before_its_output_as_well(cli: Cli) -> None:
+    def life() -> Iterator[None]:
+        yield
+        run = prepare(cli.api, add_run(cli.api, request="mine"))
+        yield
+        yield
+        run = begun(run, cli.api.clock())
+        cli.api.store.commit(Replace(run))
+        complete(cli.api, run, ["one"], FINISHED)
+        end(cli.api, run, FINISHED)
+        yield
+
+    Story(cli, life())
+    ended = cli("run", "start", "--pool", "red", "--id", "mine", "--follow", "--", "true")
+    assert ended.out == "one\n"
+    states = [line.rpartition(" ")[2] for line in ended.err.splitlines()[1:]]
+    assert states == ["PREPARING", "RUNNING", "FINISHED"]
 
 
 def test_follow_with_json_prints_the_lines_as_they_lie_in_the_log(cli: Cli) -> None:

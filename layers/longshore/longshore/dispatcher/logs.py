@@ -46,6 +46,7 @@ def show_log(ports: Ports, run: Run, after: str | None = None, attempt: int | No
         run=run.id,
         state=run.state,
         attempt=wanted,
+        begun=run.begun_at is not None,
         ended=ended,
         complete=end.digest.complete if end else False if ended else None,
         note=_incomplete(run, end) if ended else None,

@@ -283,11 +283,13 @@ class LogView(Value):
 
     `chunks` are those behind the cursor that was asked for; hand `cursor` back for the next ones. `final` is the whole
     log, once it is there. When `ended` no more will come; `complete` is false, with a note, when something is missing.
+    `begun` says whether the run's latest attempt has come to its command.
     """
 
     run: str
     state: RunState
     attempt: int
+    begun: bool = False
     ended: bool
     complete: bool | None = None
     note: str | None = None
