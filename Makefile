@@ -17,10 +17,10 @@ UV_313    = UV_PYTHON_DOWNLOADS=never UV_PYTHON="$$(cat .tools/python)" "$(UV)"
 PYTHON    = .venv/bin/python
 SAM_CLI   = .tools/sam/bin/sam
 MANIFESTS = pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml)
-LAYER     = layers/longshore
+LAYER     = layers/quaymaster
 SOURCES   = template.yaml samconfig.toml tools/build.py tools/slim_layer.py $(BUILT)
 # Folders as well: theirs is the only time that changes when a file is removed.
-BUILT     = $(shell find functions $(LAYER)/longshore -name '*.py' -o -type d -not -name __pycache__)
+BUILT     = $(shell find functions $(LAYER)/quaymaster -name '*.py' -o -type d -not -name __pycache__)
 PYTEST_ARGS ?=
 SEEDS       ?= 1000
 SAM_ARGS    ?=
@@ -34,10 +34,10 @@ help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: .venv/.synced tools build ## the whole system on this machine, on a live screen
-	@$(PYTHON) -m longshore_local.demo
+	@$(PYTHON) -m quaymaster_local.demo
 
 local: .venv/.synced tools build ## start the local cloud
-	@.venv/bin/longshore local up
+	@.venv/bin/quaymaster local up
 
 test: .venv/.synced tools .tools/aws/.installed build ## every test, those on the local cloud included
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
@@ -117,7 +117,7 @@ endef
 
 # ---- The layer and the functions --------------------------------------------------------------------------------------
 $(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml .tools/python
-	@$(UV_313) export --quiet --locked --package longshore --extra aws --no-dev --no-emit-workspace --no-hashes \
+	@$(UV_313) export --quiet --locked --package quaymaster --extra aws --no-dev --no-emit-workspace --no-hashes \
 	  --no-header --no-annotate -o $@ > /dev/null
 
 .aws-sam/build/template.yaml: $(SOURCES) $(LAYER)/requirements.txt .tools/sam/.installed

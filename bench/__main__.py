@@ -44,7 +44,7 @@ def main() -> int:
             figures |= PARTS[name]()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(figures, indent=2) + "\n")
-    table = Table("figure", "value", "goal", "", title="Longshore benchmarks")
+    table = Table("figure", "value", "goal", "", title="Quaymaster benchmarks")
     for name, value in figures.items():
         most = MOST.get(name)
         goal, judged = ("", "") if most is None else (f"<= {most:g}", "met" if value <= most else "[red]missed[/red]")

@@ -3,16 +3,16 @@
 import sys
 from pathlib import Path
 
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.task_events import TaskStopped, task_stopped
-from longshore.domain.ids import run_id, task_id, worker_id
-from longshore.domain.pool import PoolKind
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.domain.ids import run_id, task_id, worker_id
+from quaymaster.domain.pool import PoolKind
 
 from bench.deployed import Functions, functions
 from tests.records import POOL
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "functions"))
-WORKERS = [worker_id("longshore", POOL, f"01ARZ3NDEKTSV4RRFFQ69G5F{n:02}") for n in range(12)]
+WORKERS = [worker_id("quaymaster", POOL, f"01ARZ3NDEKTSV4RRFFQ69G5F{n:02}") for n in range(12)]
 
 
 def count_calls() -> dict[str, float]:
@@ -41,12 +41,12 @@ def count_calls() -> dict[str, float]:
 
 def _fargate() -> float:
     """A run with a task of its own, from its request to the event of its task's end."""
-    with functions(PoolKind.FARGATE, task_definition="longshore-pool:1") as deployed:
+    with functions(PoolKind.FARGATE, task_definition="quaymaster-pool:1") as deployed:
         deployed.meter.reset()
         _request(deployed, "cold")
         (launch,) = deployed.ports.store.launches(POOL)
         (task,) = launch.tasks
-        deployed.event(worker_id("longshore", POOL, task_id(task)), "registered", launch=launch.id)
+        deployed.event(worker_id("quaymaster", POOL, task_id(task)), "registered", launch=launch.id)
         _finish(deployed, "cold")
         stopped = TaskStopped(pool_id=POOL, launch_id=launch.id, task_arn=task)
         task_stopped(deployed.ports, Pools(deployed.ports.store, deployed.ports.clock), stopped)

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from longshore import wiring
-from longshore.adapters.aws_clients import Clients
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.dispatcher.pool_cache import Pools
-from longshore.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Starts
-from longshore.ports import Create, Ports
 from moto import mock_aws
+from quaymaster import wiring
+from quaymaster.adapters.aws_clients import Clients
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Starts
+from quaymaster.ports import Create, Ports
 
 from bench.meter import Meter
 from tests.contract.tables import SHAPE
@@ -30,15 +30,15 @@ ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
-    "LONGSHORE_NAMESPACE": "longshore",
-    "LONGSHORE_TABLE": "longshore",
-    "LONGSHORE_BUCKET": "longshore-bench",
-    "LONGSHORE_INTERNAL_QUEUE_URL": "https://queue/internal",
-    "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://queue/dead-letters",
-    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
-    "LONGSHORE_ECS_CLUSTER": "longshore",
-    "LONGSHORE_SUBNETS": "subnet-1",
-    "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
+    "QUAYMASTER_NAMESPACE": "quaymaster",
+    "QUAYMASTER_TABLE": "quaymaster",
+    "QUAYMASTER_BUCKET": "quaymaster-bench",
+    "QUAYMASTER_INTERNAL_QUEUE_URL": "https://queue/internal",
+    "QUAYMASTER_DEAD_LETTER_QUEUE_URL": "https://queue/dead-letters",
+    "QUAYMASTER_SSM_PREFIX": "/quaymaster/quaymaster",
+    "QUAYMASTER_ECS_CLUSTER": "quaymaster",
+    "QUAYMASTER_SUBNETS": "subnet-1",
+    "QUAYMASTER_WORKER_TASK_DEFINITION": "quaymaster-worker",
 }
 
 
@@ -91,7 +91,7 @@ def functions(kind: PoolKind = PoolKind.PRIVATE, **pool: Any) -> Generator[Funct
 
 def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
     clients, ports = wiring.clients(), wiring.ports()
-    clients.dynamodb.create_table(TableName="longshore", BillingMode="PAY_PER_REQUEST", **SHAPE)
+    clients.dynamodb.create_table(TableName="quaymaster", BillingMode="PAY_PER_REQUEST", **SHAPE)
     pool = a_pool(kind_of=kind, **changes)
     ports.store.commit(
         Create(pool),

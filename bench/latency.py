@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from longshore_local.cloud import LocalCloud
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Credential, Deployment
 

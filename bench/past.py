@@ -3,19 +3,19 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from longshore import wiring
-from longshore.adapters.codec import encode
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.sweep import sweep
-from longshore.domain.pool import PoolKind
-from longshore.domain.worker import gone
-from longshore.ports import Record
+from quaymaster import wiring
+from quaymaster.adapters.codec import encode
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.sweep import sweep
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.worker import gone
+from quaymaster.ports import Record
 
 from bench.deployed import Functions, functions
 from tests.records import POOL, a_worker
 
 PAST = (0, 30_000)
-CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/longshore"
+CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"
 
 
 def count_past() -> dict[str, float]:
@@ -27,7 +27,7 @@ def count_past() -> dict[str, float]:
 
 
 def _reads(past: int) -> dict[str, float]:
-    with functions(PoolKind.FARGATE, task_definition="longshore-pool:1") as deployed:
+    with functions(PoolKind.FARGATE, task_definition="quaymaster-pool:1") as deployed:
         _fill(past)
         return {"rru_per_cold_dispatch": _cold_dispatch(deployed), "rru_per_sweep_of_a_pool": _sweep(deployed)}
 
@@ -58,4 +58,4 @@ def _fill(past: int) -> None:
         records.append(gone(a_worker(task, task_arn=arn), "its task stopped", later))
     for start in range(0, len(records), 25):
         items = [{"PutRequest": {"Item": encode(record)}} for record in records[start : start + 25]]
-        table.batch_write_item(RequestItems={"longshore": items})
+        table.batch_write_item(RequestItems={"quaymaster": items})

@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from longshore import wiring
-from longshore.adapters.codec import encode
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.reap import reap
-from longshore.domain.states import RunState
+from quaymaster import wiring
+from quaymaster.adapters.codec import encode
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.reap import reap
+from quaymaster.domain.states import RunState
 
 from bench.deployed import functions
 from tests.records import a_run
@@ -35,13 +35,13 @@ def _reads(active: int) -> float:
                     a_run(f"r{n}"),
                     state=RunState.PREPARING,
                     attempt=1,
-                    worker="longshore.gone.worker",
+                    worker="quaymaster.gone.worker",
                     session="s",
                     claimed_at=now - timedelta(hours=1 if late else 0),
                     due_at=now + timedelta(minutes=-1 if late else 10),
                 )
                 items.append({"PutRequest": {"Item": encode(claimed)}})
-            table.batch_write_item(RequestItems={"longshore": items})
+            table.batch_write_item(RequestItems={"quaymaster": items})
         deployed.meter.reset()
         ports = wiring.ports()
         reaped = reap(ports, Pools(ports.store, ports.clock), ports.clock() + timedelta(minutes=1))

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from longshore.dispatcher.inbox import receive_batch
-from longshore.dispatcher.lifetime import usable
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.queue_records import Record
-from longshore.wiring import logged, ports, queue_of, time_left
+from quaymaster.dispatcher.inbox import receive_batch
+from quaymaster.dispatcher.lifetime import usable
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.queue_records import Record
+from quaymaster.wiring import logged, ports, queue_of, time_left
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.reaping import tick
-from longshore.wiring import logged, ports, time_left
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.reaping import tick
+from quaymaster.wiring import logged, ports, time_left
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)

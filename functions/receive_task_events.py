@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.task_events import TaskStopped, task_stopped
-from longshore.domain.ids import CONTAINER, ULID
-from longshore.domain.requests import refusal
-from longshore.errors import Refused
-from longshore.wiring import logged, namespace, ports
 from pydantic import BaseModel, Field, ValidationError
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.domain.ids import CONTAINER, ULID
+from quaymaster.domain.requests import refusal
+from quaymaster.errors import Refused
+from quaymaster.wiring import logged, namespace, ports
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)

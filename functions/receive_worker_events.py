@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.worker_events import WorkerEvent, read_event, receive, receive_presence
-from longshore.errors import Refused
-from longshore.wiring import logged, ports
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.worker_events import WorkerEvent, read_event, receive, receive_presence
+from quaymaster.errors import Refused
+from quaymaster.wiring import logged, ports
 
 PORTS = ports()
 POOLS = Pools(PORTS.store, PORTS.clock)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from longshore.api.application import Api
-from longshore.dispatcher.deployment import Deployment
-from longshore.domain.cost import TaskSize, read_prices
-from longshore.wiring import functions, logged, ports, settings
+from quaymaster.api.application import Api
+from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.domain.cost import TaskSize, read_prices
+from quaymaster.wiring import functions, logged, ports, settings
 
 SETTINGS = settings()
 DEPLOYMENT = Deployment(

@@ -17,8 +17,8 @@ PSEUDO = {
     "AWS::AccountId": "111122223333",
     "AWS::Partition": "aws",
     "AWS::Region": "eu-west-1",
-    "AWS::StackId": "arn:aws:cloudformation:eu-west-1:111122223333:stack/longshore/1",
-    "AWS::StackName": "longshore",
+    "AWS::StackId": "arn:aws:cloudformation:eu-west-1:111122223333:stack/quaymaster/1",
+    "AWS::StackName": "quaymaster",
 }
 NO_VALUE = object()
 _VARIABLE = re.compile(r"\$\{([^}]+)}")

@@ -21,8 +21,8 @@ from typing import cast
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from longshore_local.cloud import LocalCloud
-from longshore_local.settings import Settings, load_settings
+from quaymaster_local.cloud import LocalCloud
+from quaymaster_local.settings import Settings, load_settings
 
 from tests.strict import hook
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from longshore.domain.ids import run_id, ulid, worker_id
-from longshore.domain.messages import LogDigest
-from longshore.domain.objects import chunk_name, chunk_prefix
-from longshore.domain.pool import Launch, Pool, PoolKind
-from longshore.domain.requests import RunType, Workspace
-from longshore.domain.run import HISTORY_LIMIT, Ending, Run, Spec, Timeouts, accepted, claimed
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import Marker, Worker, WorkerState, freed
+from quaymaster.domain.ids import run_id, ulid, worker_id
+from quaymaster.domain.messages import LogDigest
+from quaymaster.domain.objects import chunk_name, chunk_prefix
+from quaymaster.domain.pool import Launch, Pool, PoolKind
+from quaymaster.domain.requests import RunType, Workspace
+from quaymaster.domain.run import HISTORY_LIMIT, Ending, Run, Spec, Timeouts, accepted, claimed
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import Marker, Worker, WorkerState, freed
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_000, UTC)
 POOL = ulid(NOW, b"pool-pool-")
@@ -30,7 +30,7 @@ def a_worker(name: str = "worker", /, **changes: Any) -> Worker:
     """A worker of `POOL` that has just come; `name` is padded into a ULID."""
     pool_id: str = changes.pop("pool_id", POOL)
     worker = Worker(
-        id=worker_id("longshore", pool_id, ulid(NOW, name.encode().rjust(10)[-10:])),
+        id=worker_id("quaymaster", pool_id, ulid(NOW, name.encode().rjust(10)[-10:])),
         pool_id=pool_id,
         state=WorkerState.BUSY,
         session=ulid(NOW, b"session-se"),

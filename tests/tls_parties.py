@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from longshore.domain.messages import Endpoint
+from quaymaster.domain.messages import Endpoint
 
 NOW = datetime.now(UTC)
 

@@ -27,7 +27,7 @@ def run(command: list[str]) -> int:
     """The command's exit code, or 1 if it ended well and left something."""
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
-    folder = Path(tempfile.mkdtemp(prefix="longshore-run-"))
+    folder = Path(tempfile.mkdtemp(prefix="quaymaster-run-"))
     # Phases that run as another user get through to their own folders below.
     folder.chmod(0o711)
     try:

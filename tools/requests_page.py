@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longshore.domain.requests import MAX_REQUEST_BYTES, Reply, RunRequest, Workspace
 from pydantic import BaseModel
+from quaymaster.domain.requests import MAX_REQUEST_BYTES, Reply, RunRequest, Workspace
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "requests.md"
@@ -40,7 +40,7 @@ REQUEST: Mapping[str, Told] = {
     "run_timeout": Told("end it when it takes longer; a Go duration", "1h10m", "--run-timeout"),
     "retryable": Told("start it again if its worker is lost after it has begun", False, "--retryable"),
     "reply_to": Told("MQTT topic for the reply, below `<namespace>/replies/<the sender's id>`; by MQTT only",
-                     "longshore/replies/AIDAEXAMPLE/1"),
+                     "quaymaster/replies/AIDAEXAMPLE/1"),
 }  # fmt: skip
 WORKSPACE: Mapping[str, Told] = {
     "key": Told("where it lies in the bucket", _PLACE),
@@ -67,7 +67,7 @@ MODELS: Mapping[str, tuple[type[BaseModel], Mapping[str, Told]]] = {
 HEAD = f"""\
 # Requests and replies
 
-<!-- Written by `python -m tools.requests_page` from the models in longshore/domain/requests.py. Change those. -->
+<!-- Written by `python -m tools.requests_page` from the models in quaymaster/domain/requests.py. Change those. -->
 
 A request is one JSON object, the same over SQS, MQTT and the API; the command line makes it of its options. At most
 it has {MAX_REQUEST_BYTES:,} bytes (over MQTT 131,072), one argument or variable of it 131,071. A field that is not
@@ -102,7 +102,7 @@ The command line:
 ```
 
 A request that cannot become a run is refused once: by the API with 400 and `{{"error": …, "field": …}}`, else by a dead
-letter (`longshore dead-letters list`) and, where a reply was asked for, by a reply like this:
+letter (`quaymaster dead-letters list`) and, where a reply was asked for, by a reply like this:
 
 ```json
 {refused}
@@ -144,7 +144,7 @@ def _ways() -> str:
     return WAYS.format(
         request=json.dumps(usual),
         mqtt=json.dumps(usual | {"reply_to": REQUEST["reply_to"].example}),
-        cli="longshore run start --id deploy-1842 --pool build -e TF_LOG=info --log-timeout 7m -- make deploy",
+        cli="quaymaster run start --id deploy-1842 --pool build -e TF_LOG=info --log-timeout 7m -- make deploy",
         refused=json.dumps(refused),
     )
 

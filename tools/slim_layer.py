@@ -11,7 +11,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
 
-LAYER = "LongshoreLayer"
+LAYER = "QuaymasterLayer"
 # The AWS services that the functions call; a test compares them with the clients that the layer's code makes.
 SERVICES = frozenset({"dynamodb", "ecs", "iot", "iot-data", "lambda", "s3", "sqs", "ssm"})
 MANIFESTS = ("pyproject.toml", "requirements.txt")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from longshore.domain.states import FINAL, TRANSITIONS, Reason, RunState, Transition
+from quaymaster.domain.states import FINAL, TRANSITIONS, Reason, RunState, Transition
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "states.md"
 
@@ -30,7 +30,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.INTERRUPTED: "the agent was told to end and the command could not finish in time",
     Reason.CYCLED: "the pool's workers were told to start again",
     Reason.POOL_RESET: "the pool's certificate was replaced while its worker still had the old one",
-    Reason.KILLED: "the command was killed by someone outside Longshore",
+    Reason.KILLED: "the command was killed by someone outside Quaymaster",
     Reason.HOOK_FAILED: "a hook of the agent failed",
     Reason.IMAGE_PULL: "the image could not be pulled",
     Reason.POLICY_DENIED: "a policy forbids it",
@@ -48,7 +48,7 @@ REASONS: Mapping[Reason, str] = {
 HEAD = """\
 # States of a run
 
-<!-- Written by `python -m tools.states_page` from layers/longshore/longshore/domain/states.py. Change that file. -->
+<!-- Written by `python -m tools.states_page` from layers/quaymaster/quaymaster/domain/states.py. Change that file. -->
 
 Every change of a run is one of these arrows, checked in code, and written to the table under the condition that the
 run still stands where the change starts. Final states stay as they are.

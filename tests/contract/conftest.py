@@ -10,16 +10,16 @@ from typing import Any
 import boto3
 import pytest
 from botocore.credentials import Credentials
-from longshore_local.aws import RootClients
-from longshore_local.lifeline import Lifeline
-from longshore_local.processes import ProcessIdentity, stop_all
-from longshore_local.services import ServicePlan, start_services
-from longshore_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 from moto import mock_aws
+from quaymaster_local.aws import RootClients
+from quaymaster_local.lifeline import Lifeline
+from quaymaster_local.processes import ProcessIdentity, stop_all
+from quaymaster_local.services import ServicePlan, start_services
+from quaymaster_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 
 # Stands for the agent: a task that does nothing until it is stopped.
 AGENT = """#!/bin/sh
-env > "$LONGSHORE_STATE_DIR/environment"
+env > "$QUAYMASTER_STATE_DIR/environment"
 while :; do sleep 0.05; done
 """
 
@@ -61,7 +61,7 @@ class BareCloud:
 @pytest.fixture(scope="session")
 def bare_cloud(local_settings: Settings, logs: Path) -> Iterator[BareCloud]:
     """ministack with AUTH on, and the ECS endpoint."""
-    folder = Path(tempfile.mkdtemp(prefix="longshore-contract-"))
+    folder = Path(tempfile.mkdtemp(prefix="quaymaster-contract-"))
     folder.chmod(0o711)
     agent = folder / "agent"
     agent.write_text(AGENT)

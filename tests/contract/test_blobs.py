@@ -17,14 +17,14 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ReadTimeoutError
-from longshore.adapters.memory_blobs import MemoryBlobs
-from longshore.adapters.presign import BucketAddress, Presigner
-from longshore.adapters.s3 import MAX_CHUNK_BYTES, S3Blobs
-from longshore.domain import objects
-from longshore.domain.messages import Grants, LogDigest, LogEnd, Outcome
-from longshore.domain.pool import PoolSettings
-from longshore.errors import Unavailable
-from longshore.ports import Blobs
+from quaymaster.adapters.memory_blobs import MemoryBlobs
+from quaymaster.adapters.presign import BucketAddress, Presigner
+from quaymaster.adapters.s3 import MAX_CHUNK_BYTES, S3Blobs
+from quaymaster.domain import objects
+from quaymaster.domain.messages import Grants, LogDigest, LogEnd, Outcome
+from quaymaster.domain.pool import PoolSettings
+from quaymaster.errors import Unavailable
+from quaymaster.ports import Blobs
 
 from tests.contract.aws import REGION, dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud

@@ -11,12 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from longshore.adapters.certificates import IotCertificates, policy_document
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.domain.certificates import expiry
-from longshore.domain.ids import topic_from, topic_to
-from longshore.errors import Refused, Unavailable
-from longshore.ports import Certificates
+from quaymaster.adapters.certificates import IotCertificates, policy_document
+from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.domain.certificates import expiry
+from quaymaster.domain.ids import topic_from, topic_to
+from quaymaster.errors import Refused, Unavailable
+from quaymaster.ports import Certificates
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
@@ -40,7 +40,7 @@ def in_memory(_request: pytest.FixtureRequest) -> Iterator[Certificates]:
     yield MemoryCertificates()
 
 
-def over_aws(client: Callable[[str], Any], prefix: str = "/longshore/contract") -> IotCertificates:
+def over_aws(client: Callable[[str], Any], prefix: str = "/quaymaster/contract") -> IotCertificates:
     return IotCertificates(NAMESPACE, prefix, lambda: client("iot"), lambda: client("ssm"))
 
 
@@ -145,7 +145,7 @@ def test_a_policy_fits_what_iot_allows_for_the_longest_names() -> None:
 
 
 def test_a_parameter_names_other_brokers_and_their_ca(moto: None) -> None:
-    prefix = f"/longshore/{uuid4().hex}"
+    prefix = f"/quaymaster/{uuid4().hex}"
     said = {"mqtt": [{"host": "agents.example.test", "port": 443}, {"host": "b"}], "ca": "PEM"}
     moto_client("ssm").put_parameter(Name=f"{prefix}/agents", Value=json.dumps(said), Type="String")
     assert over_aws(moto_client, prefix).endpoints() == ([("agents.example.test", 443), ("b", 8883)], "PEM")
@@ -153,7 +153,7 @@ def test_a_parameter_names_other_brokers_and_their_ca(moto: None) -> None:
 
 @pytest.mark.parametrize("said", ["{", "{}", '{"mqtt": []}', '{"mqtt": [{"host": "a", "port": 0}]}'])
 def test_a_parameter_that_cannot_be_read_is_named_and_not_passed_over(moto: None, said: str) -> None:
-    prefix = f"/longshore/{uuid4().hex}"
+    prefix = f"/quaymaster/{uuid4().hex}"
     moto_client("ssm").put_parameter(Name=f"{prefix}/agents", Value=said, Type="String")
     with pytest.raises(Unavailable, match=f"{prefix}/agents"):
         over_aws(moto_client, prefix).endpoints()

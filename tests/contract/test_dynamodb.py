@@ -7,14 +7,14 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from longshore.adapters.codec import key_item
-from longshore.adapters.dynamodb import TRIES, Backoff, DynamoStore
-from longshore.domain import keys
-from longshore.domain.pool import Counters, ticket_for
-from longshore.domain.run import touched
-from longshore.errors import Busy, Lost, Unavailable
-from longshore.ports import Create, Delete, Replace, Require, Write
 from moto import mock_aws
+from quaymaster.adapters.codec import key_item
+from quaymaster.adapters.dynamodb import TRIES, Backoff, DynamoStore
+from quaymaster.domain import keys
+from quaymaster.domain.pool import Counters, ticket_for
+from quaymaster.domain.run import touched
+from quaymaster.errors import Busy, Lost, Unavailable
+from quaymaster.ports import Create, Delete, Replace, Require, Write
 
 from tests.contract.botocore_faults import answering, canceled, counting, losing_answers, refusal
 from tests.contract.tables import own_table
@@ -44,7 +44,7 @@ def moto_bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     with mock_aws():
         session: Any = boto3.Session(region_name="us-east-1")
         client = session.client("dynamodb", config=RETRIES)
-        with own_table(client, "longshore") as table:
+        with own_table(client, "quaymaster") as table:
             yield opened(client, table)
 
 
@@ -168,7 +168,7 @@ def test_any_other_answer_is_unavailable_with_the_services_own_words(moto_bench:
 
 def test_keys_that_a_batch_left_out_are_asked_for_again(moto_bench: Bench):
     moto_bench.store.commit(Create(RUN))
-    rest = {"longshore": {"Keys": [key_item(RUN.key)], "ConsistentRead": True}}
+    rest = {"quaymaster": {"Keys": [key_item(RUN.key)], "ConsistentRead": True}}
     unread = {"Responses": {}, "UnprocessedKeys": rest, "ResponseMetadata": {"HTTPStatusCode": 200}}
     with answering(moto_bench.client, unread, unread):
         assert moto_bench.store.runs([RUN.id]) == {RUN.id: RUN}
@@ -207,8 +207,8 @@ def test_an_item_of_a_later_version_is_read_and_an_unknown_kind_passed_over(moto
     store = moto_bench.store
     store.commit(Create(a_worker()), Create(Counters(pool_id=POOL)))
     put = moto_bench.client.put_item
-    put(TableName="longshore", Item=key_item(keys.counters(POOL)) | {"version": {"N": "8"}, "queued": {"N": "1"}})
-    put(TableName="longshore", Item={"pk": {"S": RUN.key.pk}, "sk": {"S": "output"}, "version": {"N": "1"}})
+    put(TableName="quaymaster", Item=key_item(keys.counters(POOL)) | {"version": {"N": "8"}, "queued": {"N": "1"}})
+    put(TableName="quaymaster", Item={"pk": {"S": RUN.key.pk}, "sk": {"S": "output"}, "version": {"N": "1"}})
     assert store.counters(POOL) == Counters(pool_id=POOL, version=8)
     store.commit(Create(RUN), Create(a_spec(RUN)))
     assert store.run_and_spec(RUN.id) == (RUN, a_spec(RUN))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longshore_worker.errors import StartFailed
-from longshore_worker.executor import Ended, Execution, Executor, Order
-from longshore_worker.process_executor import ProcessExecutor
-from longshore_worker.processes import Mark, marked
-from longshore_worker.settings import RunUser
+from quaymaster_worker.errors import StartFailed
+from quaymaster_worker.executor import Ended, Execution, Executor, Order
+from quaymaster_worker.process_executor import ProcessExecutor
+from quaymaster_worker.processes import Mark, marked
+from quaymaster_worker.settings import RunUser
 
 ESCAPE = "setsid sh -c 'sleep 300 & setsid sleep 300 & sleep 300' & echo started; exec sleep 300"
 OF_THE_C_LIBRARY = 0b11 << 31
@@ -35,7 +35,7 @@ def run_name(request: pytest.FixtureRequest) -> str:
 
 
 def order(folder: Path, run: str, *command: str, user: RunUser | None = None, **environment: str) -> Order:
-    plain = {"PATH": os.defpath, "LONGSHORE_RUN": run, "LONGSHORE_ATTEMPT": "1"}
+    plain = {"PATH": os.defpath, "QUAYMASTER_RUN": run, "QUAYMASTER_ATTEMPT": "1"}
     return Order(command=command, environment=plain | environment, folder=folder, user=user)
 
 
@@ -91,13 +91,13 @@ def test_output_is_merged_in_order_and_the_exit_code_is_told(executor: Executor,
 def test_the_command_sees_nothing_but_its_own_environment(
     executor: Executor, tmp_path: Path, run_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LONGSHORE_TOKEN", "secret")
+    monkeypatch.setenv("QUAYMASTER_TOKEN", "secret")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/secret")
 
     async def scenario() -> None:
         async with started(executor, order(tmp_path, run_name, "env", GIVEN="x y")) as execution:
             output, _ = await asyncio.gather(read_all(execution), execution.wait())
-        expected = {f"PATH={os.defpath}", f"LONGSHORE_RUN={run_name}", "LONGSHORE_ATTEMPT=1", "GIVEN=x y"}
+        expected = {f"PATH={os.defpath}", f"QUAYMASTER_RUN={run_name}", "QUAYMASTER_ATTEMPT=1", "GIVEN=x y"}
         assert set(output.decode().splitlines()) == expected
 
     run(scenario)
@@ -249,10 +249,10 @@ def test_when_the_agent_dies_everything_dies(executor: Executor, tmp_path: Path,
     """The agent is a process of its own here, and is killed."""
     script = f"""
 import asyncio, pathlib
-from longshore_worker.executor import Order
+from quaymaster_worker.executor import Order
 from {type(executor).__module__} import {type(executor).__name__}
 async def main():
-    environment = {{"PATH": {os.defpath!r}, "LONGSHORE_RUN": {run_name!r}, "LONGSHORE_ATTEMPT": "1"}}
+    environment = {{"PATH": {os.defpath!r}, "QUAYMASTER_RUN": {run_name!r}, "QUAYMASTER_ATTEMPT": "1"}}
     command = ["sh", "-c", {ESCAPE!r}]
     execution = await (await {type(executor).__name__}().make_ready()).start(
         Order(command=command, environment=environment, folder=pathlib.Path("/")))

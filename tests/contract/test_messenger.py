@@ -9,13 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from longshore.adapters.iot import MAX_MESSAGE_BYTES, IotMessenger
-from longshore.adapters.memory_messenger import MemoryMessenger
-from longshore.domain.ids import topic_to
-from longshore.domain.messages import Go, ToAgent, Who, read_to_agent
-from longshore.domain.requests import Reply
-from longshore.errors import Refused, Unavailable
-from longshore.ports import Messenger
+from quaymaster.adapters.iot import MAX_MESSAGE_BYTES, IotMessenger
+from quaymaster.adapters.memory_messenger import MemoryMessenger
+from quaymaster.domain.ids import topic_to
+from quaymaster.domain.messages import Go, ToAgent, Who, read_to_agent
+from quaymaster.domain.requests import Reply
+from quaymaster.errors import Refused, Unavailable
+from quaymaster.ports import Messenger
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
@@ -164,7 +164,7 @@ def failing(kind: str) -> Messenger:
         memory.down = "the broker is away"
         return memory
     client = dead_client("iot-data") if kind == "dead" else refusing_client("iot-data", "ThrottlingException", "slow")
-    return IotMessenger("longshore", lambda: client)
+    return IotMessenger("quaymaster", lambda: client)
 
 
 @pytest.mark.parametrize("kind", ["memory", "dead", "throttled"])

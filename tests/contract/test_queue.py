@@ -8,12 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from longshore.adapters.memory_queue import MemoryQueue
-from longshore.adapters.sqs import MAX_BODY_BYTES, SqsQueue
-from longshore.domain import keys
-from longshore.domain.wakes import Wake, read_wake
-from longshore.errors import Refused, Unavailable
-from longshore.ports import DeadLetter, Queue, QueueName
+from quaymaster.adapters.memory_queue import MemoryQueue
+from quaymaster.adapters.sqs import MAX_BODY_BYTES, SqsQueue
+from quaymaster.domain import keys
+from quaymaster.domain.wakes import Wake, read_wake
+from quaymaster.errors import Refused, Unavailable
+from quaymaster.ports import DeadLetter, Queue, QueueName
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud

@@ -9,16 +9,17 @@ from typing import Any
 
 import boto3
 import pytest
-from longshore.adapters.dynamodb import DynamoStore
-from longshore.adapters.memory import MemoryStore
-from longshore.domain import keys
-from longshore.domain.ids import ulid
-from longshore.domain.keys import Key
-from longshore.domain.pool import Counters, PoolEntry, PoolName, Starts, Ticket, ticket_for
-from longshore.domain.run import Run, Timeouts, claimed, touched
-from longshore.domain.worker import Agent, Marker, Worker, freed, gone, occupied
-from longshore.errors import Busy, Lost, Refused
-from longshore.ports import (
+from moto import mock_aws
+from quaymaster.adapters.dynamodb import DynamoStore
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.domain import keys
+from quaymaster.domain.ids import ulid
+from quaymaster.domain.keys import Key
+from quaymaster.domain.pool import Counters, PoolEntry, PoolName, Starts, Ticket, ticket_for
+from quaymaster.domain.run import Run, Timeouts, claimed, touched
+from quaymaster.domain.worker import Agent, Marker, Worker, freed, gone, occupied
+from quaymaster.errors import Busy, Lost, Refused
+from quaymaster.ports import (
     MAX_CLAIMS,
     Count,
     Create,
@@ -30,7 +31,6 @@ from longshore.ports import (
     Write,
     rewritten,
 )
-from moto import mock_aws
 
 from tests.contract.tables import SHAPE, own_table, shape_of
 from tests.records import NOW, OTHER_POOL, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
@@ -52,7 +52,7 @@ def in_moto(request: pytest.FixtureRequest) -> Iterator[Store]:
     with mock_aws():
         session: Any = boto3.Session(region_name="us-east-1")
         client = session.client("dynamodb")
-        with own_table(client, "longshore") as table:
+        with own_table(client, "quaymaster") as table:
             yield DynamoStore(client, table)
 
 

@@ -7,20 +7,20 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from longshore.adapters.ecs import EcsTasks, TaskPlace
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.adapters.task_definitions import of_pool
-from longshore.domain.ids import task_id
-from longshore.domain.pool import Launch
-from longshore.errors import Busy, NoCapacity, Refused, Throttled, Unavailable
-from longshore.ports import Tasks, TaskSettings
+from quaymaster.adapters.ecs import EcsTasks, TaskPlace
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.task_definitions import of_pool
+from quaymaster.domain.ids import task_id
+from quaymaster.domain.pool import Launch
+from quaymaster.errors import Busy, NoCapacity, Refused, Throttled, Unavailable
+from quaymaster.ports import Tasks, TaskSettings
 
 from tests.contract.aws import dead_client, refusing_client
 from tests.contract.conftest import BareCloud
 from tests.records import POOL, a_launch, a_pool
 
 NAMESPACE = "contract"
-SETTINGS = TaskSettings(token_parameter="/longshore/contract/token", key_parameter="/longshore/contract/key")
+SETTINGS = TaskSettings(token_parameter="/quaymaster/contract/token", key_parameter="/quaymaster/contract/key")
 
 
 @dataclass(frozen=True)
@@ -164,17 +164,17 @@ def test_a_task_gets_its_launch_and_its_secrets_and_nothing_of_them_is_an_overri
     assert task["startedBy"] == launch.id
     assert task["launchType"] == "FARGATE"
     [override] = task["overrides"]["containerOverrides"]
-    assert override["environment"] == [{"name": "LONGSHORE_LAUNCH", "value": launch.id}]
+    assert override["environment"] == [{"name": "QUAYMASTER_LAUNCH", "value": launch.id}]
     definition = bare_cloud.ecs().describe_task_definition(taskDefinition=fleet.definition)["taskDefinition"]
     assert definition["containerDefinitions"][0]["secrets"] == [
-        {"name": "LONGSHORE_TOKEN", "valueFrom": SETTINGS.token_parameter},
-        {"name": "LONGSHORE_POOL_PRIVATE_KEY", "valueFrom": SETTINGS.key_parameter},
+        {"name": "QUAYMASTER_TOKEN", "valueFrom": SETTINGS.token_parameter},
+        {"name": "QUAYMASTER_POOL_PRIVATE_KEY", "valueFrom": SETTINGS.key_parameter},
     ]
     fleet.tasks.stop(arn, "enough")
 
 
 def ecs(client: Any) -> EcsTasks:
-    place = TaskPlace(namespace="longshore", cluster="longshore", model="longshore-worker", subnets=("subnet-1",))
+    place = TaskPlace(namespace="quaymaster", cluster="quaymaster", model="quaymaster-worker", subnets=("subnet-1",))
     return EcsTasks(place, lambda: client)
 
 
@@ -275,7 +275,7 @@ def test_tasks_that_ecs_could_not_place_are_named_one_by_one() -> None:
 
 def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -> None:
     model: Any = {
-        "family": "longshore-worker",
+        "family": "quaymaster-worker",
         "revision": 4,
         "status": "ACTIVE",
         "taskDefinitionArn": "arn:model",
@@ -294,16 +294,16 @@ def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -
             {
                 "name": "worker",
                 "image": "model",
-                "secrets": [{"name": "LONGSHORE_TOKEN", "valueFrom": "old"}, {"name": "OTHER", "valueFrom": "kept"}],
+                "secrets": [{"name": "QUAYMASTER_TOKEN", "valueFrom": "old"}, {"name": "OTHER", "valueFrom": "kept"}],
             },
         ],
     }
-    made: Any = of_pool(model, "longshore-pool-P", "worker", replace(SETTINGS, image="mine", cpu=512, memory=1024))
-    own: Any = of_pool(model, "longshore-pool-P", "worker", replace(SETTINGS, task_role="arn:own"))
+    made: Any = of_pool(model, "quaymaster-pool-P", "worker", replace(SETTINGS, image="mine", cpu=512, memory=1024))
+    own: Any = of_pool(model, "quaymaster-pool-P", "worker", replace(SETTINGS, task_role="arn:own"))
     assert own["taskRoleArn"] == "arn:own"
     sidecar, worker = made.pop("containerDefinitions")
     assert made == {
-        "family": "longshore-pool-P",
+        "family": "quaymaster-pool-P",
         "executionRoleArn": "arn:execution",
         "taskRoleArn": "arn:task",
         "networkMode": "awsvpc",
@@ -316,8 +316,8 @@ def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -
     assert worker["image"] == "mine"
     assert {secret["name"]: secret["valueFrom"] for secret in worker["secrets"]} == {
         "OTHER": "kept",
-        "LONGSHORE_TOKEN": SETTINGS.token_parameter,
-        "LONGSHORE_POOL_PRIVATE_KEY": SETTINGS.key_parameter,
+        "QUAYMASTER_TOKEN": SETTINGS.token_parameter,
+        "QUAYMASTER_POOL_PRIVATE_KEY": SETTINGS.key_parameter,
     }
     assert model["containerDefinitions"][1]["image"] == "model"
 
@@ -325,7 +325,7 @@ def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -
 def test_a_model_without_a_worker_container_is_refused() -> None:
     model: Any = {"family": "odd", "containerDefinitions": [{"name": "other"}]}
     with pytest.raises(Refused, match="worker"):
-        of_pool(model, "longshore-pool-P", "worker", SETTINGS)
+        of_pool(model, "quaymaster-pool-P", "worker", SETTINGS)
 
 
 def test_memory_fails_on_request_and_starts_what_fits() -> None:

@@ -17,8 +17,8 @@ from typing import Any, cast
 
 import psutil
 import pytest
-from longshore_worker import warden
-from longshore_worker.cgroups import delegated, make_cgroup, remove_cgroup
+from quaymaster_worker import warden
+from quaymaster_worker.cgroups import delegated, make_cgroup, remove_cgroup
 
 NOBODY = 65534
 PATIENCE = 1.0
@@ -110,7 +110,7 @@ def cgroup(folder: Path) -> Generator[Path]:
     """A cgroup that nobody may make others in, as a host delegates one."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     (top,) = (Path(mount[4]) for mount in mounts if mount[mount.index("-") + 1] == "cgroup2")
-    made = top / f"longshore-test-{os.getpid()}"
+    made = top / f"quaymaster-test-{os.getpid()}"
     made.mkdir()
     for path in (made, made / "cgroup.procs"):
         os.chown(path, NOBODY, NOBODY)

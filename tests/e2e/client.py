@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from longshore.domain.ids import run_id
-from longshore_local.cloud import LocalCloud
+from quaymaster.domain.ids import run_id
+from quaymaster_local.cloud import LocalCloud
 
 FINAL = {"FINISHED", "FAILED", "STOPPED", "CANCELED", "SKIPPED"}
 QUICK = {

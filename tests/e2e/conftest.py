@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from longshore_local.cloud import LocalCloud
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Deployment
 
@@ -22,7 +22,7 @@ def deployment(cloud: LocalCloud) -> Iterator[Deployment]:
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that commands of any user may write to; pytest's own temporary folders are closed to others."""
-    folder = Path(tempfile.mkdtemp(prefix="longshore-e2e-"))
+    folder = Path(tempfile.mkdtemp(prefix="quaymaster-e2e-"))
     folder.chmod(0o777)
     yield folder
     shutil.rmtree(folder)

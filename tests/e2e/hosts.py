@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from longshore_local.agent import AgentProcess
+from quaymaster_local.agent import AgentProcess
 
 from tests.e2e.client import Credential, Deployment, wait_until
 

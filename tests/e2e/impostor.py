@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from awscrt import io, mqtt5
-from longshore.domain import messages as m
-from longshore.domain.ids import topic_from, topic_to, ulid, worker_id
-from longshore_local.cloud import LocalCloud
+from quaymaster.domain import messages as m
+from quaymaster.domain.ids import topic_from, topic_to, ulid, worker_id
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Credential
 

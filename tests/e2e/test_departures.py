@@ -48,7 +48,7 @@ def test_during_a_run_it_is_interrupted_and_its_log_is_whole(deployment: Deploym
 def test_a_retryable_run_whose_worker_leaves_begins_again_on_another(deployment: Deployment, open_folder: Path) -> None:
     pool = deployment.create_pool(accept_timeout="30s")
     host = start_host(deployment, pool)
-    command = ["sh", "-c", f"echo attempt $LONGSHORE_ATTEMPT; [ -e {open_folder}/again ] || sleep 300"]
+    command = ["sh", "-c", f"echo attempt $QUAYMASTER_ATTEMPT; [ -e {open_folder}/again ] || sleep 300"]
     run = deployment.send(pool.pool_id, "one", command, retryable=True)
     deployment.wait(run, "RUNNING")
     wait_until(lambda: deployment.chunks(pool.pool_id, run))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longshore.domain.ids import run_id, task_id, worker_name
+from quaymaster.domain.ids import run_id, task_id, worker_name
 
 from tests.e2e.client import Deployment, wait_until
 from tests.e2e.hosts import agent_of, start_host

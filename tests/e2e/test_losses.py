@@ -47,7 +47,7 @@ def test_a_run_whose_agent_dies_before_go_goes_to_another(deployment: Deployment
     pool = deployment.create_pool()
     host = start_host(deployment, pool)
     freeze(host)
-    run = deployment.send(pool.pool_id, "one", ["sh", "-c", "echo ran on attempt $LONGSHORE_ATTEMPT"])
+    run = deployment.send(pool.pool_id, "one", ["sh", "-c", "echo ran on attempt $QUAYMASTER_ATTEMPT"])
     deployment.wait(run, "PREPARING")
     host.kill()
     deployment.cloud.start_agent(pool.token, pool.key)

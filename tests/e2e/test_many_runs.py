@@ -20,7 +20,7 @@ def test_two_hundred_runs_begin_exactly_once_each(deployment: Deployment, open_f
     ran.touch()
     ran.chmod(0o666)
     start_host(deployment, pool, WORKERS, seconds=120)
-    command = ["sh", "-c", f'echo "$LONGSHORE_RUN $LONGSHORE_ATTEMPT" >> {ran}']
+    command = ["sh", "-c", f'echo "$QUAYMASTER_RUN $QUAYMASTER_ATTEMPT" >> {ran}']
 
     def submit(number: int) -> str:
         return deployment.send(pool.pool_id, f"r{number}", command)

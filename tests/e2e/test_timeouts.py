@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from longshore.domain.messages import Renew
-from longshore_local.agent import AgentProcess
+from quaymaster.domain.messages import Renew
+from quaymaster_local.agent import AgentProcess
 
 from tests.e2e.client import Deployment, seconds_of, wait_until
 from tests.e2e.hosts import freeze, start_host, thaw, wait_for_end, wait_for_pid
@@ -30,7 +30,7 @@ class LongRun:
 def long_run(deployment: Deployment) -> Iterator[LongRun]:
     """Begun before all else, so that the other stories pass meanwhile: a grant lives a minute at least."""
     pool = deployment.create_pool(grant_life="1m")
-    host = start_host(deployment, pool, env={"LONGSHORE_DEBUG": "true"})
+    host = start_host(deployment, pool, env={"QUAYMASTER_DEBUG": "true"})
     talk = "for i in $(seq 65); do echo $i; sleep 1; done"
     yield LongRun(deployment.send(pool.pool_id, "one", ["sh", "-c", talk]), host)
     host.close()
@@ -57,7 +57,7 @@ def test_an_overrunning_run_is_killed_though_it_talks(deployment: Deployment) ->
 
 def test_the_least_of_request_pool_and_launcher_is_the_timeout(deployment: Deployment) -> None:
     pool = deployment.create_pool(log_timeout="20s", run_timeout="45s", max_run_timeout="50s")
-    launcher = {"LONGSHORE_LAUNCHER_LOG_TIMEOUT": "9s", "LONGSHORE_LAUNCHER_RUN_TIMEOUT": "40s"}
+    launcher = {"QUAYMASTER_LAUNCHER_LOG_TIMEOUT": "9s", "QUAYMASTER_LAUNCHER_RUN_TIMEOUT": "40s"}
     host = start_host(deployment, pool, env=launcher)
     found = deployment.wait(deployment.send(pool.pool_id, "one", ["true"], run_timeout="30s"))
     assert (found["log_timeout"], found["run_timeout"]) == ("9s", "30s")

@@ -22,17 +22,17 @@ from typing import Any
 import boto3
 import psutil
 from botocore.config import Config
-from longshore.domain import messages as m
-from longshore.domain.ids import topic_to, ulid
-from longshore.domain.objects import chunk_prefix, log_end_key, log_key
-from longshore_local.ministack import LAUNCHER
-from longshore_local.settings import Settings
-from longshore_sealing.keys import generate_key, make_csr
+from quaymaster.domain import messages as m
+from quaymaster.domain.ids import topic_to, ulid
+from quaymaster.domain.objects import chunk_prefix, log_end_key, log_key
+from quaymaster_local.ministack import LAUNCHER
+from quaymaster_local.settings import Settings
+from quaymaster_sealing.keys import generate_key, make_csr
 
 from tests.integration.control_plane import ControlPlane, Offer, Terms
 
 BUCKET = "agent-lab"
-NAMESPACE = "longshore"
+NAMESPACE = "quaymaster"
 ARN = "arn:aws:iot:us-east-1:000000000000"
 REPOSITORY = Path(__file__).resolve().parents[2]
 END_SECONDS = 60
@@ -153,13 +153,13 @@ class Lab:
         plain = {
             "PATH": os.environ["PATH"],
             "TMPDIR": tempfile.gettempdir(),
-            "LONGSHORE_TOKEN": self.token(),
-            "LONGSHORE_POOL_PRIVATE_KEY": self.key.decode(),
-            "LONGSHORE_STATE_DIR": str(self.folder / "state"),
-            "LONGSHORE_DEBUG": "true",
-            "LONGSHORE_METADATA_number": str(number),
+            "QUAYMASTER_TOKEN": self.token(),
+            "QUAYMASTER_POOL_PRIVATE_KEY": self.key.decode(),
+            "QUAYMASTER_STATE_DIR": str(self.folder / "state"),
+            "QUAYMASTER_DEBUG": "true",
+            "QUAYMASTER_METADATA_number": str(number),
         }
-        program = Path(sys.executable).with_name("longshore-agent")
+        program = Path(sys.executable).with_name("quaymaster-agent")
         with log.open("wb") as file:
             process = subprocess.Popen([program, *arguments], env=plain | environment, stderr=file)
         agent = AgentUnderTest(process, log)
@@ -301,8 +301,8 @@ class Lab:
             "GATEWAY_PORT": str(self.http_port),
             "IOT_MTLS_PORT": str(self.mqtt_port),
             "SFTP_ENABLED": "0",
-            "LONGSHORE_LOCAL_SECRET": secrets.token_hex(16),
-            "LONGSHORE_LOCAL_LIFELINE": str(watched),
+            "QUAYMASTER_LOCAL_SECRET": secrets.token_hex(16),
+            "QUAYMASTER_LOCAL_LIFELINE": str(watched),
         }
         with (self.logs / "ministack.log").open("wb") as log:
             self._ministack = subprocess.Popen(
@@ -350,7 +350,7 @@ class Lab:
 @contextmanager
 def open_lab(settings: Settings, logs: Path) -> Generator[Lab]:
     """A lab in a folder that phases with a user of their own get through to, which pytest's folders do not allow."""
-    with tempfile.TemporaryDirectory(prefix="longshore-lab-") as folder:
+    with tempfile.TemporaryDirectory(prefix="quaymaster-lab-") as folder:
         Path(folder).chmod(0o711)
         with Lab(Path(folder), logs, settings) as lab:
             yield lab

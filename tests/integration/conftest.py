@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from longshore_local.settings import Settings
+from quaymaster_local.settings import Settings
 
 from tests.integration.agent_lab import Lab, open_lab
 

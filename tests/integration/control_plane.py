@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from longshore.domain import messages as m
-from longshore.domain.messages import ToAgent
+from quaymaster.domain import messages as m
+from quaymaster.domain.messages import ToAgent
 
 type Send = Callable[[str, ToAgent], None]
 """Publish a message to a worker."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longshore.domain import messages as m
-from longshore.domain.states import Reason
-from longshore_worker.processes import Mark, marked
+from quaymaster.domain import messages as m
+from quaymaster.domain.states import Reason
+from quaymaster_worker.processes import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
@@ -43,7 +43,7 @@ def begun(
     lab: Lab, run: str, script: str, broker: Proxy, *, store: Proxy | None = None, lease: float = 180
 ) -> AgentUnderTest:
     """An agent whose phase has surely begun: the first chunk of its log is there."""
-    agent = lab.start_welcomed(terms=Terms(lease=lease), LONGSHORE_TOKEN=lab.token(port=broker.port))
+    agent = lab.start_welcomed(terms=Terms(lease=lease), QUAYMASTER_TOKEN=lab.token(port=broker.port))
     lab.begin(agent, run, ["sh", "-c", script], store=store.port if store else None)
     lab.wait_for_chunks(run)
     return agent
@@ -124,13 +124,13 @@ def test_an_agent_knocks_at_most_once_a_second_and_again_and_again(lab: Lab, tmp
 
     with broker_that(tmp_path, BROKER, ssl.TLSVersion.TLSv1_2, heard) as endpoint:
         token = m.PoolToken(
-            namespace="longshore",
+            namespace="quaymaster",
             pool_id=lab.pool,
             mqtt=[endpoint],
             certificate=OURS.pem.decode(),
             ca=CA.pem.decode(),
         )
-        lab.start(LONGSHORE_TOKEN=json.dumps(token.dump()), LONGSHORE_POOL_PRIVATE_KEY=OURS.key_pem.decode())
+        lab.start(QUAYMASTER_TOKEN=json.dumps(token.dump()), QUAYMASTER_POOL_PRIVATE_KEY=OURS.key_pem.decode())
         deadline = time.monotonic() + 60
         while len(knocks) < 4:
             assert time.monotonic() < deadline, knocks
@@ -142,7 +142,7 @@ def test_the_next_endpoint_is_tried_when_one_stays_down(lab: Lab) -> None:
     dead = Proxy(lab.mqtt_port)
     dead.cut()
     token = lab.token(first_endpoints=[m.Endpoint(host="localhost", port=dead.port)])
-    lab.start_welcomed(LONGSHORE_TOKEN=token)
+    lab.start_welcomed(QUAYMASTER_TOKEN=token)
 
 
 def test_an_idle_agent_is_small_and_quiet(lab: Lab) -> None:
@@ -154,7 +154,7 @@ def test_an_idle_agent_is_small_and_quiet(lab: Lab) -> None:
 
 def idle_megabytes(lab: Lab, count: int) -> float:
     state = str(lab.folder / f"state-{count}")
-    agent = lab.start("--count", str(count), LONGSHORE_DEBUG="false", LONGSHORE_STATE_DIR=state)
+    agent = lab.start("--count", str(count), QUAYMASTER_DEBUG="false", QUAYMASTER_STATE_DIR=state)
     lab.crew(agent, count)
     process = psutil.Process(agent.process.pid)
     until_quiet(process)

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from longshore.domain import messages as m
-from longshore.domain.states import Reason
-from longshore_sealing.keys import make_csr
-from longshore_worker.errors import ExitCode
-from longshore_worker.processes import Mark, marked
-from longshore_worker.settings import DEFAULT_UIDS, SYSTEM_PATH
+from quaymaster.domain import messages as m
+from quaymaster.domain.states import Reason
+from quaymaster_sealing.keys import make_csr
+from quaymaster_worker.errors import ExitCode
+from quaymaster_worker.processes import Mark, marked
+from quaymaster_worker.settings import DEFAULT_UIDS, SYSTEM_PATH
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
@@ -39,7 +39,9 @@ def goodbye(lab: Lab, agent: AgentUnderTest) -> int:
 
 
 def test_an_agent_registers_with_its_metadata_and_limits_and_says_goodbye(lab: Lab) -> None:
-    agent = lab.start_welcomed(LONGSHORE_METADATA_zone="a", LONGSHORE_LAUNCH="L1", LONGSHORE_LAUNCHER_LOG_TIMEOUT="90s")
+    agent = lab.start_welcomed(
+        QUAYMASTER_METADATA_zone="a", QUAYMASTER_LAUNCH="L1", QUAYMASTER_LAUNCHER_LOG_TIMEOUT="90s"
+    )
     assert agent.registered
     assert (agent.registered.metadata["zone"], agent.registered.launch) == ("a", "L1")
     assert (agent.registered.log_timeout_seconds, agent.registered.run_timeout_seconds) == (90, None)
@@ -58,7 +60,7 @@ def test_a_phase_runs_with_its_log_in_the_store(lab: Lab, agent: AgentUnderTest)
 
 
 def test_a_phase_finds_programs_where_the_launcher_says_and_not_where_the_agent_does(lab: Lab) -> None:
-    agent = lab.start_welcomed(LONGSHORE_LAUNCHER_PATH="/opt/tools", PATH=f"/root/closed:{os.environ['PATH']}")
+    agent = lab.start_welcomed(QUAYMASTER_LAUNCHER_PATH="/opt/tools", PATH=f"/root/closed:{os.environ['PATH']}")
     lab.begin(agent, "PATH", ["sh", "-c", 'echo "$PATH"'])
     lab.finish("PATH")
     assert lab.log_of("PATH") == [("output", f"/opt/tools:{SYSTEM_PATH}")]
@@ -229,7 +231,7 @@ def test_several_agents_share_a_host_without_taking_each_other_for_dead(lab: Lab
 
 
 def test_one_process_is_many_workers(lab: Lab) -> None:
-    agent = lab.start("--count", "3", LONGSHORE_STATE_DIR=str(lab.folder / "crew"))
+    agent = lab.start("--count", "3", QUAYMASTER_STATE_DIR=str(lab.folder / "crew"))
     crew = lab.crew(agent, 3)
     # Each looks for what the others have in their environments, until all have had the time to begin.
     spy = "id -u; sleep 2; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep ^CREW_SECRET | sort -u; sleep 2"
@@ -257,8 +259,8 @@ def test_a_second_connection_with_the_same_id_ends_the_first(lab: Lab, agent: Ag
     code = f"""
 import json, sys, threading
 from awscrt import mqtt5
-from longshore_worker.crt import Crt
-from longshore_worker.token import decode_token
+from quaymaster_worker.crt import Crt
+from quaymaster_worker.token import decode_token
 token = decode_token({lab.token()!r})
 crt = Crt(token, {lab.key!r})
 done = threading.Event()
@@ -282,16 +284,16 @@ def test_a_certificate_that_the_broker_alerts_about_ends_the_agent_within_second
     stranger = party("stranger")
     with broker(tmp_path, BROKER, ssl.TLSVersion.TLSv1_2) as endpoint:
         token = m.PoolToken(
-            namespace="longshore",
+            namespace="quaymaster",
             pool_id=lab.pool,
             mqtt=[endpoint],
             certificate=stranger.pem.decode(),
             ca=CA.pem.decode(),
         )
         agent = lab.start(
-            LONGSHORE_TOKEN=json.dumps(token.dump()),
-            LONGSHORE_POOL_PRIVATE_KEY=stranger.key_pem.decode(),
-            LONGSHORE_GIVE_UP_AFTER="1s",
+            QUAYMASTER_TOKEN=json.dumps(token.dump()),
+            QUAYMASTER_POOL_PRIVATE_KEY=stranger.key_pem.decode(),
+            QUAYMASTER_GIVE_UP_AFTER="1s",
         )
         assert agent.wait() == ExitCode.REJECTED
     assert "the broker refuses the pool's certificate (unknown CA)" in agent.log.read_text()
@@ -299,13 +301,13 @@ def test_a_certificate_that_the_broker_alerts_about_ends_the_agent_within_second
 
 def test_a_policy_that_refuses_the_client_id_ends_the_agent_too(lab: Lab) -> None:
     made = lab.iot.create_certificate_from_csr(certificateSigningRequest=make_csr(lab.key), setAsActive=True)
-    agent = lab.start(LONGSHORE_TOKEN=lab.token(made["certificatePem"]), LONGSHORE_GIVE_UP_AFTER="1s")
+    agent = lab.start(QUAYMASTER_TOKEN=lab.token(made["certificatePem"]), QUAYMASTER_GIVE_UP_AFTER="1s")
     assert agent.wait() == ExitCode.REJECTED
     assert "the broker refuses the connection (" in agent.log.read_text()
 
 
 PLANTED = """
-from longshore_worker.agent import Agent
+from quaymaster_worker.agent import Agent
 
 on_message = Agent.on_message
 
@@ -334,8 +336,8 @@ def test_an_agent_that_is_broken_ends_its_phase_and_itself_and_says_where(lab: L
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("LONGSHORE_POOL_PRIVATE_KEY", OURS.key_pem.decode(), "does not belong to the token's certificate"),
-        ("LONGSHORE_POOL_PRIVATE_KEY", OURS.key_pem.decode()[:300], "LONGSHORE_POOL_PRIVATE_KEY"),
+        ("QUAYMASTER_POOL_PRIVATE_KEY", OURS.key_pem.decode(), "does not belong to the token's certificate"),
+        ("QUAYMASTER_POOL_PRIVATE_KEY", OURS.key_pem.decode()[:300], "QUAYMASTER_POOL_PRIVATE_KEY"),
     ],
 )
 def test_mangled_credentials_are_a_sentence_and_no_restart(lab: Lab, variable: str, value: str, said: str) -> None:
@@ -346,9 +348,9 @@ def test_mangled_credentials_are_a_sentence_and_no_restart(lab: Lab, variable: s
 
 
 def test_configuration_is_refused_with_its_exit_code(lab: Lab) -> None:
-    agent = lab.start(LONGSHORE_METADATA_zone="null")
+    agent = lab.start(QUAYMASTER_METADATA_zone="null")
     assert agent.wait() == ExitCode.CONFIGURATION_REFUSED
-    assert "LONGSHORE_METADATA_zone" in agent.log.read_text()
+    assert "QUAYMASTER_METADATA_zone" in agent.log.read_text()
 
 
 def test_neither_grants_nor_credentials_are_logged(lab: Lab) -> None:

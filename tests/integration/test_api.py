@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from longshore.domain import ids
-from longshore.domain.api import CreatePool, PrepareUpload
-from longshore.domain.objects import chunk_name, chunk_prefix
-from longshore.domain.pool import PoolKind
-from longshore.domain.requests import RunRequest
-from longshore_cli.client import ApiClient
-from longshore_cli.errors import ApiRefused, Unknown
-from longshore_cli.signing import Signature
-from longshore_local.cloud import LocalCloud
-from longshore_sealing.keys import generate_key, make_csr
+from quaymaster.domain import ids
+from quaymaster.domain.api import CreatePool, PrepareUpload
+from quaymaster.domain.objects import chunk_name, chunk_prefix
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.requests import RunRequest
+from quaymaster_cli.client import ApiClient
+from quaymaster_cli.errors import ApiRefused, Unknown
+from quaymaster_cli.signing import Signature
+from quaymaster_local.cloud import LocalCloud
+from quaymaster_sealing.keys import generate_key, make_csr
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_fargate_pool_gets_its_own_task_definition(api: ApiClient, cloud: Loca
     made = api.create_pool(request)
     assert made.pool.task_definition
     definition = cloud.ecs().describe_task_definition(taskDefinition=made.pool.task_definition)["taskDefinition"]
-    assert definition["family"] == f"longshore-pool-{made.pool.id}"
+    assert definition["family"] == f"quaymaster-pool-{made.pool.id}"
     assert definition["containerDefinitions"][0]["image"] == "example/worker:9"
 
 
@@ -134,7 +134,7 @@ def _a_running_run(api: ApiClient, cloud: LocalCloud, pool: str) -> str:
     while accepted.run not in {one.run for one in api.runs(pool, 50).runs}:
         assert time.monotonic() < end
         time.sleep(0.3)
-    worker = ids.worker_id("longshore", pool, ids.ulid(datetime.now(UTC), secrets.token_bytes(10)))
+    worker = ids.worker_id("quaymaster", pool, ids.ulid(datetime.now(UTC), secrets.token_bytes(10)))
     session = ids.ulid(datetime.now(UTC), secrets.token_bytes(10))
     _say(cloud, pool, worker, "registered", {"schema": 1, "session": session})
     while (shown := api.run(accepted.run)).attempt == 0:
@@ -145,4 +145,4 @@ def _a_running_run(api: ApiClient, cloud: LocalCloud, pool: str) -> str:
 
 
 def _say(cloud: LocalCloud, pool: str, worker: str, event: str, body: dict[str, object]) -> None:
-    cloud.client("iot-data").publish(topic=f"longshore/from/{pool}/{worker}/{event}", qos=1, payload=json.dumps(body))
+    cloud.client("iot-data").publish(topic=f"quaymaster/from/{pool}/{worker}/{event}", qos=1, payload=json.dumps(body))

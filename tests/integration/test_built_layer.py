@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from longshore_local.build import build
-from longshore_local.settings import Settings
+from quaymaster_local.build import build
+from quaymaster_local.settings import Settings
 
 pytestmark = pytest.mark.local
 
@@ -24,23 +24,23 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
-    "LONGSHORE_NAMESPACE": "longshore",
-    "LONGSHORE_TABLE": "longshore",
-    "LONGSHORE_BUCKET": "longshore",
-    "LONGSHORE_INTERNAL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-internal",
-    "LONGSHORE_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/longshore-dead-letters",
-    "LONGSHORE_ECS_CLUSTER": "longshore",
-    "LONGSHORE_WORKER_TASK_DEFINITION": "longshore-worker",
-    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
-    "POWERTOOLS_SERVICE_NAME": "longshore",
-    "POWERTOOLS_METRICS_NAMESPACE": "Longshore",
+    "QUAYMASTER_NAMESPACE": "quaymaster",
+    "QUAYMASTER_TABLE": "quaymaster",
+    "QUAYMASTER_BUCKET": "quaymaster",
+    "QUAYMASTER_INTERNAL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/quaymaster-internal",
+    "QUAYMASTER_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/111122223333/quaymaster-dead-letters",
+    "QUAYMASTER_ECS_CLUSTER": "quaymaster",
+    "QUAYMASTER_WORKER_TASK_DEFINITION": "quaymaster-worker",
+    "QUAYMASTER_SSM_PREFIX": "/quaymaster/quaymaster",
+    "POWERTOOLS_SERVICE_NAME": "quaymaster",
+    "POWERTOOLS_METRICS_NAMESPACE": "Quaymaster",
 }
 # -I -S: neither the environment's packages nor the user's; what is missing from the layer fails here.
 IMPORT = """
 import importlib, json, sys
 sys.path[:0] = sys.argv[1:3]
 handler = importlib.import_module(sys.argv[3]).handler
-loaded = {name: getattr(sys.modules[name], "__cached__", None) for name in ("longshore", "botocore", "pydantic")}
+loaded = {name: getattr(sys.modules[name], "__cached__", None) for name in ("quaymaster", "botocore", "pydantic")}
 print(json.dumps({"callable": callable(handler), "loaded": loaded, "awscrt": "awscrt" in sys.modules}))
 """
 CLIENTS = """
@@ -69,7 +69,7 @@ def run(code: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_imports_with_nothing_but_itself_and_the_layer(built: Path, function: str) -> None:
-    layer = built / "LongshoreLayer/python"
+    layer = built / "QuaymasterLayer/python"
     said = json.loads(run(IMPORT, str(built / function), str(layer), FUNCTIONS[function]))
     assert said["callable"] is True
     assert all(cached.startswith(str(layer)) and Path(cached).is_file() for cached in said["loaded"].values())
@@ -77,18 +77,18 @@ def test_a_function_imports_with_nothing_but_itself_and_the_layer(built: Path, f
 
 def test_the_layer_never_holds_awscrt(built: Path) -> None:
     """botocore imports it wherever it is installed, which costs every cold start."""
-    assert not list((built / "LongshoreLayer/python").glob("awscrt*"))
+    assert not list((built / "QuaymasterLayer/python").glob("awscrt*"))
 
 
 def test_clients_of_the_kept_services_find_their_endpoints(built: Path) -> None:
-    services = sorted(path.name for path in (built / "LongshoreLayer/python/botocore/data").iterdir() if path.is_dir())
-    said = run(CLIENTS, str(built / "LongshoreLayer/python"), *services)
+    services = sorted(path.name for path in (built / "QuaymasterLayer/python/botocore/data").iterdir() if path.is_dir())
+    said = run(CLIENTS, str(built / "QuaymasterLayer/python"), *services)
     assert [line.split()[0] for line in said.splitlines()] == services
     assert all(line.split()[1].startswith("https://") and "amazonaws.com" in line for line in said.splitlines())
 
 
 def test_bytecode_is_there_and_is_taken_as_it_is(built: Path) -> None:
-    sources = [path for path in built.rglob("*.py") if "LongshoreLayer" in path.parts]
+    sources = [path for path in built.rglob("*.py") if "QuaymasterLayer" in path.parts]
     compiled = [path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in sources]
     assert len(compiled) > 300
     assert [path for path in compiled if not path.is_file()] == []
@@ -97,5 +97,5 @@ def test_bytecode_is_there_and_is_taken_as_it_is(built: Path) -> None:
 
 
 def test_the_layer_is_small(built: Path) -> None:
-    files = [path for path in (built / "LongshoreLayer").rglob("*") if path.is_file()]
+    files = [path for path in (built / "QuaymasterLayer").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MOST_LAYER_BYTES

@@ -1,4 +1,4 @@
-"""The installed `longshore` command against the deployed system: pools, runs, logs, as a user has them."""
+"""The installed `quaymaster` command against the deployed system: pools, runs, logs, as a user has them."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longshore_local.agent import AgentProcess
-from longshore_local.cloud import LocalCloud
+from quaymaster_local.agent import AgentProcess
+from quaymaster_local.cloud import LocalCloud
 
-LONGSHORE = str(Path(sys.executable).with_name("longshore"))
+QUAYMASTER = str(Path(sys.executable).with_name("quaymaster"))
 TIMEOUT_SECONDS = 120
 
 
@@ -28,8 +28,8 @@ class Shell:
     folder: Path
 
     def __call__(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run `longshore`."""
-        command = [LONGSHORE, *words]
+        """Run `quaymaster`."""
+        command = [QUAYMASTER, *words]
         return subprocess.run(
             command,
             env=self.environment(**more),
@@ -52,9 +52,9 @@ class Shell:
         return json.loads(ended.stdout)
 
     def popen(self, *words: str) -> subprocess.Popen[str]:
-        """Start `longshore` and go on."""
+        """Start `quaymaster` and go on."""
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([LONGSHORE, *words], env=self.environment(), cwd=self.folder, **pipes)
+        return subprocess.Popen([QUAYMASTER, *words], env=self.environment(), cwd=self.folder, **pipes)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def pool(shell: Shell, cloud: LocalCloud) -> Iterator[str]:
     made = shell("pool", "create", name, "--key", "pool.pem", "--token-file", "pool.token", "--stop-grace", "1s")
     assert made.returncode == 0, made.stderr
     token, key = ((shell.folder / file).read_text() for file in ("pool.token", "pool.pem"))
-    agent: AgentProcess = cloud.start_agent(token, key, count=2, env={"LONGSHORE_METADATA_host": "h1"})
+    agent: AgentProcess = cloud.start_agent(token, key, count=2, env={"QUAYMASTER_METADATA_host": "h1"})
     end = time.monotonic() + 60
     while shell.json("pool", "show", name)["counts"]["idle"] < 2:
         assert time.monotonic() < end, shell("worker", "list", "--pool", name).stdout
@@ -95,7 +95,7 @@ class Gate:
 @pytest.fixture
 def gate() -> Iterator[Gate]:
     """In a folder that commands of any user get through to."""
-    with tempfile.TemporaryDirectory(prefix="longshore-gate-") as folder:
+    with tempfile.TemporaryDirectory(prefix="quaymaster-gate-") as folder:
         Path(folder).chmod(0o711)
         yield Gate(Path(folder) / "open")
 
@@ -176,7 +176,10 @@ def test_ctrl_c_stops_following_and_not_the_run(shell: Shell, pool: str, gate: G
         assert following.stdout.readline() == "begun\n"
         following.send_signal(signal.SIGINT)
         _, err = following.communicate(timeout=120)
-        assert (following.returncode, err.splitlines()[-1]) == (130, "longshore: interrupted; what was started goes on")
+        assert (following.returncode, err.splitlines()[-1]) == (
+            130,
+            "quaymaster: interrupted; what was started goes on",
+        )
     gate.open()
     assert shell("run", "logs", "-f", run).stdout == "begun\nover\n"
     assert shell.json("run", "show", run)["state"] == "FINISHED"
@@ -191,7 +194,7 @@ def test_a_run_nobody_takes_says_why(shell: Shell) -> None:
         assert time.monotonic() < end, why.stderr
     assert why.stdout == (
         f"READY: it is number 1 in the queue: no worker of pool {name} is connected; "
-        "start longshore-agent with its token and key\n"
+        "start quaymaster-agent with its token and key\n"
     )
 
 
@@ -208,13 +211,13 @@ def test_a_fargate_pools_key_lies_in_the_users_account_and_its_task_runs(shell: 
     definition = cloud.ecs().describe_task_definition(taskDefinition=made["pool"]["task_definition"])["taskDefinition"]
     assert (definition["cpu"], definition["memory"]) == ("512", "1024")
     secrets = {one["valueFrom"] for one in definition["containerDefinitions"][0]["secrets"]}
-    assert {secret[secret.index("/longshore/") :] for secret in secrets} == set(kinds)
+    assert {secret[secret.index("/quaymaster/") :] for secret in secrets} == set(kinds)
     ended = shell("run", "start", "--pool", name, "--follow", "--", "sh", "-c", "echo from a task")
     assert (ended.returncode, ended.stdout) == (0, "from a task\n"), ended.stderr
 
 
 def test_the_deployment_is_found_by_its_stacks_name(shell: Shell, cloud: LocalCloud) -> None:
-    ended = shell("pool", "list", "--stack-name", "no-such-stack", LONGSHORE_API_URL="")
+    ended = shell("pool", "list", "--stack-name", "no-such-stack", QUAYMASTER_API_URL="")
     assert (ended.returncode, "no stack 'no-such-stack' in us-east-1" in ended.stderr) == (1, True), ended.stderr
 
 

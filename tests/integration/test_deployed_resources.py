@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from longshore_local.cloud import LocalCloud
+from quaymaster_local.cloud import LocalCloud
 
 FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue", "ServeApi")
 ASYNCHRONOUS = ("ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue")
@@ -97,7 +97,7 @@ def test_the_bucket_is_private_and_encrypted_and_takes_http_in_the_local_cloud(c
 def test_a_function_runs_on_the_layer_and_logs_to_its_own_group(cloud: LocalCloud, function: str) -> None:
     found = configuration(cloud, function)
     assert (found["Runtime"], found["Architectures"]) == ("python3.13", ["x86_64"])
-    assert [layer["Arn"].split(":")[6] for layer in found["Layers"]] == [f"{cloud.namespace}-longshore"]
+    assert [layer["Arn"].split(":")[6] for layer in found["Layers"]] == [f"{cloud.namespace}-quaymaster"]
     group = f"/aws/lambda/{cloud.function_name(function)}"
     assert found["LoggingConfig"]["LogGroup"] == group
     groups = cloud.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
@@ -247,7 +247,7 @@ def filled_in(cloud: LocalCloud, resource: str) -> str:
         dead=attributes(cloud, "DeadLetterQueueUrl")["QueueArn"],
         bucket=f"arn:aws:s3:::{cloud.outputs['BucketName']}",
         iot=f"arn:aws:iot:{region}:{account}",
-        ssm=f"arn:aws:ssm:{region}:{account}:parameter/longshore/{cloud.namespace}",
+        ssm=f"arn:aws:ssm:{region}:{account}:parameter/quaymaster/{cloud.namespace}",
     )
 
 

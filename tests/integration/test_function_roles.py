@@ -9,8 +9,8 @@ from typing import Any, cast
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from longshore_local.cloud import LocalCloud
-from longshore_local.errors import LocalCloudError
+from quaymaster_local.cloud import LocalCloud
+from quaymaster_local.errors import LocalCloudError
 
 from tests.e2e.client import Credential, Deployment, wait_until
 
@@ -79,7 +79,7 @@ class RoleClients:
 def event_for(function: str, pool: Credential) -> dict[str, Any]:
     """An event that makes the function use the table, and changes nothing the second time."""
     arn = "arn:aws:ecs:us-east-1:000000000000"
-    worker = f"longshore.{pool.pool_id}.{'0' * 32}"
+    worker = f"quaymaster.{pool.pool_id}.{'0' * 32}"
     request = {"schema": 1, "pool": pool.pool_id, "command": ["true"], "id": "one"}
     return {
         "DispatchRuns": {
@@ -88,7 +88,7 @@ def event_for(function: str, pool: Credential) -> dict[str, Any]:
                     "messageId": "one",
                     "body": json.dumps(request),
                     "attributes": {"SenderId": "AIDA"},
-                    "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:longshore-requests",
+                    "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:quaymaster-requests",
                 }
             ]
         },
@@ -101,8 +101,8 @@ def event_for(function: str, pool: Credential) -> dict[str, Any]:
         "ReceiveTaskEvents": {
             "detail": {
                 "lastStatus": "STOPPED",
-                "taskArn": f"{arn}:task/longshore/0123456789abcdef0123456789abcdef",
-                "taskDefinitionArn": f"{arn}:task-definition/longshore-pool-{pool.pool_id}:1",
+                "taskArn": f"{arn}:task/quaymaster/0123456789abcdef0123456789abcdef",
+                "taskDefinitionArn": f"{arn}:task-definition/quaymaster-pool-{pool.pool_id}:1",
                 "startedBy": "nobody",
             }
         },

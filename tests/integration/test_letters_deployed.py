@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from longshore.domain import ids
-from longshore_local.cloud import LocalCloud
+from quaymaster.domain import ids
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Credential, Deployment, wait_until
 from tests.integration.test_cli import Shell

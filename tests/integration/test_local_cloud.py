@@ -21,10 +21,10 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from longshore_local.cloud import LocalCloud, down, status, up
-from longshore_local.deployment import Deployment
-from longshore_local.errors import AlreadyUp, NotUp, ToolMissing
-from longshore_local.settings import Settings
+from quaymaster_local.cloud import LocalCloud, down, status, up
+from quaymaster_local.deployment import Deployment
+from quaymaster_local.errors import AlreadyUp, NotUp, ToolMissing
+from quaymaster_local.settings import Settings
 
 pytestmark = pytest.mark.local
 
@@ -42,20 +42,20 @@ def command_environment(own_settings: Settings) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
         "TMPDIR": tempfile.gettempdir(),
-        "LONGSHORE_SOURCE": str(own_settings.source),
-        "LONGSHORE_LOCAL_DIR": str(own_settings.clouds),
+        "QUAYMASTER_SOURCE": str(own_settings.source),
+        "QUAYMASTER_LOCAL_DIR": str(own_settings.clouds),
     }
 
 
 def local(command: str, *arguments: str) -> list[str]:
     """The command line of this package."""
-    return [sys.executable, "-m", "longshore_local", command, *arguments]
+    return [sys.executable, "-m", "quaymaster_local", command, *arguments]
 
 
 def belongings(name: str) -> list[str]:
     """What is left of a cloud: processes that work in its folder, and the folder."""
-    prefix = str(Path(tempfile.gettempdir()) / f"longshore-{name}-")
-    left = [str(path) for path in Path(tempfile.gettempdir()).glob(f"longshore-{name}-*")]
+    prefix = str(Path(tempfile.gettempdir()) / f"quaymaster-{name}-")
+    left = [str(path) for path in Path(tempfile.gettempdir()).glob(f"quaymaster-{name}-*")]
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         info: dict[str, object] = process.info  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
         if prefix in f"{info['cmdline']} {info['cwd']}":
@@ -91,7 +91,7 @@ def test_several_clouds_live_beside_each_other_and_leave_nothing(
     with pytest.raises(AlreadyUp):
         up("one", settings=own_settings)
     record = json.loads((own_settings.clouds / "one" / "deployment.json").read_text())
-    assert record["api_url"] == one.environment()["LONGSHORE_API_URL"]
+    assert record["api_url"] == one.environment()["QUAYMASTER_API_URL"]
     down("one", settings=own_settings)
     assert status("one", settings=own_settings).state == "down"
     assert status("two", settings=own_settings).state == "up"
@@ -134,7 +134,7 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(command_environment: dict[str, 
     )
     parts = Path(tempfile.gettempdir())
     try:
-        until(lambda: any(parts.glob(f"longshore-{name}-*/{wait_for.partition('/')[0]}")))
+        until(lambda: any(parts.glob(f"quaymaster-{name}-*/{wait_for.partition('/')[0]}")))
     finally:
         os.killpg(command.pid, signal.SIGINT)
         _, told = command.communicate(timeout=120)
@@ -145,7 +145,7 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(command_environment: dict[str, 
 def test_a_cloud_of_a_killed_process_ends_by_itself(command_environment: dict[str, str]) -> None:
     program = (
         "import sys, time\n"
-        "from longshore_local.cloud import LocalCloud\n"
+        "from quaymaster_local.cloud import LocalCloud\n"
         "with LocalCloud('orphan') as cloud:\n"
         "    cloud.reap()\n"
         "    print('up', flush=True)\n"
@@ -185,7 +185,7 @@ def test_the_function_url_answers_signed_requests_only(cloud: LocalCloud) -> Non
 
 
 def test_agents_are_told_where_to_connect_and_the_table_expires_items(cloud: LocalCloud) -> None:
-    parameter = cloud.client("ssm").get_parameter(Name=f"/longshore/{cloud.namespace}/agents")["Parameter"]
+    parameter = cloud.client("ssm").get_parameter(Name=f"/quaymaster/{cloud.namespace}/agents")["Parameter"]
     assert json.loads(parameter["Value"]) == {
         "mqtt": [{"host": cloud.mqtt_host, "port": cloud.mqtt_port}],
         "ca": cloud.ca_pem,
@@ -213,4 +213,4 @@ def test_functions_do_not_see_the_secret_of_the_local_cloud(cloud: LocalCloud) -
     ministack = next(one for one in cloud.deployment.processes if one.name == "ministack")
     workers = psutil.Process(ministack.pid).children()
     assert workers
-    assert not [name for worker in workers for name in worker.environ() if name.startswith("LONGSHORE_LOCAL_")]
+    assert not [name for worker in workers for name in worker.environ() if name.startswith("QUAYMASTER_LOCAL_")]

@@ -21,11 +21,11 @@ import boto3
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from longshore_local.aws import RootClients
-from longshore_local.lifeline import Lifeline
-from longshore_local.processes import ProcessIdentity, stop_all
-from longshore_local.services import ServicePlan, start_services
-from longshore_local.settings import REGION, Settings
+from quaymaster_local.aws import RootClients
+from quaymaster_local.lifeline import Lifeline
+from quaymaster_local.processes import ProcessIdentity, stop_all
+from quaymaster_local.services import ServicePlan, start_services
+from quaymaster_local.settings import REGION, Settings
 
 pytestmark = pytest.mark.local
 
@@ -35,10 +35,10 @@ NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-local"]}}
 
 # Stands for the agent: says what it was given, starts a child in a session of its own, ends by signal or by itself.
 AGENT = """#!/bin/sh
-env > "$LONGSHORE_TEST_OUT"
-[ -n "$LONGSHORE_TEST_CHILD" ] && setsid sleep 600 &
-[ "$LONGSHORE_TEST_STUBBORN" ] && trap '' TERM
-[ -n "$LONGSHORE_TEST_EXIT" ] && exit "$LONGSHORE_TEST_EXIT"
+env > "$QUAYMASTER_TEST_OUT"
+[ -n "$QUAYMASTER_TEST_CHILD" ] && setsid sleep 600 &
+[ "$QUAYMASTER_TEST_STUBBORN" ] && trap '' TERM
+[ -n "$QUAYMASTER_TEST_EXIT" ] && exit "$QUAYMASTER_TEST_EXIT"
 echo "arguments: $*" >&2
 while :; do sleep 0.05; done
 """
@@ -70,7 +70,7 @@ class Fleet:
 
     def run(self, out: Path | None = None, **options: Any) -> list[dict[str, Any]]:
         """RunTask with a program that writes its environment to `out`."""
-        variables = {"LONGSHORE_TEST_OUT": str(out or self.folder / "out"), **options.pop("variables", {})}
+        variables = {"QUAYMASTER_TEST_OUT": str(out or self.folder / "out"), **options.pop("variables", {})}
         environment = [{"name": name, "value": value} for name, value in variables.items()]
         asked: dict[str, Any] = {
             "cluster": CLUSTER,
@@ -130,7 +130,7 @@ def agent_pid(task: Mapping[str, Any]) -> int:
 @contextmanager
 def fleet(local_settings: Settings, logs: Path) -> Generator[Fleet]:
     """ministack and the ECS endpoint, without the stack."""
-    folder = Path(tempfile.mkdtemp(prefix="longshore-ecs-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="quaymaster-ecs-test-"))
     agent = folder / "agent"
     agent.write_text(AGENT)
     agent.chmod(0o755)
@@ -227,7 +227,7 @@ def register(fleet: Fleet, family: str, role: str, secret: str) -> str:
         "image": "worker:1",
         "stopTimeout": 2,
         "environment": [{"name": "FROM_DEFINITION", "value": "1"}, {"name": "TO_OVERRIDE", "value": "definition"}],
-        "secrets": [{"name": "LONGSHORE_TOKEN", "valueFrom": secret}],
+        "secrets": [{"name": "QUAYMASTER_TOKEN", "valueFrom": secret}],
         "command": ["--count", "1"],
     }
     answer = fleet.ecs().register_task_definition(
@@ -267,7 +267,7 @@ def test_a_task_is_a_process_with_its_definition_overrides_and_secrets_and_nothi
     assert (task["lastStatus"], task["startedBy"], task["launchType"]) == ("PROVISIONING", "launch-1", "FARGATE")
     running = services.wait(task["taskArn"], "RUNNING")
     given = dict(line.split("=", 1) for line in until(lambda: out.read_text() if out.exists() else "").splitlines())
-    assert given["LONGSHORE_TOKEN"] == "a token"
+    assert given["QUAYMASTER_TOKEN"] == "a token"
     assert (given["FROM_DEFINITION"], given["TO_OVERRIDE"]) == ("1", "override")
     assert not [name for name in given if name.startswith("AWS_") or "SECRET" in name]
     metadata = json.load(urllib.request.urlopen(given["ECS_CONTAINER_METADATA_URI_V4"] + "/task"))
@@ -278,7 +278,7 @@ def test_a_task_is_a_process_with_its_definition_overrides_and_secrets_and_nothi
 
 
 def test_a_stopped_task_ends_by_sigterm_with_all_that_it_started(services: Fleet) -> None:
-    (task,) = services.run(variables={"LONGSHORE_TEST_CHILD": "1"})
+    (task,) = services.run(variables={"QUAYMASTER_TEST_CHILD": "1"})
     running = services.wait(task["taskArn"], "RUNNING")
     agent = psutil.Process(agent_pid(running))
     family = [agent, *until(agent.children)]
@@ -290,7 +290,7 @@ def test_a_stopped_task_ends_by_sigterm_with_all_that_it_started(services: Fleet
 
 
 def test_what_ignores_sigterm_is_killed_after_the_stop_timeout(services: Fleet) -> None:
-    (task,) = services.run(variables={"LONGSHORE_TEST_STUBBORN": "1"})
+    (task,) = services.run(variables={"QUAYMASTER_TEST_STUBBORN": "1"})
     services.wait(task["taskArn"], "RUNNING")
     began = time.monotonic()
     assert services.stop(task["taskArn"])["containers"][0]["exitCode"] == 137
@@ -298,7 +298,7 @@ def test_what_ignores_sigterm_is_killed_after_the_stop_timeout(services: Fleet) 
 
 
 def test_an_agent_that_is_killed_takes_its_container_with_it(services: Fleet) -> None:
-    (task,) = services.run(variables={"LONGSHORE_TEST_CHILD": "1"})
+    (task,) = services.run(variables={"QUAYMASTER_TEST_CHILD": "1"})
     agent = psutil.Process(agent_pid(services.wait(task["taskArn"], "RUNNING")))
     children = until(agent.children)
     agent.kill()
@@ -308,7 +308,7 @@ def test_an_agent_that_is_killed_takes_its_container_with_it(services: Fleet) ->
 
 
 def test_every_change_is_told_as_an_event_with_a_rising_version(services: Fleet) -> None:
-    (task,) = services.run(variables={"LONGSHORE_TEST_EXIT": "7"}, startedBy="launch-2")
+    (task,) = services.run(variables={"QUAYMASTER_TEST_EXIT": "7"}, startedBy="launch-2")
     events = services.events(task["taskArn"], 5)
     details = [event["detail"] for event in events]
     statuses = ["PROVISIONING", "PENDING", "RUNNING", "DEPROVISIONING", "STOPPED"]
@@ -321,8 +321,8 @@ def test_every_change_is_told_as_an_event_with_a_rising_version(services: Fleet)
 
 
 def test_tasks_of_other_clusters_match_no_rule(services: Fleet) -> None:
-    (other,) = services.run(cluster="other", variables={"LONGSHORE_TEST_EXIT": "0"})
-    (ours,) = services.run(variables={"LONGSHORE_TEST_EXIT": "0"})
+    (other,) = services.run(cluster="other", variables={"QUAYMASTER_TEST_EXIT": "0"})
+    (ours,) = services.run(variables={"QUAYMASTER_TEST_EXIT": "0"})
     assert services.events(ours["taskArn"], 5)
     rest = services.root.client("sqs").receive_message(QueueUrl=services.queue, MaxNumberOfMessages=10)
     assert other["taskArn"] not in json.dumps(rest.get("Messages", []), default=str)
@@ -491,7 +491,7 @@ def test_what_a_task_wrote_is_gone_when_it_has_stopped(services: Fleet, tmp_path
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_tasks_end_with_the_endpoint_however_it_ends(local_settings: Settings, logs: Path, end: str) -> None:
     with fleet(local_settings, logs / f"ecs-{end}") as own:
-        (task,) = own.run(variables={"LONGSHORE_TEST_CHILD": "1", "LONGSHORE_TEST_STUBBORN": "1"})
+        (task,) = own.run(variables={"QUAYMASTER_TEST_CHILD": "1", "QUAYMASTER_TEST_STUBBORN": "1"})
         agent = psutil.Process(agent_pid(own.wait(task["taskArn"], "RUNNING")))
         family = [agent, *until(agent.children)]
         endpoint = own.processes[0]

@@ -6,8 +6,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from longshore.domain.ids import run_id
-from longshore_local.cloud import LocalCloud
+from quaymaster.domain.ids import run_id
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Credential, Deployment
 from tests.e2e.impostor import Client, Identity
@@ -53,9 +53,9 @@ def requester(cloud: LocalCloud) -> Iterator[Client]:
 
 def ask(requester: Client, pool: Credential, request_id: str, fields: Mapping[str, Any] | None = None) -> None:
     """Publish a request that wants its answer on the client's own topic."""
-    plain = {"schema": 1, "pool": pool.pool_id, "command": ["true"], "reply_to": "longshore/replies/ci"}
+    plain = {"schema": 1, "pool": pool.pool_id, "command": ["true"], "reply_to": "quaymaster/replies/ci"}
     body = {**plain, "id": request_id, **(fields or {})}
-    requester.publish("longshore/requests/ci", json.dumps(body).encode())
+    requester.publish("quaymaster/requests/ci", json.dumps(body).encode())
 
 
 def test_an_accepted_request_is_answered_with_its_run(requester: Client, pool: Credential) -> None:
@@ -95,7 +95,7 @@ def test_a_malformed_request_is_refused_with_its_field(
 def test_nobody_is_answered_on_a_topic_of_somebody_else(
     deployment: Deployment, requester: Client, pool: Credential
 ) -> None:
-    ask(requester, pool, "thief", {"reply_to": "longshore/replies/another"})
+    ask(requester, pool, "thief", {"reply_to": "quaymaster/replies/another"})
     allowed = "replies/ci"
     reason = deployment.refusals(allowed)[allowed]
     assert reason.startswith("reply_to")
@@ -104,5 +104,5 @@ def test_nobody_is_answered_on_a_topic_of_somebody_else(
 
 
 def test_what_is_no_json_is_kept_as_a_dead_letter(deployment: Deployment, requester: Client) -> None:
-    requester.publish("longshore/requests/ci", b"\xff\xfe nonsense")
+    requester.publish("quaymaster/requests/ci", b"\xff\xfe nonsense")
     assert deployment.refusals("a JSON object")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from longshore.domain import messages as m
-from longshore_worker.errors import ExitCode
+from quaymaster.domain import messages as m
+from quaymaster_worker.errors import ExitCode
 
 from tests.integration.agent_lab import Lab
 from tests.integration.control_plane import Terms
@@ -39,7 +39,7 @@ def proxy(lab: Lab, tmp_path: Path) -> Iterator[Proxy]:
 
 def test_two_agents_go_through_every_outage_and_both_still_work(lab: Lab, proxy: Proxy, tmp_path: Path) -> None:
     token = lab.token(port=proxy.port, also_trusted=CA.pem.decode())
-    options = {"LONGSHORE_TOKEN": token, "LONGSHORE_GIVE_UP_AFTER": f"{GIVE_UP_AFTER:.0f}s"}
+    options = {"QUAYMASTER_TOKEN": token, "QUAYMASTER_GIVE_UP_AFTER": f"{GIVE_UP_AFTER:.0f}s"}
     idle, busy = (lab.start_welcomed(terms=Terms(lease=600), **options) for _ in range(2))
     over = tmp_path / "over"
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):

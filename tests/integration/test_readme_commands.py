@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longshore_cli.workspace import Wish
-from longshore_cli.workspace.selection import select
-from longshore_local.cloud import LocalCloud
+from quaymaster_cli.workspace import Wish
+from quaymaster_cli.workspace.selection import select
+from quaymaster_local.cloud import LocalCloud
 
 from tests.cloudformation import REPOSITORY
 
@@ -24,12 +24,12 @@ BLOCKS = [block.splitlines() for block in re.findall(r"^```sh\n(.*?)^```", READM
 ELSEWHERE = [
     ["make demo", "make test"],
     ["make build", ".tools/sam/bin/sam deploy --guided"],
-    ["source .venv/bin/activate", 'eval "$(longshore local env)"'],
+    ["source .venv/bin/activate", 'eval "$(quaymaster local env)"'],
 ]
 """CI runs these by themselves, AWS is not here, and the copy has the environment of the tests."""
 SETTLED = (
     "[ ! -e .local/request.json ] || "
-    "until longshore run show deploy-1842 && longshore run show deploy-1843; do sleep 1; done > .local/seen 2>&1"
+    "until quaymaster run show deploy-1842 && quaymaster run show deploy-1843; do sleep 1; done > .local/seen 2>&1"
 )
 """People take longer to read on than a request on its way, the last that was sent, takes to become a run."""
 AWS = REPOSITORY / ".tools" / "aws" / "bin"
@@ -38,7 +38,7 @@ AWS = REPOSITORY / ".tools" / "aws" / "bin"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A fresh checkout of what git has here; whatever was started in it ends with the test."""
-    copy = tmp_path / "longshore"
+    copy = tmp_path / "quaymaster"
     for path in select(Wish(folder=REPOSITORY)):
         source, target = REPOSITORY / path, copy / path
         if source.is_symlink() or source.is_file():
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
 
 def _is_in(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.environ().get("LONGSHORE_README") == str(folder)
+        return process.environ().get("QUAYMASTER_README") == str(folder)
     except psutil.Error:
         return False
 
@@ -67,8 +67,8 @@ def test_every_command_of_the_readme_works_in_its_order(cloud: LocalCloud, check
     lines = [line for block in BLOCKS if block not in ELSEWHERE for line in [*block, SETTLED]]
     assert len(lines) > 20
     programs = f"{Path(sys.executable).parent}:{AWS}:{os.environ['PATH']}"
-    own = {"PATH": programs, "HOME": str(checkout), "LONGSHORE_STATE_DIR": str(checkout / ".local" / "state")}
-    environment = {**own, **cloud.env(), "LONGSHORE_README": str(checkout)}
+    own = {"PATH": programs, "HOME": str(checkout), "QUAYMASTER_STATE_DIR": str(checkout / ".local" / "state")}
+    environment = {**own, **cloud.env(), "QUAYMASTER_README": str(checkout)}
     # -e: the first command that fails ends it; -x: the output says which.
     script = "\n".join(["set -ex", *lines, "kill %1", "wait %1"])
     said = checkout.parent / "said"

@@ -14,8 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
-from longshore.domain.ids import run_id
-from longshore_local.cloud import LocalCloud
+from quaymaster.domain.ids import run_id
+from quaymaster_local.cloud import LocalCloud
 
 from tests.e2e.client import Deployment
 

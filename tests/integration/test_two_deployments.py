@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from longshore_local.aws import RootClients
-from longshore_local.build import build
-from longshore_local.cloud import LocalCloud
-from longshore_local.settings import Settings
-from longshore_local.stack import NETWORK, Stack, StackRequest, deploy
+from quaymaster_local.aws import RootClients
+from quaymaster_local.build import build
+from quaymaster_local.cloud import LocalCloud
+from quaymaster_local.settings import Settings
+from quaymaster_local.stack import NETWORK, Stack, StackRequest, deploy
 
 NAMESPACE = "south"
 

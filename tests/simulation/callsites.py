@@ -10,9 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-import longshore.dispatcher
+import quaymaster.dispatcher
 
-DISPATCHER = Path(longshore.dispatcher.__file__).parent
+DISPATCHER = Path(quaymaster.dispatcher.__file__).parent
 HANDLED = ("inbox", "worker_events", "task_events", "reap", "sweep")
 """What the functions call; what these import is reached by them."""
 PORTS = frozenset({"store", "messenger", "queue", "tasks", "blobs"})
@@ -62,7 +62,7 @@ def _tree(module: str) -> ast.Module:
 
 def _imports(module: str) -> Iterator[str]:
     for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("longshore.dispatcher."):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quaymaster.dispatcher."):
             yield (node.module or "").rpartition(".")[2]
 
 
@@ -96,4 +96,4 @@ _MODULES: dict[str, str] = {}
 def check_reachable() -> None:
     """Import what was read, so that a name that is no module fails here."""
     for module in _reached():
-        import_module(f"longshore.dispatcher.{module}")
+        import_module(f"quaymaster.dispatcher.{module}")

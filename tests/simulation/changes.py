@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from longshore.domain.keys import Key
-from longshore.domain.messages import FromAgent, HandedBack, PhaseFinished, Prepared, Preparing, Renew
-from longshore.domain.pool import Launch
-from longshore.domain.run import Run
-from longshore.domain.states import HELD, NEXT, RunState
-from longshore.domain.worker import Worker, WorkerState
+from quaymaster.domain.keys import Key
+from quaymaster.domain.messages import FromAgent, HandedBack, PhaseFinished, Prepared, Preparing, Renew
+from quaymaster.domain.pool import Launch
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import HELD, NEXT, RunState
+from quaymaster.domain.worker import Worker, WorkerState
 
 from tests.simulation.violation import Invariant, must
 

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from longshore.dispatcher.settle import may_repeat
-from longshore.domain import objects
-from longshore.domain.run import Run
-from longshore.domain.states import FINAL, Reason, RunState
+from quaymaster.dispatcher.settle import may_repeat
+from quaymaster.domain import objects
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import FINAL, Reason, RunState
 
 from tests.simulation.changes import Rows
 from tests.simulation.handlers import Handler

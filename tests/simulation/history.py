@@ -9,10 +9,10 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
-from longshore.adapters.memory_messenger import Sent
-from longshore.dispatcher.inbox import receive_batch
-from longshore.dispatcher.queue_records import Record as QueueRecord
-from longshore.domain.messages import (
+from quaymaster.adapters.memory_messenger import Sent
+from quaymaster.dispatcher.inbox import receive_batch
+from quaymaster.dispatcher.queue_records import Record as QueueRecord
+from quaymaster.domain.messages import (
     Assign,
     Done,
     Go,
@@ -28,13 +28,13 @@ from longshore.domain.messages import (
     Remains,
     Renew,
 )
-from longshore.domain.pool import PoolKind
-from longshore.domain.run import Run
-from longshore.domain.states import HELD, Reason, RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import LongshoreError, NoCapacity, Unavailable
-from longshore.errors import Refused as RefusedInput
-from longshore.ports import key_of
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import HELD, Reason, RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import NoCapacity, QuaymasterError, Unavailable
+from quaymaster.errors import Refused as RefusedInput
+from quaymaster.ports import key_of
 
 from tests.simulation.callsites import calling_site
 from tests.simulation.changes import Rows, Word, check_change
@@ -218,7 +218,7 @@ class History:
             self.stage.containers[container] = self.stage.new_container()
         elif handler.error:
             self.stage.say(f"    {handler.what}: {type(handler.error).__name__} {handler.error}")
-            foreseen = isinstance(handler.error, LongshoreError) and not isinstance(handler.error, RefusedInput)
+            foreseen = isinstance(handler.error, QuaymasterError) and not isinstance(handler.error, RefusedInput)
             must(Invariant.HANDLED, foreseen, f"{handler.what}: {handler.error!r}")
         if any(event in TROUBLES for event, _ in self.world.logged[logged:]):
             self.owed = True

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from longshore.domain.messages import Go
-from longshore.domain.states import RunState
-from longshore.errors import LongshoreError
-from longshore.ports import key_of
+from quaymaster.domain.messages import Go
+from quaymaster.domain.states import RunState
+from quaymaster.errors import QuaymasterError
+from quaymaster.ports import key_of
 
 from tests.simulation.changes import Rows, Word, check_change
 from tests.simulation.handlers import Crash, Handler
@@ -85,7 +85,7 @@ class Play:
         before: Rows = {key: self.world.table.due(key) for key in keys}
         try:
             answer = call()
-        except LongshoreError as error:
+        except QuaymasterError as error:
             self._read[number].append(f"{method} {error!r}")
             raise
         self._read[number].append(f"{method} {answer!r}")
@@ -130,7 +130,7 @@ class Play:
         if self.violation:
             raise self.violation
         if handler.done and handler.error:
-            foreseen = isinstance(handler.error, LongshoreError) and self._tries[number] < MOST_TRIES
+            foreseen = isinstance(handler.error, QuaymasterError) and self._tries[number] < MOST_TRIES
             must(Invariant.HANDLED, foreseen, f"{handler.name}: {handler.error!r}")
             self.handlers[number] = self._new(number)
         check_table(read_table(self.world.table.records(), self.world.pool.id))

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from longshore.domain import keys
-from longshore.domain.pool import Counters, Launch, Pool, Ticket
-from longshore.domain.run import Run
-from longshore.domain.states import HELD, RunState
-from longshore.domain.worker import Marker, Worker, WorkerState
-from longshore.ports import Record
+from quaymaster.domain import keys
+from quaymaster.domain.pool import Counters, Launch, Pool, Ticket
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import HELD, RunState
+from quaymaster.domain.worker import Marker, Worker, WorkerState
+from quaymaster.ports import Record
 
 from tests.simulation.violation import Invariant, must
 

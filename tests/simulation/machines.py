@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from longshore.domain import objects
-from longshore.domain.messages import FromAgent, LogDigest, Outcome
-from longshore.domain.run import Run
-from longshore.domain.states import Reason
+from quaymaster.domain import objects
+from quaymaster.domain.messages import FromAgent, LogDigest, Outcome
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import Reason
 
 from tests.simulation.real_agent import RealAgent
 from tests.unit.dispatcher.agents import FINISHED, FakeAgent, Held, write_end_marker

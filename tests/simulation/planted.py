@@ -3,13 +3,13 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from longshore.domain import deadlines
-from longshore.domain.ids import ulid
-from longshore.domain.pool import Counters, PoolEntry, PoolKind, Starts, ticket_for
-from longshore.domain.run import Ending, Run, Timeouts, begun, claimed, failed
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import freed, occupied
-from longshore.ports import Create, Write
+from quaymaster.domain import deadlines
+from quaymaster.domain.ids import ulid
+from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, Starts, ticket_for
+from quaymaster.domain.run import Ending, Run, Timeouts, begun, claimed, failed
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import freed, occupied
+from quaymaster.ports import Create, Write
 
 from tests.records import NOW, OTHER_POOL, a_pool, a_run, a_spec, a_worker
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
-from longshore.domain.messages import EVENTS, FromAgent, LogDigest, Outcome, Remains, Renew, ToAgent, read_to_agent
-from longshore_worker.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
-from longshore_worker.held import Identity
-from longshore_worker.worker import Worker
+from quaymaster.domain.messages import EVENTS, FromAgent, LogDigest, Outcome, Remains, Renew, ToAgent, read_to_agent
+from quaymaster_worker.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
+from quaymaster_worker.held import Identity
+from quaymaster_worker.worker import Worker
 
 from tests.unit.dispatcher.agents import FINISHED, Attempt, Held, write_end_marker
 from tests.unit.dispatcher.world import World

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from longshore.domain.messages import FromAgent
+from quaymaster.domain.messages import FromAgent
 
 from tests.simulation.changes import Word
 from tests.simulation.interleavings import Call

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
-from longshore.adapters.memory_messenger import Sent
-from longshore.adapters.weakness import NoWeakness
-from longshore.dispatcher.pool_cache import Pools
-from longshore.domain import ids
-from longshore.domain.messages import FromAgent, Outcome, Remains, ToAgent
-from longshore.domain.pool import PoolKind
-from longshore.domain.states import Reason
-from longshore.domain.wakes import Wake, encode_wake
-from longshore.ports import QueueName
-from longshore_worker.held import Identity
+from quaymaster.adapters.memory_messenger import Sent
+from quaymaster.adapters.weakness import NoWeakness
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.domain import ids
+from quaymaster.domain.messages import FromAgent, Outcome, Remains, ToAgent
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.states import Reason
+from quaymaster.domain.wakes import Wake, encode_wake
+from quaymaster.ports import QueueName
+from quaymaster_worker.held import Identity
 
 from tests.simulation import planted
 from tests.simulation.changes import Word
@@ -255,7 +255,7 @@ class Stage:
         body = self.random.choice(
             [
                 json.dumps(
-                    {"schema": 1, "pool": "no-such-pool", "command": ["true"], "reply_to": "longshore/replies/c"}
+                    {"schema": 1, "pool": "no-such-pool", "command": ["true"], "reply_to": "quaymaster/replies/c"}
                 ),
                 "nonsense",
                 encode_wake(Wake(self.world.pool.id)).decode(),

@@ -1,8 +1,8 @@
 """A thousand histories by chance; `make simulate SEEDS=10000` plays more."""
 
 import pytest
-from longshore.domain.pool import PoolKind
-from longshore.domain.states import Reason
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.states import Reason
 
 from tests.simulation.batch import Played
 from tests.simulation.callsites import call_sites

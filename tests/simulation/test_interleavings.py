@@ -3,7 +3,7 @@
 from types import ModuleType
 
 import pytest
-from longshore.dispatcher import finish, register, submit
+from quaymaster.dispatcher import finish, register, submit
 
 from tests.simulation import scenes
 from tests.simulation.defects.mutation import nothing

@@ -13,12 +13,12 @@ from enum import StrEnum
 import httpx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from longshore.domain import ids, objects
-from longshore.domain.messages import FromAgent, PostGrant
-from longshore.domain.states import RunState
-from longshore_worker.errors import UploadError
-from longshore_worker.held import Identity
-from longshore_worker.uploads import PresignedStore
+from quaymaster.domain import ids, objects
+from quaymaster.domain.messages import FromAgent, PostGrant
+from quaymaster.domain.states import RunState
+from quaymaster_worker.errors import UploadError
+from quaymaster_worker.held import Identity
+from quaymaster_worker.uploads import PresignedStore
 
 from tests.simulation.real_agent import RealAgent
 from tests.unit.dispatcher.world import NAMESPACE, World

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from longshore.ports import Ports
+from quaymaster.ports import Ports
 
 from tests.simulation.callsites import PRESIGNED
 

@@ -106,7 +106,7 @@ GOOD: list[tuple[str, str, dict[str, Any]]] = [
     ("iot-data", "Publish", {"topic": "ns/to/P/ns.P.w", "qos": 1, "payload": b"x", "messageExpiry": 15}),
     ("iot", "CreatePolicy", policy("arn:aws:iot:us-east-1:1:client/ns.*")),
     ("ecs", "RegisterTaskDefinition", FARGATE),
-    ("ssm", "GetParameter", {"Name": "/longshore/one/token"}),
+    ("ssm", "GetParameter", {"Name": "/quaymaster/one/token"}),
     ("lambda", "Invoke", {"FunctionName": "f", "Payload": b"{}"}),
 ]
 

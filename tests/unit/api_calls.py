@@ -10,16 +10,16 @@ from typing import Any
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from longshore.adapters.memory import MemoryStore
-from longshore.adapters.memory_blobs import MemoryBlobs
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.adapters.memory_functions import MemoryFunctions
-from longshore.adapters.memory_messenger import MemoryMessenger
-from longshore.adapters.memory_queue import MemoryQueue
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.api.application import Api
-from longshore.dispatcher.deployment import Deployment
-from longshore.ports import Ports
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.memory_blobs import MemoryBlobs
+from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.adapters.memory_functions import MemoryFunctions
+from quaymaster.adapters.memory_messenger import MemoryMessenger
+from quaymaster.adapters.memory_queue import MemoryQueue
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.api.application import Api
+from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.ports import Ports
 
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -76,7 +76,7 @@ class InProcessApi:
         self.blobs = WebBlobs(self.clock)
         self._draws = 0
         self.ports = Ports(
-            namespace="longshore",
+            namespace="quaymaster",
             store=self.store,
             messenger=self.messenger,
             queue=self.queue,
@@ -87,7 +87,7 @@ class InProcessApi:
             random=self._random,
             log=lambda event, fields: self.logged.append((event, fields)),
         )
-        deployment = Deployment(namespace="longshore", ssm_prefix="/longshore/longshore", bucket="bucket")
+        deployment = Deployment(namespace="quaymaster", ssm_prefix="/quaymaster/quaymaster", bucket="bucket")
         self._application = Api(ports=self.ports, functions=self.functions, deployment=deployment).application()
 
     def _random(self, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The `longshore` command in this process: its requests go to the API in memory, its uploads to a bucket in memory."""
+"""The `quaymaster` command in this process: its requests go to the API in memory, its uploads to a bucket in memory."""
 
 import io
 import json
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx
-from longshore_cli.client import ApiClient
-from longshore_cli.main import run
-from longshore_cli.session import Connection, Where
-from longshore_cli.target import Target
+from quaymaster_cli.client import ApiClient
+from quaymaster_cli.main import run
+from quaymaster_cli.session import Connection, Where
+from quaymaster_cli.target import Target
 
 from tests.unit.api_calls import InProcessApi
 

@@ -12,36 +12,36 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from longshore import wiring
-from longshore.adapters.memory import MemoryStore
-from longshore.adapters.memory_blobs import MemoryBlobs
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.adapters.memory_messenger import MemoryMessenger
-from longshore.adapters.memory_queue import MemoryQueue
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.domain import ids
-from longshore.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName, Starts
-from longshore.domain.run import Run
-from longshore.domain.worker import Worker
-from longshore.ports import Create, Ports
+from quaymaster import wiring
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.memory_blobs import MemoryBlobs
+from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.adapters.memory_messenger import MemoryMessenger
+from quaymaster.adapters.memory_queue import MemoryQueue
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.domain import ids
+from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName, Starts
+from quaymaster.domain.run import Run
+from quaymaster.domain.worker import Worker
+from quaymaster.ports import Create, Ports
 
 EVENTS_FOLDER = Path(__file__).resolve().parents[2] / "events"
 FUNCTIONS = ("dispatch_runs", "reap_overdue", "receive_task_events", "receive_worker_events", "serve_api")
-NAMESPACE = "longshore"
+NAMESPACE = "quaymaster"
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 QUEUES = "https://sqs.us-east-1.amazonaws.com/123456789012"
 ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "nothing",
-    "LONGSHORE_NAMESPACE": NAMESPACE,
-    "LONGSHORE_TABLE": NAMESPACE,
-    "LONGSHORE_BUCKET": "longshore-123456789012-us-east-1",
-    "LONGSHORE_INTERNAL_QUEUE_URL": f"{QUEUES}/longshore-internal",
-    "LONGSHORE_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/longshore-dead-letters",
-    "LONGSHORE_ECS_CLUSTER": NAMESPACE,
-    "LONGSHORE_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/longshore-worker:1",
-    "LONGSHORE_SSM_PREFIX": "/longshore/longshore",
+    "QUAYMASTER_NAMESPACE": NAMESPACE,
+    "QUAYMASTER_TABLE": NAMESPACE,
+    "QUAYMASTER_BUCKET": "quaymaster-123456789012-us-east-1",
+    "QUAYMASTER_INTERNAL_QUEUE_URL": f"{QUEUES}/quaymaster-internal",
+    "QUAYMASTER_DEAD_LETTER_QUEUE_URL": f"{QUEUES}/quaymaster-dead-letters",
+    "QUAYMASTER_ECS_CLUSTER": NAMESPACE,
+    "QUAYMASTER_WORKER_TASK_DEFINITION": "arn:aws:ecs:us-east-1:123456789012:task-definition/quaymaster-worker:1",
+    "QUAYMASTER_SSM_PREFIX": "/quaymaster/quaymaster",
 }
 
 
@@ -56,7 +56,7 @@ def event(name: str) -> dict[str, Any]:
 POOL_ID: str = event("receive_worker_events.registered")["pool_id"]
 WORKER_ID: str = event("receive_worker_events.registered")["worker_id"]
 STOPPED = event("receive_task_events.stopped")["detail"]
-FARGATE_ID: str = STOPPED["group"].removeprefix("family:longshore-pool-")
+FARGATE_ID: str = STOPPED["group"].removeprefix("family:quaymaster-pool-")
 LAUNCH_ID: str = STOPPED["startedBy"]
 RUN_ID = ids.run_id(POOL_ID, "deploy-1842")
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from longshore.dispatcher.pools import find_pool
-from longshore.domain import objects
-from longshore.domain.ids import run_id, worker_id
-from longshore.domain.messages import LogDigest, LogEnd, Outcome
-from longshore.domain.pool import ticket_for
-from longshore.domain.requests import RunType
-from longshore.domain.run import Run, Spec, Timeouts, accepted, begun, claimed, finished
-from longshore.domain.states import RunState
-from longshore.domain.worker import Agent, Marker, Worker, WorkerState, freed
-from longshore.ports import Create, Delete, Replace
+from quaymaster.dispatcher.pools import find_pool
+from quaymaster.domain import objects
+from quaymaster.domain.ids import run_id, worker_id
+from quaymaster.domain.messages import LogDigest, LogEnd, Outcome
+from quaymaster.domain.pool import ticket_for
+from quaymaster.domain.requests import RunType
+from quaymaster.domain.run import Run, Spec, Timeouts, accepted, begun, claimed, finished
+from quaymaster.domain.states import RunState
+from quaymaster.domain.worker import Agent, Marker, Worker, WorkerState, freed
+from quaymaster.ports import Create, Delete, Replace
 
 from tests.unit.api_calls import InProcessApi
 
@@ -45,7 +45,7 @@ def prepare(api: InProcessApi, run: Run, worker: str = WORKER) -> Run:
     pool = api.store.pool(run.pool_id)
     assert pool
     timeouts = Timeouts(log=pool.settings.log_timeout, run=pool.settings.run_timeout)
-    name = worker_id("longshore", run.pool_id, worker)
+    name = worker_id("quaymaster", run.pool_id, worker)
     held = claimed(run, name, SESSION, api.clock(), timeouts, api.clock())
     ticket = ticket_for(run)
     waits = ticket in api.store.tickets(run.pool_id, 100)
@@ -99,7 +99,7 @@ def add_worker(api: InProcessApi, state: WorkerState, name: str = WORKER, pool: 
     """A worker of a pool, with what its agent said."""
     found = find_pool(api.store, pool)
     worker = Worker(
-        id=worker_id("longshore", found.id, name),
+        id=worker_id("quaymaster", found.id, name),
         pool_id=found.id,
         state=state,
         session=SESSION,

@@ -1,11 +1,11 @@
 """What the API says of a run's log, from its first chunk to its end and beyond."""
 
 import pytest
-from longshore.domain.api import LogView
-from longshore.domain.messages import LogDigest, Outcome, Watch
-from longshore.domain.run import released, touched
-from longshore.domain.states import Reason
-from longshore.ports import Replace
+from quaymaster.domain.api import LogView
+from quaymaster.domain.messages import LogDigest, Outcome, Watch
+from quaymaster.domain.run import released, touched
+from quaymaster.domain.states import Reason
+from quaymaster.ports import Replace
 
 from tests.unit.api_calls import InProcessApi
 from tests.unit.run_records import FINISHED, add_run, begin, complete, end, prepare, ship

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.domain.worker import WorkerState
-from longshore.errors import Busy, LongshoreError, Lost, Unavailable
-from longshore.ports import Write
+from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import Busy, Lost, QuaymasterError, Unavailable
+from quaymaster.ports import Write
 
 from tests.unit.api_calls import CSR, InProcessApi
 from tests.unit.run_records import add_run, add_worker
@@ -29,7 +29,7 @@ def test_a_created_pool_is_answered_with_its_token_and_found_by_name_and_by_id(a
     assert pool["settings"]["run_timeout"] == "1h10m"
     token = json.loads(base64.b64decode(answer.body["token"]))
     assert token["pool_id"] == pool["id"]
-    assert token["namespace"] == "longshore"
+    assert token["namespace"] == "quaymaster"
     assert token["mqtt"] == [{"host": "broker.test", "port": 8883}]
     assert "BEGIN CERTIFICATE" in token["certificate"]
     assert api.call("GET", "/pools/red").body == pool
@@ -46,12 +46,12 @@ def test_the_token_of_a_pool_is_kept_nowhere(api: InProcessApi) -> None:
 
 def test_a_fargate_pool_gets_its_own_task_definition_that_names_its_parameters(api: InProcessApi) -> None:
     wanted = {"name": "sea", "kind": "fargate", "csr": CSR, "image": "repo/worker:1", "cpu": 512, "memory": 1024}
-    wanted["task_role"] = "arn:aws:iam::111122223333:role/longshore-run-deployer"
+    wanted["task_role"] = "arn:aws:iam::111122223333:role/quaymaster-run-deployer"
     answer = api.call("POST", "/pools", wanted)
     assert answer.status == 201
     pool_id = answer.body["pool"]["id"]
-    assert answer.body["token_parameter"] == f"/longshore/longshore/pools/{pool_id}/token"
-    assert answer.body["key_parameter"] == f"/longshore/longshore/pools/{pool_id}/private-key"
+    assert answer.body["token_parameter"] == f"/quaymaster/quaymaster/pools/{pool_id}/token"
+    assert answer.body["key_parameter"] == f"/quaymaster/quaymaster/pools/{pool_id}/private-key"
     defined = api.tasks.defined[answer.body["pool"]["task_definition"]]
     assert (defined.token_parameter, defined.key_parameter) == (
         answer.body["token_parameter"],
@@ -65,9 +65,9 @@ def test_a_fargate_pool_gets_its_own_task_definition_that_names_its_parameters(a
     "role",
     [
         "arn:aws:iam::111122223333:role/admin",
-        "arn:aws:iam::111122223333:role/team/longshore-run-x",
-        "arn:aws:iam::111122223333:user/longshore-run-x",
-        "longshore-run-x",
+        "arn:aws:iam::111122223333:role/team/quaymaster-run-x",
+        "arn:aws:iam::111122223333:user/quaymaster-run-x",
+        "quaymaster-run-x",
     ],
 )
 def test_a_role_that_was_not_offered_to_the_deployment_is_refused(api: InProcessApi, role: str) -> None:
@@ -190,7 +190,7 @@ def test_what_does_not_exist_is_not_found(api: InProcessApi) -> None:
         (Busy("others write"), 503, "2"),
         (Unavailable("dynamodb", "throttled"), 503, "2"),
         (Lost([]), 409, None),
-        (LongshoreError("secret detail"), 500, None),
+        (QuaymasterError("secret detail"), 500, None),
         (RuntimeError("secret detail"), 500, None),
     ],
 )

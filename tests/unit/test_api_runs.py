@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from longshore.domain.ids import run_id
-from longshore.domain.messages import LogDigest, Outcome
-from longshore.domain.requests import check_request
-from longshore.domain.states import Reason
-from longshore.ports import DeadLetter
+from quaymaster.domain.ids import run_id
+from quaymaster.domain.messages import LogDigest, Outcome
+from quaymaster.domain.requests import check_request
+from quaymaster.domain.states import Reason
+from quaymaster.ports import DeadLetter
 
 from tests.unit.api_calls import SIGNER, START, InProcessApi
 from tests.unit.run_records import FINISHED, add_run, begin, end, prepare

@@ -1,4 +1,4 @@
-"""`longshore dead-letters`, against the API in memory."""
+"""`quaymaster dead-letters`, against the API in memory."""
 
 import json
 import sys
@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.redrive import LOOKED_AT
-from longshore.domain import ids
-from longshore.ports import DeadLetter
+from quaymaster.dispatcher.redrive import LOOKED_AT
+from quaymaster.domain import ids
+from quaymaster.ports import DeadLetter
 
 from tests.unit.cli_calls import Cli
 
@@ -48,7 +48,7 @@ def test_a_letter_is_shown_with_where_it_would_go(cli: Cli) -> None:
     assert "keeps it: command: " in bad.out
     assert cli("dead-letters", "show", "letter-a", "--json").json["goes_to"] == "dispatch-runs"
     unknown = cli("dead-letters", "show", "nope")
-    assert (unknown.code, unknown.err) == (1, "longshore: no dead letter 'nope'\n")
+    assert (unknown.code, unknown.err) == (1, "quaymaster: no dead letter 'nope'\n")
 
 
 def test_named_letters_are_redriven_and_twice_changes_nothing(cli: Cli) -> None:
@@ -106,7 +106,7 @@ def test_where_there_is_nothing_it_is_an_error(cli: Cli, words: tuple[str, ...])
     if "--older-than" in words:
         put(cli, "a")
     ended = cli("dead-letters", *words)
-    assert (ended.code, ended.err.startswith("longshore: there are no dead letters")) == (1, True), ended.err
+    assert (ended.code, ended.err.startswith("quaymaster: there are no dead letters")) == (1, True), ended.err
 
 
 @pytest.mark.parametrize(("answer", "code", "gone"), [(True, 0, True), (False, 1, False)])

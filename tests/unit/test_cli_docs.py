@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longshore.domain.pool import PoolSettings
-from longshore_cli.main import app
-from longshore_cli.pool_options import MEANING
-from longshore_cli.session import OPTIONS
+from quaymaster.domain.pool import PoolSettings
+from quaymaster_cli.main import app
+from quaymaster_cli.pool_options import MEANING
+from quaymaster_cli.session import OPTIONS
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -38,7 +38,7 @@ def section(title: str) -> str:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_command_is_documented_with_each_of_its_options(name: str) -> None:
-    text = section(f"longshore {name}")
+    text = section(f"quaymaster {name}")
     assert ALL[name].help.strip() in text
     for parameter in ALL[name].params:
         if parameter.param_type_name == "argument":
@@ -63,7 +63,7 @@ def test_what_help_shows_is_what_its_words_say(name: str) -> None:
 
 
 def test_no_command_is_documented_that_does_not_exist() -> None:
-    headings = [line.removeprefix("## longshore ") for line in PAGE.splitlines() if line.startswith("## longshore ")]
+    headings = [line.removeprefix("## quaymaster ") for line in PAGE.splitlines() if line.startswith("## quaymaster ")]
     assert headings == list(ALL)
 
 

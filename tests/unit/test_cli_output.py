@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from longshore.domain.api import RunList, RunSummary
-from longshore.domain.requests import RunType
-from longshore.domain.states import Reason, RunState
-from longshore_cli.output import Output, tell, tell_age
-from longshore_cli.run_listing import show_list
+from quaymaster.domain.api import RunList, RunSummary
+from quaymaster.domain.requests import RunType
+from quaymaster.domain.states import Reason, RunState
+from quaymaster_cli.output import Output, tell, tell_age
+from quaymaster_cli.run_listing import show_list
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUN = "0VT8RTWS526GQWQWXCA430BPSZ"

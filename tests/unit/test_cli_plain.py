@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from longshore_cli.log_printing import print_lines
-from longshore_cli.log_reader import LogLine
-from longshore_cli.output import Output
-from longshore_cli.plain import coloured, visible
+from quaymaster_cli.log_printing import print_lines
+from quaymaster_cli.log_reader import LogLine
+from quaymaster_cli.output import Output
+from quaymaster_cli.plain import coloured, visible
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_run
@@ -71,23 +71,23 @@ def test_a_stack_with_control_characters_forges_no_row() -> None:
 
 
 def program(*words: str | bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "longshore_cli.main", *words]
+    command = [sys.executable, "-m", "quaymaster_cli.main", *words]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False)
 
 
 def test_an_argument_that_is_no_utf8_is_a_mistake_of_the_users() -> None:
     ended = program("run", "show", b"\xff\xfe")
     assert (ended.returncode, ended.stdout) == (2, b"")
-    assert ended.stderr == b"longshore: argument 3 is not UTF-8: \\udcff\\udcfe\n"
+    assert ended.stderr == b"quaymaster: argument 3 is not UTF-8: \\udcff\\udcfe\n"
 
 
 def test_an_encoding_that_lacks_a_character_does_not_end_the_command() -> None:
-    url = {"LONGSHORE_API_URL": "https://größe-界.example.com", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""}
+    url = {"QUAYMASTER_API_URL": "https://größe-界.example.com", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""}
     ended = program("run", "show", "--", "größe-界", PYTHONIOENCODING="ascii", **url)
     assert ended.returncode == 1
     assert b"Traceback" not in ended.stderr
     assert b"this is a bug" not in ended.stderr
-    assert ended.stderr.startswith(b"longshore: no region")
+    assert ended.stderr.startswith(b"quaymaster: no region")
     helped = program("--help", PYTHONIOENCODING="ascii")
     assert (helped.returncode, helped.stderr) == (0, b"")
 
@@ -130,7 +130,7 @@ def test_every_error_is_one_line_and_json_where_json_was_asked_for(words: list[s
     plain = cli(*words)
     assert (plain.code, plain.out) == (code, "")
     assert len(plain.err.splitlines()) == 1, plain.err
-    assert plain.err.startswith("longshore: ")
+    assert plain.err.startswith("quaymaster: ")
     at = words.index("--") if "--" in words else len(words)
     as_json = cli(*words[:at], "--json", *words[at:])
     assert (as_json.code, as_json.out) == (code, "")

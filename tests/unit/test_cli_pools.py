@@ -1,4 +1,4 @@
-"""`longshore pool` and `longshore worker`, against the API in memory."""
+"""`quaymaster pool` and `quaymaster worker`, against the API in memory."""
 
 import base64
 import json
@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from longshore.domain.worker import WorkerState
-from longshore_sealing.keys import make_csr, make_key
+from quaymaster.domain.worker import WorkerState
+from quaymaster_sealing.keys import make_csr, make_key
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_worker

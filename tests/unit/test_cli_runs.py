@@ -1,4 +1,4 @@
-"""`longshore run` and `longshore dead-letters`, against the API in memory."""
+"""`quaymaster run` and `quaymaster dead-letters`, against the API in memory."""
 
 import gzip
 import io
@@ -11,14 +11,14 @@ from random import Random
 
 import httpx
 import pytest
-from longshore.domain.messages import Outcome
-from longshore.domain.objects import INPUT_ENVIRONMENT
-from longshore.domain.requests import RunRequest, check_request
-from longshore.domain.run import begun
-from longshore.domain.states import Reason
-from longshore.ports import Replace
-from longshore_cli.errors import ApiRefused, Disconnected, Unfollowed
-from longshore_cli.persisting import Persistence
+from quaymaster.domain.messages import Outcome
+from quaymaster.domain.objects import INPUT_ENVIRONMENT
+from quaymaster.domain.requests import RunRequest, check_request
+from quaymaster.domain.run import begun
+from quaymaster.domain.states import Reason
+from quaymaster.ports import Replace
+from quaymaster_cli.errors import ApiRefused, Disconnected, Unfollowed
+from quaymaster_cli.persisting import Persistence
 
 from tests.unit.cli_calls import Cli, Ended
 from tests.unit.run_records import FINISHED, add_run, begin, complete, end, prepare, ship
@@ -126,7 +126,7 @@ def test_a_folder_is_packed_put_into_the_bucket_and_named_with_its_digest(cli: C
 def test_what_no_workspace_can_hold_is_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc")
     ended = cli("run", "start", "--pool", "red", "--dir", str(tmp_path), "--", "true")
-    assert (ended.code, ended.err) == (2, "longshore: --dir: 'link' links to '/etc', an absolute path\n")
+    assert (ended.code, ended.err) == (2, "quaymaster: --dir: 'link' links to '/etc', an absolute path\n")
     ended = cli("run", "start", "--pool", "red", "--all", "--", "true")
     assert (ended.code, "--dir names it" in ended.err) == (2, True)
     assert cli.api.blobs.objects == {}
@@ -238,7 +238,7 @@ def test_follow_exits_as_the_run_did_or_with_what_stands_for_its_end(cli: Cli, o
 
 
 def test_follow_says_why_a_request_never_became_a_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longshore_cli.run_following.APPEARS_SECONDS", 0)
+    monkeypatch.setattr("quaymaster_cli.run_following.APPEARS_SECONDS", 0)
     cli.api.queue.refuse(json.dumps({"id": "mine", "command": [], "pool": "red"}), "stack: no such stack", "sqs")
     ended = cli("run", "start", "--pool", "red", "--id", "mine", "--follow", "--", "true")
     assert (ended.code, "request mine was refused: stack: no such stack" in ended.err) == (125, True)
@@ -252,7 +252,7 @@ def test_ctrl_c_leaves_the_run_alone_and_exits_with_130(cli: Cli) -> None:
 
     cli.before = press
     ended = cli("run", "logs", "-f", run.id)
-    assert (ended.code, ended.err) == (130, "longshore: interrupted; what was started goes on\n")
+    assert (ended.code, ended.err) == (130, "quaymaster: interrupted; what was started goes on\n")
     assert cli.api.store.run(run.id) == run
 
 
@@ -301,7 +301,7 @@ def test_a_chunk_that_is_gone_is_told_and_the_rest_is_shown(cli: Cli) -> None:
     ended = cli("run", "logs", "-f", run.id)
     assert ended.out == "two\n"
     assert "is not a gzip stream" in ended.err
-    assert f"`longshore run logs {run.id}` shows the whole log" in ended.err
+    assert f"`quaymaster run logs {run.id}` shows the whole log" in ended.err
 
 
 def test_a_final_log_of_several_gzip_members_is_read_to_its_end(cli: Cli) -> None:
@@ -344,7 +344,7 @@ def test_runs_are_listed_shown_and_explained(cli: Cli) -> None:
 def test_a_run_that_nobody_knows_is_said_in_a_line(cli: Cli) -> None:
     for words in (("show", "nope"), ("why", "nope"), ("logs", "nope"), ("logs", "-f", "nope")):
         ended = cli("run", *words)
-        assert (ended.code, ended.err) == (1, "longshore: no run 'nope'\n")
+        assert (ended.code, ended.err) == (1, "quaymaster: no run 'nope'\n")
     assert cli("run", "show", "--pool", "red", "odd/id %?#").code == 1
 
 
@@ -357,7 +357,7 @@ def test_dead_letters_are_listed_with_their_reason(cli: Cli) -> None:
 
 
 def test_a_busy_api_is_asked_again_and_then_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
     cli.api.queue.down = "no answer"
     ended = cli("dead-letters", "list")
     assert (ended.code, "no answer" in ended.err, len(cli.requests)) == (1, True, 4)
@@ -395,7 +395,7 @@ def break_network(cli: Cli, path: str, times: int) -> None:
 
 
 def test_a_network_that_fails_while_following_is_waited_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
     original = Story.__init__
 
     def broken(self: Story, cli: Cli, steps: Iterator[None]) -> None:
@@ -415,7 +415,7 @@ def test_what_was_never_reached_is_not_waited_for(cli: Cli) -> None:
 
     cli.before = refuse
     ended = cli("run", "logs", "-f", "01KDYAK3485WB9Z6TED8828X92")
-    assert (ended.code, ended.err) == (1, "longshore: cannot reach api.test: no route\n")
+    assert (ended.code, ended.err) == (1, "quaymaster: cannot reach api.test: no route\n")
 
 
 def test_persistence_gives_up_in_the_end_and_says_how_to_go_on() -> None:
@@ -468,15 +468,15 @@ def test_a_run_is_found_by_whatever_people_have_of_it(cli: Cli) -> None:
 def test_what_was_typed_is_named_when_it_is_not_found(cli: Cli, words: list[str]) -> None:
     where = " in pool 'red'" if "--pool" in words else ""
     ended = cli("run", "logs", *words)
-    assert (ended.code, ended.err) == (1, f"longshore: no run {words[0]!r}{where}\n")
+    assert (ended.code, ended.err) == (1, f"quaymaster: no run {words[0]!r}{where}\n")
 
 
 def test_a_run_of_another_pool_is_not_found_in_this_one(cli: Cli) -> None:
     cli.api.pool("blue")
     run = add_run(cli.api, request="mine")
     for name in (run.id, "mine", run.id[:6]):
-        assert cli("run", "show", name, "--pool", "blue").err == f"longshore: no run {name!r} in pool 'blue'\n"
-    assert cli("run", "show", "mine", "--pool", "green").err == "longshore: no pool 'green'\n"
+        assert cli("run", "show", name, "--pool", "blue").err == f"quaymaster: no run {name!r} in pool 'blue'\n"
+    assert cli("run", "show", "mine", "--pool", "green").err == "quaymaster: no pool 'green'\n"
 
 
 def test_runs_of_all_pools_are_listed_with_what_people_know_them_by(cli: Cli) -> None:

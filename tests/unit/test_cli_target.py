@@ -16,11 +16,11 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from longshore_cli.connecting import connect
-from longshore_cli.errors import Disconnected, Unreachable
-from longshore_cli.main import run
-from longshore_cli.session import Where
-from longshore_cli.target import find_target
+from quaymaster_cli.connecting import connect
+from quaymaster_cli.errors import Disconnected, Unreachable
+from quaymaster_cli.main import run
+from quaymaster_cli.session import Where
+from quaymaster_cli.target import find_target
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_run, begin
@@ -33,7 +33,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SECRET"}
 def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder and an environment that names nothing and nobody."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "LONGSHORE_")):
+        if name.startswith(("AWS_", "QUAYMASTER_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
@@ -98,18 +98,18 @@ def closed_port() -> int:
 
 
 def test_the_urls_own_region_is_used_when_none_is_given() -> None:
-    target = find_target(Where(), {"LONGSHORE_API_URL": URL})
+    target = find_target(Where(), {"QUAYMASTER_API_URL": URL})
     assert (target.api_url, target.region, target.endpoint_url) == (URL, "eu-west-1", None)
-    assert find_target(Where(region="us-east-2"), {"LONGSHORE_API_URL": URL}).region == "us-east-2"
-    elsewhere = {"LONGSHORE_API_URL": "https://api.example.com", "AWS_REGION": "eu-north-1"}
+    assert find_target(Where(region="us-east-2"), {"QUAYMASTER_API_URL": URL}).region == "us-east-2"
+    elsewhere = {"QUAYMASTER_API_URL": "https://api.example.com", "AWS_REGION": "eu-north-1"}
     assert find_target(Where(), elsewhere).region == "eu-north-1"
 
 
 def test_a_url_that_is_none_or_has_no_region_is_said() -> None:
     with pytest.raises(Unreachable, match="it must be the API's URL"):
-        find_target(Where(), {"LONGSHORE_API_URL": "abc"})
+        find_target(Where(), {"QUAYMASTER_API_URL": "abc"})
     with pytest.raises(Unreachable, match="no region"):
-        find_target(Where(), {"LONGSHORE_API_URL": "https://api.example.com"})
+        find_target(Where(), {"QUAYMASTER_API_URL": "https://api.example.com"})
 
 
 def test_a_local_cloud_is_found_only_while_it_is_up(port: int) -> None:
@@ -133,7 +133,7 @@ def test_of_several_local_clouds_the_default_is_meant_and_without_one_somebody_m
 
 def test_the_folder_of_local_clouds_may_lie_elsewhere(port: int, tmp_path: Path) -> None:
     url = a_local_cloud("red", port, tmp_path / "clouds")
-    assert find_target(Where(), {"LONGSHORE_LOCAL_DIR": str(tmp_path / "clouds")}).api_url == url
+    assert find_target(Where(), {"QUAYMASTER_LOCAL_DIR": str(tmp_path / "clouds")}).api_url == url
 
 
 def test_a_request_without_a_body_signs_no_content_type(port: int) -> None:
@@ -148,16 +148,16 @@ def test_a_request_without_a_body_signs_no_content_type(port: int) -> None:
 
 def test_a_variable_comes_before_a_local_cloud_and_a_named_stack_before_both(port: int) -> None:
     a_local_cloud("red", port)
-    assert find_target(Where(), {"LONGSHORE_API_URL": URL}).api_url == URL
+    assert find_target(Where(), {"QUAYMASTER_API_URL": URL}).api_url == URL
     with pytest.raises(Unreachable, match="no region"):
-        find_target(Where(stack_name="mine"), {"LONGSHORE_API_URL": URL})
-    with pytest.raises(Unreachable, match="cannot look up stack 'longshore'"):
+        find_target(Where(stack_name="mine"), {"QUAYMASTER_API_URL": URL})
+    with pytest.raises(Unreachable, match="cannot look up stack 'quaymaster'"):
         find_target(Where(region="us-east-1"), {})
 
 
 def test_an_unknown_profile_is_said() -> None:
     with pytest.raises(Unreachable, match="nobody"):
-        find_target(Where(profile="nobody"), {"LONGSHORE_API_URL": URL})
+        find_target(Where(profile="nobody"), {"QUAYMASTER_API_URL": URL})
 
 
 def test_a_stack_is_looked_up_in_cloudformation(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_stack_is_looked_up_in_cloudformation(port: int, monkeypatch: pytest.M
     assert find_target(where, {}).api_url == "https://api.test/"
     assert b"StackName=mine" in Server.seen[0][3]
     Server.answer = (200, answer.format("").encode())
-    with pytest.raises(Unreachable, match="no deployment of Longshore"):
+    with pytest.raises(Unreachable, match="no deployment of Quaymaster"):
         find_target(where, {})
     error = "<ErrorResponse><Error><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>"
     Server.answer = (400, error.format("ValidationError", "Stack with id mine does not exist").encode())
@@ -188,7 +188,7 @@ def test_a_stack_is_looked_up_in_cloudformation(port: int, monkeypatch: pytest.M
 def test_requests_are_signed_for_the_function_url(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**KEYS, "AWS_SESSION_TOKEN": "TOKEN"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("LONGSHORE_API_URL", f"http://abc.lambda-url.us-east-1.localhost:{port}/")
+    monkeypatch.setenv("QUAYMASTER_API_URL", f"http://abc.lambda-url.us-east-1.localhost:{port}/")
     connection = connect(Where())
     connection.api.pools()
     ((method, path, headers, _),) = Server.seen
@@ -221,7 +221,7 @@ def expected_signature(path: str, headers: dict[str, str], port: int) -> str:
         ((500, b"Internal Server Error"), "the API answered 500"),
         ((200, b"<html>"), "the API's answer is not understood"),
         ((200, b'{"pools": 1}'), "the API's answer is not understood"),
-        ((400, b'{"error": "name: found X", "field": "name"}'), "longshore: name: found X\n"),
+        ((400, b'{"error": "name: found X", "field": "name"}'), "quaymaster: name: found X\n"),
     ],
 )
 def test_answers_that_are_no_success_are_said_in_a_line(
@@ -229,7 +229,7 @@ def test_answers_that_are_no_success_are_said_in_a_line(
 ) -> None:
     for name, value in {**KEYS, "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("LONGSHORE_API_URL", f"http://127.0.0.1:{port}/")
+    monkeypatch.setenv("QUAYMASTER_API_URL", f"http://127.0.0.1:{port}/")
     Server.answer = answer
     assert run(["pool", "list"]) == (2 if answer[0] == 400 else 1)
     printed = capsys.readouterr()
@@ -241,7 +241,7 @@ def test_answers_that_are_no_success_are_said_in_a_line(
 def test_a_redirect_is_not_followed_with_a_signature(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**KEYS, "AWS_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("LONGSHORE_API_URL", f"http://127.0.0.1:{port}/")
+    monkeypatch.setenv("QUAYMASTER_API_URL", f"http://127.0.0.1:{port}/")
     Server.answer = (302, b"")
     assert run(["pool", "list"]) == 1
     assert len(Server.seen) == 1
@@ -252,13 +252,13 @@ def test_a_redirect_is_not_followed_with_a_signature(port: int, monkeypatch: pyt
     [
         ({}, ["pool", "list"], "no region"),
         (
-            {"AWS_REGION": "us-east-1", "LONGSHORE_API_URL": "http://127.0.0.1:{closed}"},
+            {"AWS_REGION": "us-east-1", "QUAYMASTER_API_URL": "http://127.0.0.1:{closed}"},
             ["pool", "list"],
             "credentials",
         ),
         ({"AWS_REGION": "us-east-1"}, ["pool", "list", "--stack-name", "x"], "redentials"),
         (
-            {**KEYS, "AWS_REGION": "a", "LONGSHORE_API_URL": "http://127.0.0.1:{closed}"},
+            {**KEYS, "AWS_REGION": "a", "QUAYMASTER_API_URL": "http://127.0.0.1:{closed}"},
             ["run", "why", "x"],
             "cannot reach",
         ),
@@ -285,7 +285,7 @@ def test_the_installed_command_never_shows_a_traceback(
         "HOME": str(tmp_path),
         **{name: value.replace("{closed}", closed) for name, value in environment.items()},
     }
-    command = [str(Path(sys.executable).with_name("longshore")), *words]
+    command = [str(Path(sys.executable).with_name("quaymaster")), *words]
     ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ended.returncode in (1, 2), ended.stderr
     assert said in ended.stderr
@@ -301,8 +301,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly(port: int, tmp_path: Path
     ]  # fmt: skip
     Server.answer = (200, json.dumps({"pools": pools}).encode())
     variables = {**KEYS, "PATH": os.environ["PATH"], "AWS_REGION": "a", "HOME": str(tmp_path)}
-    variables["LONGSHORE_API_URL"] = f"http://127.0.0.1:{port}/"
-    command = f"{Path(sys.executable).with_name('longshore')} pool list | head -n 1"
+    variables["QUAYMASTER_API_URL"] = f"http://127.0.0.1:{port}/"
+    command = f"{Path(sys.executable).with_name('quaymaster')} pool list | head -n 1"
     ended = subprocess.run(["sh", "-c", command], env=variables, capture_output=True, text=True, check=False)
     assert ended.stdout.startswith("NAME")
     assert ended.stderr == ""
@@ -316,11 +316,11 @@ def test_a_network_that_breaks_in_the_middle_is_a_line() -> None:
 
     cli.before = break_down
     ended = cli("pool", "list")
-    assert (ended.code, ended.err) == (1, "longshore: cannot reach api.test: ReadError\n")
+    assert (ended.code, ended.err) == (1, "quaymaster: cannot reach api.test: ReadError\n")
 
 
 def test_a_network_that_comes_back_while_a_log_is_followed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longshore_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
     cli = Cli()
     cli.api.pool("red")
     run_id = begin(cli.api, add_run(cli.api)).id
@@ -341,6 +341,6 @@ def test_a_network_that_comes_back_while_a_log_is_followed_is_waited_for(monkeyp
 
 
 def test_starting_loads_nothing_that_only_some_commands_need() -> None:
-    loaded = "import sys, longshore_cli.main; print(*sys.modules)"
+    loaded = "import sys, quaymaster_cli.main; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) & {"boto3", "httpx", "rich.table", "cryptography"} == set()

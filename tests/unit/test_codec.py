@@ -7,17 +7,17 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.adapters.codec import DUE_PARTITIONS, decode, encode, stored
-from longshore.adapters.history import pack_entry, shorten, unpack_entry
-from longshore.adapters.items import Item, item_size, write_units
-from longshore.adapters.layouts import LAYOUTS
-from longshore.domain import keys
-from longshore.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
-from longshore.domain.run import Run, read_history
-from longshore.domain.states import Reason, RunState
-from longshore.domain.trouble import StartFailure, TroubleKind
-from longshore.domain.worker import Agent, Marker, gone, questioned
-from longshore.ports import Record
+from quaymaster.adapters.codec import DUE_PARTITIONS, decode, encode, stored
+from quaymaster.adapters.history import pack_entry, shorten, unpack_entry
+from quaymaster.adapters.items import Item, item_size, write_units
+from quaymaster.adapters.layouts import LAYOUTS
+from quaymaster.domain import keys
+from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
+from quaymaster.domain.run import Run, read_history
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.trouble import StartFailure, TroubleKind
+from quaymaster.domain.worker import Agent, Marker, gone, questioned
+from quaymaster.ports import Record
 
 from tests.records import (
     NOW,

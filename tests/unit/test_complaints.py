@@ -5,9 +5,9 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain import api, messages, requests
-from longshore.domain.complaints import allowed
 from pydantic import BaseModel, Field, ValidationError
+from quaymaster.domain import api, messages, requests
+from quaymaster.domain.complaints import allowed
 
 MODELS: list[type[BaseModel]] = [
     requests.RunRequest, api.CreatePool, api.PrepareUpload, api.DeadLetterChoice, messages.Registered,

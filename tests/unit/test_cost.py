@@ -4,18 +4,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from longshore.dispatcher.deployment import Deployment
-from longshore.dispatcher.views import show_run
-from longshore.domain.cost import Prices, TaskSize, cost_of, read_prices
-from longshore.domain.pool import Pool, PoolKind
-from longshore.domain.run import held_seconds
-from longshore.errors import Refused
+from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.dispatcher.views import show_run
+from quaymaster.domain.cost import Prices, TaskSize, cost_of, read_prices
+from quaymaster.domain.pool import Pool, PoolKind
+from quaymaster.domain.run import held_seconds
+from quaymaster.errors import Refused
 
 from tests.records import NOW
 from tests.unit.dispatcher.agents import agent, settle_down
 from tests.unit.dispatcher.world import World
 
-HERE = Deployment(namespace="longshore", ssm_prefix="/longshore/longshore", bucket="b", prices=Prices())
+HERE = Deployment(namespace="quaymaster", ssm_prefix="/quaymaster/quaymaster", bucket="b", prices=Prices())
 
 
 def test_an_hour_of_the_usual_size_costs_what_fargate_lists():

@@ -6,17 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.inbox import receive_batch
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.queue_records import Record
-from longshore.dispatcher.redrive import LOOKED_AT
-from longshore.domain import ids, keys
-from longshore.domain.wakes import Wake, encode_wake
-from longshore.ports import DeadLetter, FunctionName, QueueName
+from quaymaster.dispatcher.inbox import receive_batch
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.queue_records import Record
+from quaymaster.dispatcher.redrive import LOOKED_AT
+from quaymaster.domain import ids, keys
+from quaymaster.domain.wakes import Wake, encode_wake
+from quaymaster.ports import DeadLetter, FunctionName, QueueName
 
 from tests.unit.api_calls import START, InProcessApi
 
-ARN = "arn:aws:lambda:us-east-1:123456789012:function:longshore-"
+ARN = "arn:aws:lambda:us-east-1:123456789012:function:quaymaster-"
 WORKERS, TASKS = FunctionName.RECEIVE_WORKER_EVENTS, FunctionName.RECEIVE_TASK_EVENTS
 SESSION = "01KAQRB3T5N1V6JD8R0M3YPF2S"
 
@@ -82,7 +82,7 @@ def submitted(api: InProcessApi) -> list[str]:
 def worker_event(api: InProcessApi, **fields: Any) -> dict[str, Any]:
     pool_id = api.call("GET", "/pools/red").body["id"]
     body = encoded(json.dumps({"schema": 1, "session": SESSION, "holding": None}))
-    worker = ids.worker_id("longshore", pool_id, "0" * 32)
+    worker = ids.worker_id("quaymaster", pool_id, "0" * 32)
     event = {"pool_id": pool_id, "worker_id": worker, "event": "registered", "body": body, "received_at": 1}
     return {**event, **fields}
 
@@ -201,8 +201,8 @@ def test_what_a_rule_could_not_deliver_is_delivered_as_the_rule_would_have(api: 
     event = worker_event(api)
     presence = {"clientId": event["worker_id"], "eventType": "disconnected"}
     undelivered = {
-        "a": ("longshore/requests/ci", request(id="mine")),
-        "b": (f"longshore/from/{event['pool_id']}/{event['worker_id']}/registered", ""),
+        "a": ("quaymaster/requests/ci", request(id="mine")),
+        "b": (f"quaymaster/from/{event['pool_id']}/{event['worker_id']}/registered", ""),
         "c": (f"$aws/events/presence/disconnected/{event['worker_id']}", json.dumps(presence)),
         "d": ("elsewhere", ""),
     }
@@ -255,7 +255,7 @@ def test_a_requester_cannot_have_an_operator_forge_an_agents_word(api: InProcess
         TARGET_ARN=f"{ARN}receive-worker-events",
     )
     record: dict[str, Any] = {
-        "topic": "longshore/from/P/W/registered",
+        "topic": "quaymaster/from/P/W/registered",
         "failures": [1],
         "base64OriginalPayload": "e30=",
     }
@@ -292,7 +292,7 @@ def test_a_letter_that_cannot_be_sent_again_says_why(api: InProcessApi) -> None:
     shown = api.call("GET", "/dead-letters/one").body
     assert shown["goes_to"] is None
     assert "made up for by the next" in shown["kept_because"]
-    assert shown["reason"] == "longshore-reap-overdue: dynamodb: no answer"
+    assert shown["reason"] == "quaymaster-reap-overdue: dynamodb: no answer"
     assert api.call("GET", "/dead-letters/two").status == 404
 
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from longshore.domain.durations import format_duration
-from longshore.domain.pool import PoolSettings
-from longshore_cli.errors import CliError, Interrupted, Usage
-from longshore_cli.exit_codes import ENDED_WITHOUT_CODE, TIMED_OUT
-from longshore_cli.main import app
-from longshore_worker.errors import ExitCode
+from quaymaster.domain.durations import format_duration
+from quaymaster.domain.pool import PoolSettings
+from quaymaster_cli.errors import CliError, Interrupted, Usage
+from quaymaster_cli.exit_codes import ENDED_WITHOUT_CODE, TIMED_OUT
+from quaymaster_cli.main import app
+from quaymaster_worker.errors import ExitCode
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -27,7 +27,7 @@ CODE = [
 ]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-VARIABLE = re.compile(r"\bLONGSHORE_[A-Z_]*[A-Z]\b")
+VARIABLE = re.compile(r"\bQUAYMASTER_[A-Z_]*[A-Z]\b")
 
 
 def rows(heading: str) -> dict[str, list[str]]:
@@ -81,15 +81,15 @@ def test_every_variable_that_the_code_reads_or_sets_is_listed() -> None:
     texts = [file.read_text(encoding="utf-8") for file in [*CODE, REPOSITORY / "template.yaml"]]
     named = {name for text in texts for name in VARIABLE.findall(text)}
     documented = set(VARIABLE.findall(OPERATIONS))
-    assert named - documented - {"LONGSHORE_METADATA"} == set()
+    assert named - documented - {"QUAYMASTER_METADATA"} == set()
     assert documented - named == set(), "no code knows these any more"
-    assert "LONGSHORE_METADATA_<name>" in OPERATIONS
+    assert "QUAYMASTER_METADATA_<name>" in OPERATIONS
 
 
 def test_the_agent_s_own_page_lists_the_same_variables() -> None:
     """It travels with the agent, to where the other pages are not."""
     assert set(rows("Agents")) - {"ECS_CONTAINER_METADATA_URI_V4"} <= set(
-        re.findall(r"`(LONGSHORE_[A-Z_]+(?:<name>)?)`", AGENT_PAGE.read_text(encoding="utf-8"))
+        re.findall(r"`(QUAYMASTER_[A-Z_]+(?:<name>)?)`", AGENT_PAGE.read_text(encoding="utf-8"))
     )
 
 
@@ -101,7 +101,7 @@ def test_every_exit_code_is_listed() -> None:
 
 
 def test_the_unit_restarts_after_what_a_restart_can_cure() -> None:
-    unit = (REPOSITORY / "worker/longshore-agent.service").read_text(encoding="utf-8")
+    unit = (REPOSITORY / "worker/quaymaster-agent.service").read_text(encoding="utf-8")
     (prevented,) = re.findall("^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
     page = (REPOSITORY / "worker/README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| .* \| (\S.*) \|$", page, re.MULTILINE)
@@ -118,7 +118,7 @@ def test_every_command_is_shown_on_some_page() -> None:
     for noun, verbs in group.commands.items():
         assert isinstance(verbs, TyperGroup)
         for verb in verbs.commands:
-            assert f"longshore {noun} {verb}" in text, f"{noun} {verb}"
+            assert f"quaymaster {noun} {verb}" in text, f"{noun} {verb}"
 
 
 def test_decisions_are_numbered_dated_and_short() -> None:

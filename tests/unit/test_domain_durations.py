@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain.durations import format_duration, parse_duration
+from quaymaster.domain.durations import format_duration, parse_duration
 
 YEAR = timedelta(days=366)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain import ids
+from quaymaster.domain import ids
 
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2999, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
 RANDOM = st.binary(min_size=10, max_size=10)
@@ -40,7 +40,7 @@ def test_the_same_request_id_in_two_pools_leads_to_two_runs():
 
 
 def test_a_worker_id_names_its_pool():
-    assert ids.pool_of(ids.worker_id("longshore", POOL, "0" * 32)) == POOL
+    assert ids.pool_of(ids.worker_id("quaymaster", POOL, "0" * 32)) == POOL
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_worker_id_names_its_pool():
         "",
         "iotconsole-1",
         "a.b.c",
-        f"longshore.{POOL}",
-        f"longshore.{POOL}.",
-        f"longshore.{POOL}.w.x",
+        f"quaymaster.{POOL}",
+        f"quaymaster.{POOL}.",
+        f"quaymaster.{POOL}.w.x",
         f"x.{POOL}.a#b12345",
     ],
 )

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain import keys
+from quaymaster.domain import keys
 
 from tests.records import NOW, POOL, a_launch, a_pool, a_run, a_worker, an_idle
 

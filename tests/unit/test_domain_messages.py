@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from longshore.domain.messages import read_from_agent
-from longshore.domain.states import RunState
-from longshore.errors import Refused
 from pydantic import ValidationError
+from quaymaster.domain.messages import read_from_agent
+from quaymaster.domain.states import RunState
+from quaymaster.errors import Refused
 
 from tests.unit.dispatcher.agents import running, settle_down
 from tests.unit.dispatcher.world import World

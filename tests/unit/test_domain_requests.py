@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain.requests import MAX_REQUEST_BYTES, RunRequest, RunType, read_request
-from longshore.errors import Refused
+from quaymaster.domain.requests import MAX_REQUEST_BYTES, RunRequest, RunType, read_request
+from quaymaster.errors import Refused
 
 GOOD: dict[str, Any] = {"schema": 1, "pool": "team-a", "command": ["sh", "-c", "true"]}
 
@@ -35,7 +35,7 @@ def test_a_full_request_is_read():
         log_timeout="1000s",
         run_timeout="1h10m",
         retryable=True,
-        reply_to="longshore/replies/c",
+        reply_to="quaymaster/replies/c",
     )
     assert (request.log_timeout, request.run_timeout) == (timedelta(seconds=1000), timedelta(minutes=70))
     assert request.type is RunType.PROPOSED
@@ -135,7 +135,7 @@ def test_what_is_no_request_is_not_repeated(payload: str):
         ({"run_timeout": "-1m"}, "run_timeout"),
         ({"run_timeout": "0s"}, "run_timeout"),
         ({"workspace": {"key": "logs/../x"}}, "workspace.key"),
-        ({"reply_to": "longshore/replies/" + "é" * 120}, "reply_to"),
+        ({"reply_to": "quaymaster/replies/" + "é" * 120}, "reply_to"),
         ({"environment": {"A": 1}}, "environment.A"),
         ({"environment": {"A-B": "x"}}, "environment"),
     ],

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain.messages import LogDigest, Outcome
-from longshore.domain.run import (
+from quaymaster.domain.messages import LogDigest, Outcome
+from quaymaster.domain.run import (
     HISTORY_LIMIT,
     Ending,
     Run,
@@ -22,7 +22,7 @@ from longshore.domain.run import (
     released,
     touched,
 )
-from longshore.domain.states import FINAL, HELD, NEXT, Reason, RunState
+from quaymaster.domain.states import FINAL, HELD, NEXT, Reason, RunState
 
 from tests.records import NOW, a_run
 

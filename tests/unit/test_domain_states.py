@@ -1,7 +1,7 @@
 """The table of states: what it says of itself."""
 
 import pytest
-from longshore.domain.states import FINAL, HELD, NEXT, TRANSITIONS, Reason, RunState, allowed
+from quaymaster.domain.states import FINAL, HELD, NEXT, TRANSITIONS, Reason, RunState, allowed
 
 
 def test_final_states_are_final():

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from longshore.domain.worker import (
+from quaymaster.domain.worker import (
     Worker,
     WorkerState,
     asked,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longshore.domain import ids
-from longshore.domain.messages import EVENTS
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
+from quaymaster.domain import ids
+from quaymaster.domain.messages import EVENTS
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
 
 from tests.unit.function_world import (
     CONTEXT,

@@ -3,10 +3,10 @@
 from typing import Any, cast
 
 import pytest
-from longshore.adapters.functions import LambdaFunctions
-from longshore.adapters.memory_functions import MemoryFunctions
-from longshore.errors import Unavailable
-from longshore.ports import FunctionName, Functions
+from quaymaster.adapters.functions import LambdaFunctions
+from quaymaster.adapters.memory_functions import MemoryFunctions
+from quaymaster.errors import Unavailable
+from quaymaster.ports import FunctionName, Functions
 
 from tests.contract.aws import dead_client, refusing_client
 

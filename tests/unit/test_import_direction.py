@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = {
     "functions": ROOT / "functions",
-    "longshore": ROOT / "layers/longshore/longshore",
-    "longshore_sealing": ROOT / "sealing/longshore_sealing",
-    "longshore_worker": ROOT / "worker/longshore_worker",
-    "longshore_cli": ROOT / "cli/longshore_cli",
-    "longshore_local": ROOT / "local/longshore_local",
+    "quaymaster": ROOT / "layers/quaymaster/quaymaster",
+    "quaymaster_sealing": ROOT / "sealing/quaymaster_sealing",
+    "quaymaster_worker": ROOT / "worker/quaymaster_worker",
+    "quaymaster_cli": ROOT / "cli/quaymaster_cli",
+    "quaymaster_local": ROOT / "local/quaymaster_local",
 }
 CORE = frozenset({"domain", "errors"})
 ALLOWED: Mapping[str, frozenset[str]] = {
@@ -27,14 +27,14 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "api": CORE | {"ports", "dispatcher", "api"},
     "wiring": CORE | {"ports", "dispatcher", "adapters", "settings", "wiring"},
     "functions": CORE | {"ports", "dispatcher", "api", "settings", "wiring"},
-    "longshore_sealing": frozenset({"longshore_sealing"}),
-    "longshore_worker": CORE | {"longshore_sealing", "longshore_worker"},
-    "longshore_cli": CORE | {"longshore_sealing", "longshore_cli"},
+    "quaymaster_sealing": frozenset({"quaymaster_sealing"}),
+    "quaymaster_worker": CORE | {"quaymaster_sealing", "quaymaster_worker"},
+    "quaymaster_cli": CORE | {"quaymaster_sealing", "quaymaster_cli"},
     # The local cloud runs the built artifact; of the source it needs the names of things only.
-    "longshore_local": CORE | {"longshore_sealing", "longshore_local"},
+    "quaymaster_local": CORE | {"quaymaster_sealing", "quaymaster_local"},
 }
 """The parts of the system that each part may import. The CLI may offer the local cloud, where it is installed."""
-OPTIONAL = {("longshore_cli", "longshore_local")}
+OPTIONAL = {("quaymaster_cli", "quaymaster_local")}
 
 PURE: Mapping[str, frozenset[str]] = {
     "domain": frozenset({"pydantic"}),
@@ -44,14 +44,14 @@ PURE: Mapping[str, frozenset[str]] = {
     "settings": frozenset({"pydantic"}),
 }
 """What these parts may use that is not Python's own: no part that decides knows AWS."""
-CLOUD_SIDE = frozenset(part for part in ALLOWED if not part.startswith("longshore_"))
+CLOUD_SIDE = frozenset(part for part in ALLOWED if not part.startswith("quaymaster_"))
 IMPURE_MODULES = frozenset({"random", "secrets", "time", "os", "socket", "subprocess", "urllib.request", "http.client"})
 
 
 def part_of(module: str) -> str | None:
     """The part of the system that a module belongs to; None for what is not ours."""
     package, _, rest = module.partition(".")
-    if package == "longshore":
+    if package == "quaymaster":
         # The package itself holds the version only.
         return None if rest in ("", "__version__") else rest.partition(".")[0]
     return package if package in SOURCES else None
@@ -73,9 +73,9 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert not node.level, f"{path}:{node.lineno} is a relative import"
-            # `from longshore import wiring` imports a module of another part.
+            # `from quaymaster import wiring` imports a module of another part.
             names = [
-                f"{node.module}.{alias.name}" if node.module == "longshore" else node.module for alias in node.names
+                f"{node.module}.{alias.name}" if node.module == "quaymaster" else node.module for alias in node.names
             ]
             yield from ((node.lineno, name) for name in names)
 
@@ -85,7 +85,7 @@ def modules() -> Iterator[tuple[str, Path]]:
     for package, folder in SOURCES.items():
         for path in sorted(folder.rglob("*.py")):
             below = path.relative_to(folder).parts[0].removesuffix(".py")
-            yield (below if package == "longshore" and below != "__init__" else package), path
+            yield (below if package == "quaymaster" and below != "__init__" else package), path
 
 
 MODULES = [pytest.param(part, path, id=str(path.relative_to(ROOT))) for part, path in modules()]

@@ -39,8 +39,8 @@ def test_who_is_about_to_end_is_waited_for():
 
 
 def test_a_folder_that_is_left_is_named_and_removed():
-    ended = leaves_nothing("sh", "-c", 'mkdir "$TMPDIR/longshore-x" "$TMPDIR/pytest-of-me"; echo "$TMPDIR"')
-    assert (ended.returncode, ended.stderr) == (1, "left behind: longshore-x in TMPDIR\n")
+    ended = leaves_nothing("sh", "-c", 'mkdir "$TMPDIR/quaymaster-x" "$TMPDIR/pytest-of-me"; echo "$TMPDIR"')
+    assert (ended.returncode, ended.stderr) == (1, "left behind: quaymaster-x in TMPDIR\n")
     assert not Path(ended.stdout.strip()).exists()
 
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longshore_local.build import BUILT_TEMPLATE, build, sources_digest
-from longshore_local.cloud import status
-from longshore_local.deployment import Deployment, read_deployment
-from longshore_local.ecs_callers import Caller
-from longshore_local.ecs_containers import CONTAINER
-from longshore_local.errors import BuildFailed, LocalCloudError, ToolMissing
-from longshore_local.lifeline import Lifeline
-from longshore_local.ports import answers, free_ports
-from longshore_local.processes import Command, ProcessIdentity, start, stop
-from longshore_local.settings import Settings, child_environment, load_settings
-from longshore_local.stack import local_function_url
+from quaymaster_local.build import BUILT_TEMPLATE, build, sources_digest
+from quaymaster_local.cloud import status
+from quaymaster_local.deployment import Deployment, read_deployment
+from quaymaster_local.ecs_callers import Caller
+from quaymaster_local.ecs_containers import CONTAINER
+from quaymaster_local.errors import BuildFailed, LocalCloudError, ToolMissing
+from quaymaster_local.lifeline import Lifeline
+from quaymaster_local.ports import answers, free_ports
+from quaymaster_local.processes import Command, ProcessIdentity, start, stop
+from quaymaster_local.settings import Settings, child_environment, load_settings
+from quaymaster_local.stack import local_function_url
 
 MAKEFILE = """build:
 \t@mkdir -p .aws-sam/build
@@ -152,14 +152,14 @@ def test_a_missing_tool_says_how_to_get_it(sources: Settings) -> None:
 
 
 def test_settings_are_read_from_the_environment(tmp_path: Path) -> None:
-    given = {"LONGSHORE_SOURCE": str(tmp_path), "LONGSHORE_LOCAL_DIR": str(tmp_path / "clouds")}
+    given = {"QUAYMASTER_SOURCE": str(tmp_path), "QUAYMASTER_LOCAL_DIR": str(tmp_path / "clouds")}
     settings = load_settings(given)
     assert (settings.source, settings.tools) == (tmp_path, tmp_path / ".tools")
     assert settings.clouds == tmp_path / "clouds"
 
 
 def test_tools_get_nothing_of_the_callers_aws_configuration() -> None:
-    given = {"PATH": "/bin", "AWS_PROFILE": "production", "AWS_SECRET_ACCESS_KEY": "x", "LONGSHORE_TOKEN": "t"}
+    given = {"PATH": "/bin", "AWS_PROFILE": "production", "AWS_SECRET_ACCESS_KEY": "x", "QUAYMASTER_TOKEN": "t"}
     assert child_environment(given) == {"PATH": "/bin"}
 
 
@@ -173,8 +173,8 @@ def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: P
     identity = ProcessIdentity(name="ministack", pid=1, create_time=2.5)
     deployment = Deployment(
         name="default",
-        namespace="longshore",
-        stack_name="longshore",
+        namespace="quaymaster",
+        stack_name="quaymaster",
         region="us-east-1",
         endpoint_url="http://127.0.0.1:1",
         ecs_endpoint_url="http://127.0.0.1:2",
@@ -183,8 +183,8 @@ def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: P
         mqtt_port=3,
         ca_pem="pem",
         credentials={"access_key_id": "test", "secret_access_key": "test"},
-        outputs={"TableName": "longshore"},
-        functions={"ReapOverdue": "longshore-reap-overdue"},
+        outputs={"TableName": "quaymaster"},
+        functions={"ReapOverdue": "quaymaster-reap-overdue"},
         processes=(identity,),
         folder="/tmp/x",
         logs="/tmp/y",
@@ -198,7 +198,7 @@ def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: P
 
 
 def test_a_sessions_policies_are_those_of_its_role() -> None:
-    session = Caller(arn="arn:aws:sts::000000000000:assumed-role/dispatch/longshore-dispatch-runs")
+    session = Caller(arn="arn:aws:sts::000000000000:assumed-role/dispatch/quaymaster-dispatch-runs")
     assert session.policy_source == "arn:aws:iam::000000000000:role/dispatch"
     assert not session.is_root
     assert Caller(arn="arn:aws:iam::000000000000:root").is_root

@@ -11,16 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from longshore_local.ecs_board import Surroundings, TaskBoard
-from longshore_local.ecs_containers import ContainerHost
-from longshore_local.ecs_definitions import Definition
-from longshore_local.ecs_errors import ConflictException, InvalidParameterException
-from longshore_local.ecs_events import TaskEvents, task_event
-from longshore_local.ecs_requests import RunRequest, check_overrides, read_run_request
-from longshore_local.ecs_secrets import Secrets, SecretsUnavailable
-from longshore_local.ecs_tasks import Task
+from quaymaster_local.ecs_board import Surroundings, TaskBoard
+from quaymaster_local.ecs_containers import ContainerHost
+from quaymaster_local.ecs_definitions import Definition
+from quaymaster_local.ecs_errors import ConflictException, InvalidParameterException
+from quaymaster_local.ecs_events import TaskEvents, task_event
+from quaymaster_local.ecs_requests import RunRequest, check_overrides, read_run_request
+from quaymaster_local.ecs_secrets import Secrets, SecretsUnavailable
+from quaymaster_local.ecs_tasks import Task
 
-CLUSTER = "arn:aws:ecs:us-east-1:000000000000:cluster/longshore"
+CLUSTER = "arn:aws:ecs:us-east-1:000000000000:cluster/quaymaster"
 DEFINITION = Definition(
     arn="arn:aws:ecs:us-east-1:000000000000:task-definition/workers:3",
     family="workers",
@@ -229,7 +229,7 @@ def test_a_task_that_stopped_an_hour_ago_is_forgotten(monkeypatch: pytest.Monkey
     until(lambda: bool(it.host.started))
     it.host.started[0][2].ends.put(0)
     it.ended(task)
-    monkeypatch.setattr("longshore_local.ecs_board.REMEMBERED", timedelta(seconds=-1))
+    monkeypatch.setattr("quaymaster_local.ecs_board.REMEMBERED", timedelta(seconds=-1))
     assert it.board.tasks(lambda _: True) == []
 
 
@@ -278,6 +278,6 @@ def test_an_event_is_shaped_as_eventbridge_shapes_it() -> None:
     )
     event = task_event(task.as_detail())
     assert (event["source"], event["detail-type"]) == ("aws.ecs", "ECS Task State Change")
-    assert event["resources"] == [f"arn:aws:ecs:us-east-1:000000000000:task/longshore/{'a' * 32}"]
+    assert event["resources"] == [f"arn:aws:ecs:us-east-1:000000000000:task/quaymaster/{'a' * 32}"]
     assert event["detail"]["createdAt"] == "2030-01-02T03:04:05.678Z"
     assert "hunter2" not in repr(task) + repr(event)

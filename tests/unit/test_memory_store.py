@@ -5,11 +5,11 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from longshore.adapters.memory import MemoryStore
-from longshore.adapters.weakness import SeededWeakness, Trouble
-from longshore.domain.run import touched
-from longshore.errors import Busy, Lost, Unavailable
-from longshore.ports import Create, Delete, Replace
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.weakness import SeededWeakness, Trouble
+from quaymaster.domain.run import touched
+from quaymaster.errors import Busy, Lost, Unavailable
+from quaymaster.ports import Create, Delete, Replace
 
 from tests.records import NOW, POOL, a_run
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import botocore.session
 import pytest
 from botocore import xform_name
-from longshore.domain.requests import check_request
-from longshore_cli.main import app
+from quaymaster.domain.requests import check_request
+from quaymaster_cli.main import app
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -32,17 +32,17 @@ def make(words: list[str]) -> None:
     assert set(words) <= set(targets)
 
 
-def longshore(words: list[str]) -> None:
+def quaymaster(words: list[str]) -> None:
     """Read by the command line itself, options and all; nothing is run."""
-    command, path = get_command(app), "longshore"
+    command, path = get_command(app), "quaymaster"
     while isinstance(command, TyperGroup):
         path, command = f"{path} {words[0]}", command.commands[words[0]]
         words = words[1:]
     command.make_context(path, list(words))
 
 
-def longshore_agent(words: list[str]) -> None:
-    ask = [sys.executable, "-m", "longshore_worker.main", "--help"]
+def quaymaster_agent(words: list[str]) -> None:
+    ask = [sys.executable, "-m", "quaymaster_worker.main", "--help"]
     told = subprocess.run(ask, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}).stdout
     assert all(f"{word} " in told for word in words if word.startswith("--"))
 
@@ -68,8 +68,8 @@ def export(words: list[str]) -> None:
 
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {
     "make": make,
-    "longshore": longshore,
-    "longshore-agent": longshore_agent,
+    "quaymaster": quaymaster,
+    "quaymaster-agent": quaymaster_agent,
     "aws": aws,
     "export": export,
     "echo": echo,

@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain.requests import Reply, RunRequest, check_request
-from longshore.errors import Refused
+from quaymaster.domain.requests import Reply, RunRequest, check_request
+from quaymaster.errors import Refused
 
 from tools.requests_page import DOCS, MODELS, PAGE, REPLY, REQUEST, example, page, schema
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from longshore_sealing.keys import generate_key, make_csr, make_key, read_csr, read_key
+from quaymaster_sealing.keys import generate_key, make_csr, make_key, read_csr, read_key
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_request_carries_the_keys_public_half_and_name(key: bytes) -> None:
     request = x509.load_pem_x509_csr(make_csr(key).encode())
-    assert request.subject.rfc4514_string() == "CN=longshore pool"
+    assert request.subject.rfc4514_string() == "CN=quaymaster pool"
     assert request.is_signature_valid
     assert request.public_key() == read_key(key).public_key()
 

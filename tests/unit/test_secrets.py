@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
-from longshore import wiring
-from longshore.dispatcher.dead_letters import show_dead_letter
-from longshore.dispatcher.redrive import find_dead_letter
-from longshore.domain import objects
-from longshore.domain.messages import EVENTS
-from longshore.ports import Ports
+from quaymaster import wiring
+from quaymaster.dispatcher.dead_letters import show_dead_letter
+from quaymaster.dispatcher.redrive import find_dead_letter
+from quaymaster.domain import objects
+from quaymaster.domain.messages import EVENTS
+from quaymaster.ports import Ports
 
 from tests.unit.api_calls import CSR, InProcessApi
 from tests.unit.function_world import (

@@ -1,6 +1,6 @@
 """`docs/states.md` says what the code's table says."""
 
-from longshore.domain.states import FINAL, TRANSITIONS, Reason, RunState
+from quaymaster.domain.states import FINAL, TRANSITIONS, Reason, RunState
 
 from tools.states_page import PAGE, REASONS, STATES, page
 

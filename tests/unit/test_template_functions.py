@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from longshore import __version__
-from longshore.domain.ids import NAMESPACE
-from longshore.settings import Settings
+from quaymaster import __version__
+from quaymaster.domain.ids import NAMESPACE
+from quaymaster.settings import Settings
 
 from tests.cloudformation import REPOSITORY, Template, load, source
 
@@ -26,7 +26,7 @@ def test_a_function_is_named_for_its_file(template: Template, name: str) -> None
     module = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
     function = template.functions[name]
     assert function["Handler"] == f"{module}.handler"
-    assert function["FunctionName"] == f"longshore-{module.replace('_', '-')}"
+    assert function["FunctionName"] == f"quaymaster-{module.replace('_', '-')}"
     assert (REPOSITORY / "functions" / f"{module}.py").is_file()
 
 
@@ -45,18 +45,18 @@ def test_what_an_asynchronous_function_cannot_handle_becomes_a_dead_letter(templ
 
 def test_functions_share_one_runtime_and_the_layer(template: Template) -> None:
     assert template.function_defaults["Runtime"] == "python3.13"
-    layer = template.resources["LongshoreLayer"]
+    layer = template.resources["QuaymasterLayer"]
     assert layer["Metadata"]["BuildMethod"] == template.function_defaults["Runtime"]
     assert layer["Properties"]["CompatibleArchitectures"] == template.function_defaults["Architectures"]
     for function in template.functions.values():
-        assert function["Layers"] == ["LongshoreLayer"]
+        assert function["Layers"] == ["QuaymasterLayer"]
 
 
 def test_every_setting_of_the_functions_is_set(template: Template) -> None:
     variables = template.function_defaults["Environment"]["Variables"]
     wanted = {field.alias for field in Settings.model_fields.values()}
-    ours = {name for name in wanted if name and name.startswith("LONGSHORE_")}
-    assert ours == {name for name in variables if name.startswith("LONGSHORE_")}
+    ours = {name for name in wanted if name and name.startswith("QUAYMASTER_")}
+    assert ours == {name for name in variables if name.startswith("QUAYMASTER_")}
 
 
 def test_the_api_takes_signed_requests_only(template: Template) -> None:
@@ -70,7 +70,7 @@ def test_the_worker_is_a_fargate_task_without_aws_credentials(template: Template
     assert "TaskRoleArn" not in model
 
 
-RUN_ROLES = "arn:aws:iam::111122223333:role/longshore-run-*"
+RUN_ROLES = "arn:aws:iam::111122223333:role/quaymaster-run-*"
 
 
 def test_a_role_of_the_workers_own_may_be_given_and_passed() -> None:

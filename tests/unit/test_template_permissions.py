@@ -19,10 +19,10 @@ WITHOUT_RESOURCE = {
     "iot:DescribeEndpoint": "the account's endpoint",
 }
 OURS = re.compile(
-    r":(topic|topicfilter)/north/|:(client|policy|task-definition)/north-|:parameter/longshore/north/|:task/Cluster/|:role/north-run-"
+    r":(topic|topicfilter)/north/|:(client|policy|task-definition)/north-|:parameter/quaymaster/north/|:task/Cluster/|:role/north-run-"
 )
-STACK = "arn:aws:cloudformation:eu-west-1:111122223333:stack/longshore/1"
-NAMED = "arn:aws:cloudformation:eu-west-1:111122223333:stack/longshore/*"
+STACK = "arn:aws:cloudformation:eu-west-1:111122223333:stack/quaymaster/1"
+NAMED = "arn:aws:cloudformation:eu-west-1:111122223333:stack/quaymaster/*"
 """What IAM checks a request by name against."""
 # A certificate's id is its hash: no pattern tells ours from others. What is attached is limited by its name.
 OF_ANY_NAME = {"iot:AttachPolicy": "arn:aws:iot:eu-west-1:111122223333:cert/*"}
@@ -107,7 +107,7 @@ def test_what_acts_on_tasks_is_limited_to_our_cluster(template: Template) -> Non
 
 def test_tasks_are_started_from_this_deployments_pools_only(template: Template) -> None:
     resources = {resource for _, action, resource, _ in grants(template) if action == "ecs:RunTask"}
-    assert resources == {"arn:aws:ecs:eu-west-1:111122223333:task-definition/longshore-pool-*"}
+    assert resources == {"arn:aws:ecs:eu-west-1:111122223333:task-definition/quaymaster-pool-*"}
 
 
 def test_roles_are_passed_to_ecs_tasks_only(template: Template) -> None:
@@ -115,7 +115,7 @@ def test_roles_are_passed_to_ecs_tasks_only(template: Template) -> None:
     assert passing
     assert {resource for resource, _ in passing} == {
         "TaskExecutionRole.Arn",
-        "arn:aws:iam::111122223333:role/longshore-run-*",
+        "arn:aws:iam::111122223333:role/quaymaster-run-*",
     }
     assert all(
         condition == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}} for _, condition in passing
@@ -125,7 +125,7 @@ def test_roles_are_passed_to_ecs_tasks_only(template: Template) -> None:
 def test_the_execution_role_reads_the_pools_secrets_and_starts_containers(template: Template) -> None:
     allowed = {(action, resource) for role, action, resource, _ in grants(template) if role == "TaskExecutionRole"}
     assert allowed == {
-        ("ssm:GetParameters", "arn:aws:ssm:eu-west-1:111122223333:parameter/longshore/longshore/pools/*"),
+        ("ssm:GetParameters", "arn:aws:ssm:eu-west-1:111122223333:parameter/quaymaster/quaymaster/pools/*"),
         ("ecr:BatchCheckLayerAvailability", "WorkerRepository.Arn"),
         ("ecr:BatchGetImage", "WorkerRepository.Arn"),
         ("ecr:GetDownloadUrlForLayer", "WorkerRepository.Arn"),
@@ -137,7 +137,7 @@ def test_the_execution_role_reads_the_pools_secrets_and_starts_containers(templa
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_no_function_reads_a_pools_secrets(template: Template, function: str) -> None:
-    secret = "arn:aws:ssm:eu-west-1:111122223333:parameter/longshore/longshore/pools/P/private-key"
+    secret = "arn:aws:ssm:eu-west-1:111122223333:parameter/quaymaster/quaymaster/pools/P/private-key"
     assert not may(template, function, "ssm:GetParameter", secret)
     assert not may(template, function, "ssm:GetParameters", secret)
 
@@ -187,7 +187,7 @@ def test_a_function_reaches_the_objects_that_it_needs_and_no_others(template: Te
         ("dynamodb:Scan", "Table.Arn"),
         ("s3:DeleteObject", "Bucket.Arn/logs/P/R/000001/log.json"),
         ("sqs:PurgeQueue", "RequestQueue.Arn"),
-        ("iot:Publish", "arn:aws:iot:eu-west-1:111122223333:topic/longshore/from/P/W/registered"),
+        ("iot:Publish", "arn:aws:iot:eu-west-1:111122223333:topic/quaymaster/from/P/W/registered"),
         ("iot:Publish", "arn:aws:iot:eu-west-1:111122223333:topic/other/to/P/W"),
     ],
 )
@@ -218,12 +218,12 @@ def test_requesters_send_requests_and_hear_answers_under_their_own_client_id(tem
     assert {(action, resource) for role, action, resource, _ in grants(template) if role == "RequesterPolicy"} == {
         ("sqs:SendMessage", "RequestQueue.Arn"),
         ("sqs:GetQueueUrl", "RequestQueue.Arn"),
-        ("iot:Connect", f"{iot}:client/longshore-requester-${{aws:userid}}"),
-        ("iot:Publish", f"{iot}:topic/longshore/requests/${{aws:userid}}"),
-        ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/${{aws:userid}}"),
-        ("iot:Subscribe", f"{iot}:topicfilter/longshore/replies/${{aws:userid}}/*"),
-        ("iot:Receive", f"{iot}:topic/longshore/replies/${{aws:userid}}"),
-        ("iot:Receive", f"{iot}:topic/longshore/replies/${{aws:userid}}/*"),
+        ("iot:Connect", f"{iot}:client/quaymaster-requester-${{aws:userid}}"),
+        ("iot:Publish", f"{iot}:topic/quaymaster/requests/${{aws:userid}}"),
+        ("iot:Subscribe", f"{iot}:topicfilter/quaymaster/replies/${{aws:userid}}"),
+        ("iot:Subscribe", f"{iot}:topicfilter/quaymaster/replies/${{aws:userid}}/*"),
+        ("iot:Receive", f"{iot}:topic/quaymaster/replies/${{aws:userid}}"),
+        ("iot:Receive", f"{iot}:topic/quaymaster/replies/${{aws:userid}}/*"),
     }
 
 

@@ -44,7 +44,7 @@ def test_the_ecs_endpoint_changes_nothing_but_that_and_where_ecs_is_asked() -> N
     differing = {name for name in on_aws.resources if on_aws.resources[name] != local.resources.get(name)}
     assert differing == {"BucketPolicy"}
     variables, local_variables = (one.function_defaults["Environment"]["Variables"] for one in (on_aws, local))
-    assert {name for name in variables if variables[name] != local_variables[name]} == {"LONGSHORE_ECS_ENDPOINT"}
+    assert {name for name in variables if variables[name] != local_variables[name]} == {"QUAYMASTER_ECS_ENDPOINT"}
 
 
 def test_the_cluster_needs_no_role_that_a_new_account_lacks(template: Template) -> None:
@@ -140,7 +140,7 @@ def payloads(template: Template) -> dict[str, Tree]:
 
 
 def test_what_a_rule_cannot_deliver_becomes_a_dead_letter(template: Template) -> None:
-    assert set(payloads(template)) == {"longshore_requests", "longshore_worker_events", "longshore_presence"}
+    assert set(payloads(template)) == {"quaymaster_requests", "quaymaster_worker_events", "quaymaster_presence"}
     for payload in payloads(template).values():
         assert payload["ErrorAction"]["Sqs"]["QueueUrl"] == "DeadLetterQueue"
         assert payload["ErrorAction"]["Sqs"]["RoleArn"] == "RulesRole.Arn"
@@ -148,34 +148,34 @@ def test_what_a_rule_cannot_deliver_becomes_a_dead_letter(template: Template) ->
 
 
 def test_ids_come_from_the_topic_and_the_body_stays_whole(template: Template) -> None:
-    assert payloads(template)["longshore_worker_events"]["Sql"] == (
+    assert payloads(template)["quaymaster_worker_events"]["Sql"] == (
         "SELECT encode(*, 'base64') AS body, topic(3) AS pool_id, topic(4) AS worker_id, topic(5) AS event, "
-        "timestamp() AS received_at FROM 'longshore/from/+/+/+'"
+        "timestamp() AS received_at FROM 'quaymaster/from/+/+/+'"
     )
-    assert payloads(template)["longshore_requests"]["Sql"] == (
+    assert payloads(template)["quaymaster_requests"]["Sql"] == (
         "SELECT encode(*, 'base64') AS body, topic(3) AS client_id, principal() AS principal, "
-        "timestamp() AS received_at FROM 'longshore/requests/+'"
+        "timestamp() AS received_at FROM 'quaymaster/requests/+'"
     )
 
 
 @pytest.mark.parametrize(
     ("client_id", "ours"),
     [
-        ("longshore.01J8ZQ5T5N6Y8V3R2W1X0P9M7K.01J8ZQ5T5N", True),
-        ("longshoreman.01J8ZQ5T5N6Y8V3R2W1X0P9M7K.01J8ZQ5T5N", False),
-        ("longshore-requester-1", False),
-        ("other.longshore.1", False),
+        ("quaymaster.01J8ZQ5T5N6Y8V3R2W1X0P9M7K.01J8ZQ5T5N", True),
+        ("quaymasterman.01J8ZQ5T5N6Y8V3R2W1X0P9M7K.01J8ZQ5T5N", False),
+        ("quaymaster-requester-1", False),
+        ("other.quaymaster.1", False),
     ],
 )
 def test_presence_is_heard_of_our_agents_only(template: Template, client_id: str, ours: bool) -> None:
-    sql = payloads(template)["longshore_presence"]["Sql"]
+    sql = payloads(template)["quaymaster_presence"]["Sql"]
     assert "FROM '$aws/events/presence/+/#'" in sql
     (pattern,) = re.findall(r"WHERE regexp_matches\(clientId, '(.+)'\)", sql)
     assert bool(re.search(pattern, client_id)) is ours
 
 
 def test_requests_over_mqtt_go_where_only_the_rule_and_the_functions_write(template: Template) -> None:
-    (action,) = payloads(template)["longshore_requests"]["Actions"]
+    (action,) = payloads(template)["quaymaster_requests"]["Actions"]
     assert action["Sqs"]["QueueUrl"] == "InternalQueue"
 
 
@@ -187,7 +187,7 @@ def test_two_deployments_share_no_name() -> None:
 
 @pytest.mark.parametrize(
     ("namespace", "accepted"),
-    [("longshore", True), ("ab1", True), ("a1", False), ("a-b", False), ("A", False), ("1a", False), ("a.b", False)],
+    [("quaymaster", True), ("ab1", True), ("a1", False), ("a-b", False), ("A", False), ("1a", False), ("a.b", False)],
 )
 def test_a_namespace_fits_every_name_that_carries_it(template: Template, namespace: str, accepted: bool) -> None:
     assert bool(re.fullmatch(template.parameters["Namespace"]["AllowedPattern"], namespace)) is accepted

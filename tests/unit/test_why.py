@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.why import Surroundings, explain
-from longshore.domain.api import PoolCounts
-from longshore.domain.pool import PoolKind, PoolSettings, Ticket
-from longshore.domain.run import Ending, Run
-from longshore.domain.states import Reason, RunState
+from quaymaster.dispatcher.why import Surroundings, explain
+from quaymaster.domain.api import PoolCounts
+from quaymaster.domain.pool import PoolKind, PoolSettings, Ticket
+from quaymaster.domain.run import Ending, Run
+from quaymaster.domain.states import Reason, RunState
 
 from tests.records import NOW, POOL, a_pool, a_run
 
@@ -41,7 +41,7 @@ HELD = {"worker": "w1", "claimed_at": NOW, "attempt": 1}
 def test_a_private_pool_without_workers_says_how_to_get_one() -> None:
     assert explain(READY, around(queue=queue(READY))) == (
         "it is number 1 in the queue: "
-        "no worker of pool team-a is connected; start longshore-agent with its token and key"
+        "no worker of pool team-a is connected; start quaymaster-agent with its token and key"
     )
 
 

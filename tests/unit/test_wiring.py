@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
-from longshore import wiring
-from longshore.adapters.aws_clients import Clients
-from longshore.adapters.telemetry import Telemetry
-from longshore.dispatcher.lifetime import WORST_CALL, usable
-from longshore.domain.pool import PoolSettings
-from longshore.errors import Refused, Unavailable
+from quaymaster import wiring
+from quaymaster.adapters.aws_clients import Clients
+from quaymaster.adapters.telemetry import Telemetry
+from quaymaster.dispatcher.lifetime import WORST_CALL, usable
+from quaymaster.domain.pool import PoolSettings
+from quaymaster.errors import Refused, Unavailable
 
 from tests.records import POOL
 from tests.unit.test_settings import COMPLETE
@@ -130,8 +130,8 @@ def test_every_function_has_time_for_more_than_a_call_that_hangs() -> None:
 
 
 def test_an_incomplete_environment_stops_a_function_as_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LONGSHORE_TABLE")
-    with pytest.raises(Refused, match="LONGSHORE_TABLE"):
+    monkeypatch.delenv("QUAYMASTER_TABLE")
+    with pytest.raises(Refused, match="QUAYMASTER_TABLE"):
         wiring.ports()
 
 
@@ -165,7 +165,7 @@ def test_an_event_is_one_line_and_counts_itself_and_measures_what_carries_a_unit
     assert (line["assigned"], line["wait_ms"], line["service"]) == (1, 12, "fleet-one")
     assert "note" not in line
     [directive] = line["_aws"]["CloudWatchMetrics"]
-    assert directive["Namespace"] == "Longshore"
+    assert directive["Namespace"] == "Quaymaster"
     assert directive["Dimensions"] == [["service"]]
     assert directive["Metrics"] == [
         {"Name": "assigned", "Unit": "Count"},
@@ -205,7 +205,7 @@ def test_a_logged_handler_answers_as_it_would_alone() -> None:
 def test_the_wiring_imports_nothing_that_a_cold_start_pays_for_in_vain() -> None:
     """A tracer makes a client as it is imported; boto3 brings its transfer manager."""
     script = (
-        "import sys, longshore.wiring; print([n for n in ('aws_xray_sdk', 'boto3', 's3transfer') if n in sys.modules])"
+        "import sys, quaymaster.wiring; print([n for n in ('aws_xray_sdk', 'boto3', 's3transfer') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

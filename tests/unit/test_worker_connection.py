@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import pytest
 from awscrt import mqtt5
-from longshore.domain.messages import Endpoint
-from longshore_worker.connection import Address, MqttConnection
-from longshore_worker.crt import Callbacks
-from longshore_worker.pacing import LONGEST, SETTLED, SHORTEST, Pace
+from quaymaster.domain.messages import Endpoint
+from quaymaster_worker.connection import Address, MqttConnection
+from quaymaster_worker.crt import Callbacks
+from quaymaster_worker.pacing import LONGEST, SETTLED, SHORTEST, Pace
 
 ENDPOINTS = (Endpoint(host="broker.example.com", port=8883), Endpoint(host="broker.example.com", port=443))
 
@@ -230,7 +230,7 @@ def test_a_policy_that_allows_no_subscription_is_tried_until_the_worker_gives_up
 @pytest.mark.parametrize("fate", OUTAGES)
 def test_no_outage_is_taken_for_a_refusal_however_long_it_lasts(fate: str, caplog: pytest.LogCaptureFixture) -> None:
     broker = Broker(fates=[fate] * 10_000)
-    caplog.set_level("INFO", logger="longshore.connection")
+    caplog.set_level("INFO", logger="quaymaster.connection")
     heard = connected(broker, an_hour)
     assert not [event for event in heard.events if event.startswith("rejected")]
     assert len(broker.started) > 100

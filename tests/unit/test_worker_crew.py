@@ -12,17 +12,17 @@ from unittest import mock
 
 import psutil
 import pytest
-from longshore_worker import crew as crew_module
-from longshore_worker.agent import Agent
-from longshore_worker.crew import Crew
-from longshore_worker.errors import ConfigurationRefused, ExitCode
-from longshore_worker.folders import StateFolder
-from longshore_worker.host import Host
-from longshore_worker.process_executor import ProcessExecutor
-from longshore_worker.processes import Identified, identify
-from longshore_worker.run_users import RunUsers
-from longshore_worker.settings import RunUser, Settings
-from longshore_worker.trial import try_out
+from quaymaster_worker import crew as crew_module
+from quaymaster_worker.agent import Agent
+from quaymaster_worker.crew import Crew
+from quaymaster_worker.errors import ConfigurationRefused, ExitCode
+from quaymaster_worker.folders import StateFolder
+from quaymaster_worker.host import Host
+from quaymaster_worker.process_executor import ProcessExecutor
+from quaymaster_worker.processes import Identified, identify
+from quaymaster_worker.run_users import RunUsers
+from quaymaster_worker.settings import RunUser, Settings
+from quaymaster_worker.trial import try_out
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root chooses users")
 
@@ -43,7 +43,7 @@ def test_each_worker_of_a_host_has_a_uid_of_its_own_also_across_agents(tmp_path:
     first, second = one.choose(2), two.choose(3)
     uids = [user.uid for user in [*first, *second] if user]
     assert sorted(set(uids)) == list(FREE[:5])
-    assert {user.name for user in first if user} == {f"longshore-{uid}" for uid in FREE[:2]}
+    assert {user.name for user in first if user} == {f"quaymaster-{uid}" for uid in FREE[:2]}
     one.close()
     three = RunUsers(settings(FREE), tmp_path)
     assert [user.uid for user in three.choose(1) if user] == [FREE[0]]
@@ -58,7 +58,7 @@ def test_a_uid_that_somebody_has_or_uses_is_not_free(tmp_path: Path) -> None:
         users = RunUsers(settings(range(FREE[0], FREE[2])), tmp_path)
         assert [user.uid for user in users.choose(1) if user] == [FREE[1]]
         users.close()
-        with pytest.raises(ConfigurationRefused, match=r"LONGSHORE_RUN_UIDS: found .*, of which 1 are free; allowed"):
+        with pytest.raises(ConfigurationRefused, match=r"QUAYMASTER_RUN_UIDS: found .*, of which 1 are free; allowed"):
             RunUsers(settings(range(FREE[0], FREE[2])), tmp_path).choose(2)
         busy.kill()
     with pytest.raises(ConfigurationRefused, match="of which 0 are free"):
@@ -68,7 +68,7 @@ def test_a_uid_that_somebody_has_or_uses_is_not_free(tmp_path: Path) -> None:
 def test_a_chosen_user_is_one_workers(tmp_path: Path) -> None:
     user = RunUser(name="deploy", uid=1000, gid=1000)
     assert RunUsers(settings(FREE, user), tmp_path).choose(1) == [user]
-    with pytest.raises(ConfigurationRefused, match="LONGSHORE_RUN_USER: found 'deploy' for 2 workers"):
+    with pytest.raises(ConfigurationRefused, match="QUAYMASTER_RUN_USER: found 'deploy' for 2 workers"):
         RunUsers(settings(FREE, user), tmp_path).choose(2)
     assert RunUsers(settings(None), tmp_path).choose(2) == [None, None], "an agent that is not root"
 
@@ -82,12 +82,12 @@ def test_a_state_folder_that_the_runs_user_cannot_reach_is_refused_by_name(tmp_p
     (closed / "state").mkdir(parents=True)
     for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
         path.chmod(path.stat().st_mode | 0o011)
-    folder, user = StateFolder(closed / "state"), RunUser(name="longshore-x", uid=FREE[0], gid=FREE[0])
+    folder, user = StateFolder(closed / "state"), RunUser(name="quaymaster-x", uid=FREE[0], gid=FREE[0])
     folder.make()
     closed.chmod(0o700)
     with pytest.raises(ConfigurationRefused) as refused:
         asyncio.run(try_out(folder, ProcessExecutor(), user))
-    assert f"LONGSHORE_STATE_DIR: found {folder.root}: longshore-x (uid {FREE[0]}) cannot enter {closed}" in str(
+    assert f"QUAYMASTER_STATE_DIR: found {folder.root}: quaymaster-x (uid {FREE[0]}) cannot enter {closed}" in str(
         refused.value
     )
     assert list(folder.work.iterdir()) == []

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from longshore_worker.defects import end_on_defects, watched
+from quaymaster_worker.defects import end_on_defects, watched
 
 
 def ended(story: Callable[[asyncio.AbstractEventLoop], object]) -> int:
@@ -51,7 +51,7 @@ def test_a_defect_ends_the_agent_and_leaves_its_traceback(
     story: Callable[[asyncio.AbstractEventLoop], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert ended(story) == 1
-    (record,) = [record for record in caplog.records if record.name == "longshore.main"]
+    (record,) = [record for record in caplog.records if record.name == "quaymaster.main"]
     assert record.exc_info
     assert record.exc_info[0] is RuntimeError
 

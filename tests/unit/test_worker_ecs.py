@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from longshore_worker.ecs import PATIENCE_SECONDS, task_name
-from longshore_worker.errors import AgentError
+from quaymaster_worker.ecs import PATIENCE_SECONDS, task_name
+from quaymaster_worker.errors import AgentError
 
-ARN = "arn:aws:ecs:us-east-1:000000000000:task/longshore/0123456789abcdef0123456789abcdef"
+ARN = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster/0123456789abcdef0123456789abcdef"
 GOOD = (200, json.dumps({"TaskARN": ARN}).encode())
 
 

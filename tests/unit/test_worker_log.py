@@ -16,14 +16,14 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain.messages import Grants, Outcome, PostGrant, PutGrant
-from longshore_cli.log_reader import read_line
-from longshore_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
-from longshore_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
-from longshore_worker.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask
-from longshore_worker.log_writer import LogTerms, LogWriter
-from longshore_worker.phase_log import PhaseLog
-from longshore_worker.spool import Spool
+from quaymaster.domain.messages import Grants, Outcome, PostGrant, PutGrant
+from quaymaster_cli.log_reader import read_line
+from quaymaster_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
+from quaymaster_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
+from quaymaster_worker.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask
+from quaymaster_worker.log_writer import LogTerms, LogWriter
+from quaymaster_worker.phase_log import PhaseLog
+from quaymaster_worker.spool import Spool
 
 FINISHED = Outcome(end="FINISHED", exit_code=0)
 
@@ -126,7 +126,7 @@ def test_every_chunk_is_a_gzip_file_and_all_together_are_one_member(
     parts: list[bytes],
 ) -> None:
     path = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
-    spool_path = path / f"longshore-test-spool-{id(parts)}"
+    spool_path = path / f"quaymaster-test-spool-{id(parts)}"
     spool, compressor, total = Spool(spool_path), Compressor(), Sum()
     try:
         for part in parts:
@@ -318,7 +318,7 @@ def test_a_refused_grant_asks_for_another_and_goes_on_with_it(tmp_path: Path) ->
 def test_a_chunk_that_is_wrong_for_good_is_left_out_and_the_final_log_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longshore_worker.delivery.FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("quaymaster_worker.delivery.FIRST_BACKOFF", 0.001)
 
     async def scenario() -> None:
         store = FakeStore(failures=[UploadRefused("400")] * 5)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from longshore.domain.messages import Outcome
-from longshore.domain.states import Reason
-from longshore_worker.errors import StartFailed
-from longshore_worker.executor import Ended, Execution, Order
-from longshore_worker.memory_events import count_oom_kills
-from longshore_worker.phase import Phase
-from longshore_worker.timeouts import Limits
+from quaymaster.domain.messages import Outcome
+from quaymaster.domain.states import Reason
+from quaymaster_worker.errors import StartFailed
+from quaymaster_worker.executor import Ended, Execution, Order
+from quaymaster_worker.memory_events import count_oom_kills
+from quaymaster_worker.phase import Phase
+from quaymaster_worker.timeouts import Limits
 
 ORDER = Order(command=["x"], environment={}, folder=Path("/"))
 

@@ -6,9 +6,9 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore.domain import messages as m
-from longshore.domain.states import Reason
-from longshore_worker.actions import (
+from quaymaster.domain import messages as m
+from quaymaster.domain.states import Reason
+from quaymaster_worker.actions import (
     Abandon,
     Action,
     AskGrants,
@@ -20,9 +20,9 @@ from longshore_worker.actions import (
     Publish,
     TellOutput,
 )
-from longshore_worker.errors import ExitCode
-from longshore_worker.held import Identity
-from longshore_worker.worker import Worker
+from quaymaster_worker.errors import ExitCode
+from quaymaster_worker.held import Identity
+from quaymaster_worker.worker import Worker
 
 SESSION = "session-1"
 GRANTS = m.Grants(

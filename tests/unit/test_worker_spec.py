@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from longshore.domain.execve import MAX_STRING_BYTES, MAX_TOTAL_BYTES, total_bytes
-from longshore.domain.messages import Assign, Grants, PostGrant, PutGrant, WorkspaceGrant
-from longshore_worker.errors import PreparationFailed
-from longshore_worker.spec import check_fits, with_spec
+from quaymaster.domain.execve import MAX_STRING_BYTES, MAX_TOTAL_BYTES, total_bytes
+from quaymaster.domain.messages import Assign, Grants, PostGrant, PutGrant, WorkspaceGrant
+from quaymaster_worker.errors import PreparationFailed
+from quaymaster_worker.spec import check_fits, with_spec
 
 URL = "https://bucket.example.com/secret-grant"
 GRANTS = Grants(

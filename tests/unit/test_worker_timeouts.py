@@ -1,8 +1,8 @@
 """Both timeouts count from `go`; only the phase's bytes set the log timeout back."""
 
 import pytest
-from longshore.domain.states import Reason
-from longshore_worker.timeouts import Expired, Limits, Timeouts, Warning
+from quaymaster.domain.states import Reason
+from quaymaster_worker.timeouts import Expired, Limits, Timeouts, Warning
 
 
 def test_silence_is_warned_about_and_then_ended() -> None:

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from longshore.domain.messages import Endpoint, PoolToken
-from longshore_worker.tls_probe import TlsProbe
+from quaymaster.domain.messages import Endpoint, PoolToken
+from quaymaster_worker.tls_probe import TlsProbe
 
 from tests.tls_parties import BROKER, CA, OURS, Party, broker, party
 

@@ -7,9 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from longshore.domain.workspace_rules import Bounds
-from longshore_worker.errors import PreparationFailed
-from longshore_worker.workspace import unpack
+from quaymaster.domain.workspace_rules import Bounds
+from quaymaster_worker.errors import PreparationFailed
+from quaymaster_worker.workspace import unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 

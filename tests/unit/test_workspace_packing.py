@@ -15,13 +15,13 @@ from typing import Any, cast
 import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
-from longshore.domain.messages import Endpoint, PoolToken
-from longshore.domain.workspace_rules import Bounds
-from longshore_cli.errors import CliError, Usage
-from longshore_cli.workspace import Wish, pack
-from longshore_cli.workspace.progress import Progress
-from longshore_sealing.keys import generate_key
-from longshore_worker.workspace import unpack
+from quaymaster.domain.messages import Endpoint, PoolToken
+from quaymaster.domain.workspace_rules import Bounds
+from quaymaster_cli.errors import CliError, Usage
+from quaymaster_cli.workspace import Wish, pack
+from quaymaster_cli.workspace.progress import Progress
+from quaymaster_sealing.keys import generate_key
+from quaymaster_worker.workspace import unpack
 
 
 def names(folder: Path, **wish: object) -> list[str]:
@@ -58,13 +58,13 @@ def folder(tmp_path: Path) -> Path:
 def test_in_a_checkout_it_is_what_git_would_take(folder: Path) -> None:
     git(folder, "init", "-q")
     grow(folder, ".gitignore", "tracked", "gone", "new", ".venv/lib/x", "sub/tracked", "sub/new", "sub/x.log", "empty/")
-    grow(folder, "forced.log", ".longshoreignore", "docs/big")
+    grow(folder, "forced.log", ".quaymasterignore", "docs/big")
     (folder / ".gitignore").write_text(".venv\n*.log\n")
-    (folder / ".longshoreignore").write_text("/docs/\n")
+    (folder / ".quaymasterignore").write_text("/docs/\n")
     git(folder, "add", ".gitignore", "tracked", "gone", "sub/tracked", "docs")
     git(folder, "add", "-f", "forced.log")
     (folder / "gone").unlink()
-    taken = [".gitignore", ".longshoreignore", "forced.log", "new", "sub", "sub/new", "sub/tracked", "tracked"]
+    taken = [".gitignore", ".quaymasterignore", "forced.log", "new", "sub", "sub/new", "sub/tracked", "tracked"]
     assert names(folder) == taken
     assert names(folder / "sub") == ["new", "tracked"]
     assert names(folder / ".venv") == ["lib", "lib/x"], "an ignored folder that was named is what is wanted"
@@ -103,14 +103,14 @@ def test_a_hook_of_another_checkout_does_not_lead_astray(
 def test_elsewhere_ignore_files_are_honoured_in_every_folder(folder: Path) -> None:
     grow(folder, "a.log", "keep.log", "build/x", "deep/build/x", "deep/only", "deep/a.log", "out/keep.log", "empty/")
     (folder / ".gitignore").write_bytes(b"\xef\xbb\xbf*.log\r\n/build/\r\nout\r\n")
-    (folder / ".longshoreignore").write_text("!keep.log\n")
+    (folder / ".quaymasterignore").write_text("!keep.log\n")
     (folder / "deep/.gitignore").write_text("!a.log\nonly\n")
     assert names(folder) == [
-        ".gitignore", ".longshoreignore", "deep", "deep/.gitignore", "deep/a.log", "deep/build", "deep/build/x",
+        ".gitignore", ".quaymasterignore", "deep", "deep/.gitignore", "deep/a.log", "deep/build", "deep/build/x",
         "empty", "keep.log",
     ]  # fmt: skip
-    (folder / ".longshoreignore").write_text("fine\n[z-a]\n")
-    with pytest.raises(CliError, match=r"longshoreignore, line 2, is not a pattern: '\[z-a\]'"):
+    (folder / ".quaymasterignore").write_text("fine\n[z-a]\n")
+    with pytest.raises(CliError, match=r"quaymasterignore, line 2, is not a pattern: '\[z-a\]'"):
         names(folder)
 
 
@@ -141,7 +141,7 @@ def huge(folder: Path) -> None:
 
 
 def clashing(folder: Path) -> None:
-    (folder / ".longshore-environment.json").write_text("{}")
+    (folder / ".quaymaster-environment.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_what_cannot_be_read_is_told_by_name(closed: str) -> None:
 
 KEY = generate_key().decode()
 TOKEN = PoolToken(
-    namespace="longshore", pool_id="01K0", mqtt=[Endpoint(host="h")],
+    namespace="quaymaster", pool_id="01K0", mqtt=[Endpoint(host="h")],
     certificate="-----BEGIN CERTIFICATE-----\n" + "A" * 900 + "\n-----END CERTIFICATE-----\n",
 )  # fmt: skip
 
@@ -239,16 +239,16 @@ def test_a_private_key_is_never_packed_unless_it_is_said_to_be_no_pools(
     assert str(refused.value).startswith(f"--dir: {folder / 'sub/red.pem'} holds a private key: ")
     assert content[100:120] not in str(refused.value)
     assert names(folder, keys=(folder / "sub/red.pem",)) == ["sub", "sub/red.pem"]
-    monkeypatch.setenv("LONGSHORE_POOL_PRIVATE_KEY_FILE", str(folder / "sub/red.pem"))
+    monkeypatch.setenv("QUAYMASTER_POOL_PRIVATE_KEY_FILE", str(folder / "sub/red.pem"))
     with pytest.raises(Usage, match="holds a private key, which no workspace may carry"):
         names(folder, keys=(folder / "sub/red.pem",))
-    (folder / ".longshoreignore").write_text("*.pem\n")
-    assert names(folder) == [".longshoreignore", "sub"]
+    (folder / ".quaymasterignore").write_text("*.pem\n")
+    assert names(folder) == [".quaymasterignore", "sub"]
 
 
 def test_a_pools_token_is_never_packed(folder: Path) -> None:
     text = TOKEN.model_dump_json(by_alias=True)
-    for content in (text, base64(text), f"LONGSHORE_TOKEN={base64(text)}".replace("\n", "")):
+    for content in (text, base64(text), f"QUAYMASTER_TOKEN={base64(text)}".replace("\n", "")):
         (folder / "red.token").write_text(content)
         with pytest.raises(Usage, match=r"red\.token holds a pool's token, which no workspace may carry"):
             names(folder, keys=(folder / "red.token",))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from longshore.dispatcher import (
+from quaymaster.dispatcher import (
     announce,
     begin,
     finish,
@@ -12,12 +12,12 @@ from longshore.dispatcher import (
     settle,
     submit,
 )
-from longshore.domain import run as runs
-from longshore.domain.messages import Go
-from longshore.domain.pool import PoolSettings
-from longshore.domain.run import Run
-from longshore_worker.actions import Begin
-from longshore_worker.inbox import Inbox
+from quaymaster.domain import run as runs
+from quaymaster.domain.messages import Go
+from quaymaster.domain.pool import PoolSettings
+from quaymaster.domain.run import Run
+from quaymaster_worker.actions import Begin
+from quaymaster_worker.inbox import Inbox
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I

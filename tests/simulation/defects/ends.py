@@ -3,18 +3,18 @@
 from datetime import datetime
 from typing import Any
 
-from longshore.dispatcher import (
+from quaymaster.dispatcher import (
     finish,
     inbox,
     reap_run,
     release,
     settle,
 )
-from longshore.domain import run as runs
-from longshore.domain.pool import PoolSettings, ticket_for
-from longshore.domain.run import Run
-from longshore.domain.states import RunState
-from longshore.ports import Create, Replace
+from quaymaster.domain import run as runs
+from quaymaster.domain.pool import PoolSettings, ticket_for
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import RunState
+from quaymaster.ports import Create, Replace
 
 from tests.simulation.defects.mutation import Patch, always, mutation, nobody, nothing
 from tests.simulation.violation import Invariant as I

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from longshore.dispatcher import (
+from quaymaster.dispatcher import (
     begin,
     register,
     worker_events,
 )
-from longshore.domain.run import Run
-from longshore.domain.states import HELD
-from longshore.domain.worker import WorkerState
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import HELD
+from quaymaster.domain.worker import WorkerState
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I

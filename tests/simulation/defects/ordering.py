@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from longshore.dispatcher import (
+from quaymaster.dispatcher import (
     finish,
     inbox,
     match,
@@ -13,7 +13,7 @@ from longshore.dispatcher import (
     sweep,
     task_events,
 )
-from longshore.errors import Busy
+from quaymaster.errors import Busy
 
 from tests.simulation.defects.mutation import Patch, mutation, nothing
 from tests.simulation.violation import Invariant as I

@@ -5,19 +5,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.dispatcher import (
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.dispatcher import (
     launch,
     reap_launch,
     sweep,
     task_events,
 )
-from longshore.dispatcher.finish import stop_task
-from longshore.domain.pool import Launch
-from longshore.domain.trouble import StartFailure
-from longshore.domain.worker import Worker
-from longshore.errors import NoCapacity
-from longshore.ports import Count, Started
+from quaymaster.dispatcher.finish import stop_task
+from quaymaster.domain.pool import Launch
+from quaymaster.domain.trouble import StartFailure
+from quaymaster.domain.worker import Worker
+from quaymaster.errors import NoCapacity
+from quaymaster.ports import Count, Started
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from longshore.dispatcher import (
+from quaymaster.dispatcher import (
     finish,
     presence,
     reap_run,
@@ -14,9 +14,9 @@ from longshore.dispatcher import (
     sweep,
     worker_events,
 )
-from longshore.domain import deadlines
-from longshore.domain.states import Reason
-from longshore.domain.worker import Worker, WorkerState, asked
+from quaymaster.domain import deadlines
+from quaymaster.domain.states import Reason
+from quaymaster.domain.worker import Worker, WorkerState, asked
 
 from tests.simulation.defects.mutation import Patch, mutation, never_due, nothing
 from tests.simulation.violation import Invariant as I

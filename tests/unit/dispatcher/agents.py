@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from longshore.domain import ids, objects
-from longshore.domain.messages import (
+from quaymaster.domain import ids, objects
+from quaymaster.domain.messages import (
     Assign,
     Done,
     FromAgent,

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from longshore.dispatcher import sweep
-from longshore.domain import ids
-from longshore.domain.messages import Who
-from longshore.domain.pool import PoolEntry, PoolKind
-from longshore.domain.worker import WorkerState
+from quaymaster.dispatcher import sweep
+from quaymaster.domain import ids
+from quaymaster.domain.messages import Who
+from quaymaster.domain.pool import PoolEntry, PoolKind
+from quaymaster.domain.worker import WorkerState
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, joined, settle_down
 from tests.unit.dispatcher.world import World

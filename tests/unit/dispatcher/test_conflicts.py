@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from longshore.domain.states import RunState
+from quaymaster.domain.states import RunState
 
 from tests.unit.dispatcher.agents import joined
 from tests.unit.dispatcher.world import World

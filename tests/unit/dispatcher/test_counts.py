@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from longshore.adapters.memory import MemoryStore
-from longshore.dispatcher.task_events import TaskStopped, task_stopped
-from longshore.domain import ids
-from longshore.domain.pool import Launch, PoolKind
-from longshore.domain.states import RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import LongshoreError, NoCapacity, Refused, Unavailable
-from longshore.ports import Count, Replace, Store
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.domain import ids
+from quaymaster.domain.pool import Launch, PoolKind
+from quaymaster.domain.states import RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import NoCapacity, QuaymasterError, Refused, Unavailable
+from quaymaster.ports import Count, Replace, Store
 
 from tests.unit.dispatcher.agents import FINISHED, FakeAgent, agent, settle_down, unheard
 from tests.unit.dispatcher.invariants import check
@@ -99,7 +99,7 @@ def lose_the_answer(world: World) -> None:
     [Refused("task", "a role that is gone", "roles that exist"), NoCapacity("ecs", "Capacity is unavailable")],
     ids=["refused", "no capacity"],
 )
-def test_a_refused_repeat_keeps_the_place_of_the_task_that_the_first_call_started(error: LongshoreError):
+def test_a_refused_repeat_keeps_the_place_of_the_task_that_the_first_call_started(error: QuaymasterError):
     world = World(PoolKind.FARGATE, max_workers=2)
     for name in ("r1", "r2"):
         lose_the_answer(world)
@@ -289,5 +289,5 @@ def test_the_correction_needs_the_count_as_it_was_read():
     counters = world.table.counters(world.pool.id)
     assert counters
     world.table.commit(Count(world.pool.id, 1))
-    with pytest.raises(LongshoreError):
+    with pytest.raises(QuaymasterError):
         world.table.commit(Replace(counters.counted(0)))

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from longshore.domain.messages import Assign, Done, Go, Outcome, Welcome
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
+from quaymaster.domain.messages import Assign, Done, Go, Outcome, Welcome
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
 
 from tests.unit.dispatcher.agents import joined, settle_down
 from tests.unit.dispatcher.invariants import check

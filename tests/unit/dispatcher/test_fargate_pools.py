@@ -5,12 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.views import show_pool
-from longshore.domain import ids
-from longshore.domain.pool import Launch, PoolKind
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import Refused, Unavailable
+from quaymaster.dispatcher.views import show_pool
+from quaymaster.domain import ids
+from quaymaster.domain.pool import Launch, PoolKind
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import Refused, Unavailable
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down, unheard
 from tests.unit.dispatcher.invariants import check

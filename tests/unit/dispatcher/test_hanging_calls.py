@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from longshore.dispatcher.lifetime import WORST_CALL
-from longshore.dispatcher.reaping import tick
-from longshore.domain.pool import PoolEntry, PoolKind, PoolName
-from longshore.domain.states import RunState
-from longshore.domain.wakes import Wake, encode_wake
-from longshore.errors import Unavailable
-from longshore.ports import Create, QueueName
+from quaymaster.dispatcher.lifetime import WORST_CALL
+from quaymaster.dispatcher.reaping import tick
+from quaymaster.domain.pool import PoolEntry, PoolKind, PoolName
+from quaymaster.domain.states import RunState
+from quaymaster.domain.wakes import Wake, encode_wake
+from quaymaster.errors import Unavailable
+from quaymaster.ports import Create, QueueName
 
 from tests.records import a_pool
 from tests.unit.dispatcher.agents import joined, running, unheard

@@ -4,12 +4,12 @@ import hashlib
 import json
 
 import pytest
-from longshore.adapters.iot import MAX_MESSAGE_BYTES
-from longshore.domain.execve import MAX_STRING_BYTES
-from longshore.domain.messages import Assign
-from longshore.domain.requests import MAX_REQUEST_BYTES, RunRequest
-from longshore.domain.states import RunState
-from longshore.ports import Write
+from quaymaster.adapters.iot import MAX_MESSAGE_BYTES
+from quaymaster.domain.execve import MAX_STRING_BYTES
+from quaymaster.domain.messages import Assign
+from quaymaster.domain.requests import MAX_REQUEST_BYTES, RunRequest
+from quaymaster.domain.states import RunState
+from quaymaster.ports import Write
 
 from tests.unit.dispatcher.agents import joined
 from tests.unit.dispatcher.invariants import check

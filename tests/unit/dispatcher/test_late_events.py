@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from longshore.domain.messages import FromAgent
-from longshore.domain.states import RunState
-from longshore.domain.worker import WorkerState
+from quaymaster.domain.messages import FromAgent
+from quaymaster.domain.states import RunState
+from quaymaster.domain.worker import WorkerState
 
 from tests.unit.dispatcher.agents import agent, joined, running, settle_down
 from tests.unit.dispatcher.invariants import check

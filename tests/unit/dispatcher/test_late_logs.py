@@ -7,14 +7,14 @@ import zlib
 from datetime import timedelta
 
 import pytest
-from longshore.dispatcher import assemble
-from longshore.dispatcher.gzip_member import GzipMember
-from longshore.dispatcher.reap import reap
-from longshore.domain import objects
-from longshore.domain.messages import LogDigest, Outcome, PhaseFinished
-from longshore.domain.run import Run, touched
-from longshore.domain.states import Reason, RunState
-from longshore.ports import QueueName, Replace
+from quaymaster.dispatcher import assemble
+from quaymaster.dispatcher.gzip_member import GzipMember
+from quaymaster.dispatcher.reap import reap
+from quaymaster.domain import objects
+from quaymaster.domain.messages import LogDigest, Outcome, PhaseFinished
+from quaymaster.domain.run import Run, touched
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.ports import QueueName, Replace
 
 from tests.unit.dispatcher.agents import FINISHED, FakeAgent, joined, running, settle_down, unheard
 from tests.unit.dispatcher.invariants import check

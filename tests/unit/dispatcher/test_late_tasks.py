@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from longshore.domain import ids
-from longshore.domain.pool import PoolKind
-from longshore.domain.states import RunState
+from quaymaster.domain import ids
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.states import RunState
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down
 from tests.unit.dispatcher.invariants import check

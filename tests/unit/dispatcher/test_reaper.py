@@ -5,13 +5,13 @@ import json
 from datetime import timedelta
 
 import pytest
-from longshore.domain import objects
-from longshore.domain.keys import Key
-from longshore.domain.messages import Assign, Kill, Outcome, Preparing, Refused
-from longshore.domain.run import Run
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
-from longshore.ports import QueueName
+from quaymaster.domain import objects
+from quaymaster.domain.keys import Key
+from quaymaster.domain.messages import Assign, Kill, Outcome, Preparing, Refused
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.ports import QueueName
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, joined, preparing, running, settle_down, unheard
 from tests.unit.dispatcher.invariants import check

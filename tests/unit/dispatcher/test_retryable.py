@@ -1,8 +1,8 @@
 """`retryable`: what ended because of its worker comes again, and nothing else does."""
 
 import pytest
-from longshore.domain.messages import Outcome
-from longshore.domain.states import BY_THE_WORKER, Reason, RunState
+from quaymaster.domain.messages import Outcome
+from quaymaster.domain.states import BY_THE_WORKER, Reason, RunState
 
 from tests.unit.dispatcher.agents import joined, running, settle_down, unheard
 from tests.unit.dispatcher.world import World

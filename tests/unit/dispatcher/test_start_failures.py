@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from longshore.dispatcher.views import show_pool
-from longshore.dispatcher.why import explain_run
-from longshore.domain.pool import PoolKind
-from longshore.domain.states import Reason, RunState
-from longshore.domain.stopped_tasks import LATE, Words, judge_start
-from longshore.domain.trouble import StartFailure, Trouble, TroubleKind, after_failure
-from longshore.errors import NoCapacity, Refused, Throttled
+from quaymaster.dispatcher.views import show_pool
+from quaymaster.dispatcher.why import explain_run
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.stopped_tasks import LATE, Words, judge_start
+from quaymaster.domain.trouble import StartFailure, Trouble, TroubleKind, after_failure
+from quaymaster.errors import NoCapacity, Refused, Throttled
 
 from tests.records import NOW
 from tests.unit.dispatcher.agents import agent

@@ -5,14 +5,14 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from longshore.adapters.weakness import NoWeakness, SeededWeakness, Trouble
-from longshore.dispatcher import queue_records
-from longshore.domain import requests as domain_requests
-from longshore.domain.messages import Assign
-from longshore.domain.requests import RunRequest
-from longshore.domain.states import RunState
-from longshore.errors import Refused
-from longshore.ports import Create, QueueName, Write
+from quaymaster.adapters.weakness import NoWeakness, SeededWeakness, Trouble
+from quaymaster.dispatcher import queue_records
+from quaymaster.domain import requests as domain_requests
+from quaymaster.domain.messages import Assign
+from quaymaster.domain.requests import RunRequest
+from quaymaster.domain.states import RunState
+from quaymaster.errors import Refused
+from quaymaster.ports import Create, QueueName, Write
 
 from tests.unit.dispatcher.agents import joined, settle_down
 from tests.unit.dispatcher.invariants import check
@@ -166,7 +166,7 @@ def test_a_refusal_that_cannot_be_kept_comes_again():
 
 def test_a_request_by_mqtt_is_answered_where_it_asked_to_be():
     world = World()
-    topic = "longshore/replies/ci/1"
+    topic = "quaymaster/replies/ci/1"
     good, bad = by_mqtt(request("r1", reply_to=topic)), by_mqtt(request("bad", command=[], reply_to=topic))
     assert world.request(good, bad, queue=INTERNAL) == []
     answers = {replied.message.id: replied for replied in world.messenger.replies}
@@ -176,7 +176,7 @@ def test_a_request_by_mqtt_is_answered_where_it_asked_to_be():
     assert "command" in (answers["bad"].message.error or "")
 
 
-@pytest.mark.parametrize("topic", ["longshore/replies/other/1", "longshore/to/x/y", "longshore/replies/ci/#", "x"])
+@pytest.mark.parametrize("topic", ["quaymaster/replies/other/1", "quaymaster/to/x/y", "quaymaster/replies/ci/#", "x"])
 def test_a_client_may_not_have_answers_sent_to_others(topic: str):
     world = World()
     assert world.request(by_mqtt(request("r1", reply_to=topic)), queue=INTERNAL) == []
@@ -187,7 +187,7 @@ def test_a_client_may_not_have_answers_sent_to_others(topic: str):
 def test_a_reply_that_cannot_be_sent_does_not_repeat_the_request():
     world = World()
     world.messenger.down = "no broker"
-    assert world.request(by_mqtt(request("r1", reply_to="longshore/replies/ci")), queue=INTERNAL) == []
+    assert world.request(by_mqtt(request("r1", reply_to="quaymaster/replies/ci")), queue=INTERNAL) == []
     assert world.run("r1").state is RunState.READY
 
 

@@ -1,11 +1,11 @@
 """A task that comes up takes a run as it joins, in one transaction, and its launch is followed by its pool's sweep."""
 
-from longshore.domain import ids
-from longshore.domain.deadlines import TASK_RETENTION
-from longshore.domain.pool import PoolKind
-from longshore.domain.states import RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import Unavailable
+from quaymaster.domain import ids
+from quaymaster.domain.deadlines import TASK_RETENTION
+from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.states import RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import Unavailable
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down
 from tests.unit.dispatcher.invariants import check

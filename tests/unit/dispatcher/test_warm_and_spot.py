@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-from longshore.dispatcher.pool_settings import read_pool_settings, write_pool_settings
-from longshore.domain.ids import task_id
-from longshore.domain.messages import Outcome
-from longshore.domain.pool import PoolKind, SpotUse
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import NoCapacity, Refused
+from quaymaster.dispatcher.pool_settings import read_pool_settings, write_pool_settings
+from quaymaster.domain.ids import task_id
+from quaymaster.domain.messages import Outcome
+from quaymaster.domain.pool import PoolKind, SpotUse
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import NoCapacity, Refused
 
 from tests.unit.dispatcher.agents import FakeAgent, agent, settle_down, unheard
 from tests.unit.dispatcher.invariants import check

@@ -4,17 +4,17 @@ import base64
 import json
 
 import pytest
-from longshore.dispatcher import views
-from longshore.dispatcher.deployment import Deployment
-from longshore.dispatcher.resending import readdress
-from longshore.domain import ids
-from longshore.domain.run import read_history
-from longshore.domain.states import RunState
-from longshore.ports import DeadLetter, QueueName
+from quaymaster.dispatcher import views
+from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.dispatcher.resending import readdress
+from quaymaster.domain import ids
+from quaymaster.domain.run import read_history
+from quaymaster.domain.states import RunState
+from quaymaster.ports import DeadLetter, QueueName
 
 from tests.unit.dispatcher.world import World
 
-DEPLOYMENT = Deployment(namespace="longshore", ssm_prefix="/longshore/longshore", bucket="b")
+DEPLOYMENT = Deployment(namespace="quaymaster", ssm_prefix="/quaymaster/quaymaster", bucket="b")
 INNER = {"schema": 1, "id": "r1", "pool": "team-a", "command": ["true"]}
 
 

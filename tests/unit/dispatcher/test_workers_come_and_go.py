@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from longshore.domain.messages import (
+from quaymaster.domain.messages import (
     Assign,
     Done,
     Go,
@@ -20,11 +20,11 @@ from longshore.domain.messages import (
     Renew,
     Who,
 )
-from longshore.domain.run import Run
-from longshore.domain.states import Reason, RunState
-from longshore.domain.worker import WorkerState
-from longshore.errors import Refused as Wrong
-from longshore.errors import Unavailable
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.worker import WorkerState
+from quaymaster.errors import Refused as Wrong
+from quaymaster.errors import Unavailable
 
 from tests.unit.dispatcher.agents import FINISHED, FakeAgent, agent, joined, preparing, running, settle_down, unheard
 from tests.unit.dispatcher.invariants import check
@@ -405,7 +405,7 @@ def test_a_worker_that_was_cut_off_as_it_finished_is_asked_before_it_gets_anothe
 def test_presence_of_unknown_clients_and_of_connecting_ones_means_nothing():
     world = World()
     before = world.table.records()
-    world.disconnect("longshore.unknown.w1")
+    world.disconnect("quaymaster.unknown.w1")
     world.disconnect(agent(world, "never-seen").worker_id)
     assert world.table.records() == before
 

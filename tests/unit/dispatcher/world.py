@@ -9,30 +9,30 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, cast
 
-from longshore.adapters.memory import MemoryStore
-from longshore.adapters.memory_blobs import MemoryBlobs
-from longshore.adapters.memory_certificates import MemoryCertificates
-from longshore.adapters.memory_messenger import MemoryMessenger
-from longshore.adapters.memory_queue import MemoryQueue
-from longshore.adapters.memory_tasks import MemoryTasks
-from longshore.dispatcher.inbox import receive_batch
-from longshore.dispatcher.lifetime import usable
-from longshore.dispatcher.pool_cache import Pools
-from longshore.dispatcher.queue_records import Record as QueueRecord
-from longshore.dispatcher.reap import Reaped
-from longshore.dispatcher.reaping import tick
-from longshore.dispatcher.task_events import TaskStopped, task_stopped
-from longshore.dispatcher.worker_events import WorkerEvent, receive, receive_presence
-from longshore.domain import ids
-from longshore.domain.messages import FromAgent, ToAgent
-from longshore.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts
-from longshore.domain.run import Run
-from longshore.domain.worker import Worker
-from longshore.ports import Create, Ports, QueueName, Store
+from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.memory_blobs import MemoryBlobs
+from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.adapters.memory_messenger import MemoryMessenger
+from quaymaster.adapters.memory_queue import MemoryQueue
+from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.dispatcher.inbox import receive_batch
+from quaymaster.dispatcher.lifetime import usable
+from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.queue_records import Record as QueueRecord
+from quaymaster.dispatcher.reap import Reaped
+from quaymaster.dispatcher.reaping import tick
+from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.worker_events import WorkerEvent, receive, receive_presence
+from quaymaster.domain import ids
+from quaymaster.domain.messages import FromAgent, ToAgent
+from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts
+from quaymaster.domain.run import Run
+from quaymaster.domain.worker import Worker
+from quaymaster.ports import Create, Ports, QueueName, Store
 
 from tests.records import NOW, POOL, a_pool
 
-NAMESPACE = "longshore"
+NAMESPACE = "quaymaster"
 
 
 class CountedStore:

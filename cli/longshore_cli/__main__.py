@@ -1,5 +1,0 @@
-"""`python -m longshore_cli`."""
-
-from longshore_cli.main import main
-
-main()

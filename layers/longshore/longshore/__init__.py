@@ -1,3 +1,0 @@
-"""Longshore: an event-driven dispatcher of runs to pools of workers."""
-
-__version__ = "0.1.0"

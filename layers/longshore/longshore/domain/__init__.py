@@ -1,1 +1,0 @@
-"""What Longshore knows and decides: values in, values out; no I/O, no clock, no randomness."""

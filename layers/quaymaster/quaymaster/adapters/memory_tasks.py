@@ -1,0 +1,100 @@
+"""ECS in memory: tasks that are names only. Tests end them, and make the service fail."""
+
+from dataclasses import dataclass, field, replace
+
+from quaymaster.domain.pool import Launch, Pool
+from quaymaster.errors import QuaymasterError, Unavailable
+from quaymaster.ports import Started, TaskSettings
+
+CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTask:
+    """A task that was started; `stopped` says why it is no more."""
+
+    arn: str
+    launch_id: str
+    task_definition: str
+    spot: bool = False
+    stopped: str | None = None
+
+
+@dataclass
+class MemoryTasks:
+    """Fulfils `ports.Tasks`.
+
+    `capacity` tasks can run at once, and `spot_capacity` of them on Spot; a RunTask beyond that starts what fits and
+    names the rest as failures. `error` is raised by the next call of `run`, after the tasks have started if
+    `answer_lost` is set. While `down` is set, every call fails.
+    """
+
+    namespace: str = "quaymaster"
+    capacity: int = 1_000_000
+    spot_capacity: int = 1_000_000
+    down: str | None = None
+    error: QuaymasterError | None = None
+    answer_lost: bool = False
+    tasks: dict[str, MemoryTask] = field(default_factory=dict[str, MemoryTask])
+    defined: dict[str, TaskSettings] = field(default_factory=dict[str, TaskSettings])
+    calls: int = 0
+    _answers: dict[str, Started] = field(default_factory=dict[str, Started])
+
+    def run(self, launch: Launch, pool: Pool) -> Started:
+        self._answer()
+        self.calls += 1
+        error, self.error = self.error, None
+        if error and not self.answer_lost:
+            raise error
+        # The token alone decides: with other parameters ECS answers a conflict that names the same tasks.
+        started = self._answers.get(launch.token) or self._start(launch)
+        if error:
+            raise error
+        return started
+
+    def stop(self, task_arn: str, reason: str) -> None:
+        self._answer()
+        self.end(task_arn, reason)
+
+    def of_launch(self, launch: Launch) -> list[str]:
+        self._answer()
+        return [task.arn for task in self.running if task.launch_id == launch.id]
+
+    def define(self, pool_id: str, settings: TaskSettings) -> str:
+        self._answer()
+        revision = 1 + sum(arn.rpartition(":")[0].endswith(f"-pool-{pool_id}") for arn in self.defined)
+        family = f"{self.namespace}-pool-{pool_id}"
+        arn = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{family}:{revision}"
+        self.defined[arn] = settings
+        return arn
+
+    @property
+    def running(self) -> list[MemoryTask]:
+        """The tasks that have not stopped, in the order of their start."""
+        return [task for task in self.tasks.values() if task.stopped is None]
+
+    def end(self, task_arn: str, reason: str) -> None:
+        """Let a task stop, as ECS or the task itself would; one that is no more stays as it was."""
+        task = self.tasks.get(task_arn)
+        if task and task.stopped is None:
+            self.tasks[task_arn] = replace(task, stopped=reason)
+
+    def _start(self, launch: Launch) -> Started:
+        on_spot = sum(task.spot for task in self.running)
+        room = self.spot_capacity - on_spot if launch.spot else launch.count
+        fitting = max(0, min(launch.count, room, self.capacity - len(self.running)))
+        arns: list[str] = []
+        for _ in range(fitting):
+            arn = f"{CLUSTER}/{len(self.tasks) + 1:032x}"
+            self.tasks[arn] = MemoryTask(
+                arn=arn, launch_id=launch.id, task_definition=launch.task_definition, spot=launch.spot
+            )
+            arns.append(arn)
+        started = Started(tuple(arns), ("RESOURCE:CPU",) * (launch.count - fitting))
+        if arns:
+            self._answers[launch.token] = started
+        return started
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Unavailable("ecs", self.down)

@@ -1,0 +1,109 @@
+"""What a request asks for, as the records that it becomes; and whether its id stands for that already."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from quaymaster.domain import deadlines, ids
+from quaymaster.domain.durations import format_duration
+from quaymaster.domain.pool import Pool
+from quaymaster.domain.requests import RunRequest, Workspace, check_strings
+from quaymaster.domain.run import Run, Spec, accepted
+from quaymaster.domain.states import RunState
+from quaymaster.domain.telling import describe
+from quaymaster.errors import Conflict, Refused
+
+LONGEST_REQUESTER = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A request as it came in. `delivery` identifies its message, for requests that bring no id of their own.
+
+    `by` is the way it came (`sqs`, `mqtt`, `api`), `requester` who sent it, as that way says: neither is in the body.
+    """
+
+    request: RunRequest
+    delivery: str
+    by: str
+    requester: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A run that is not yet written."""
+
+    submission: Submission
+    run: Run
+    spec: Spec
+
+
+def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
+    """The run that a submission asks for. Raises Refused for what the pool does not allow."""
+    request = submission.request
+    check_request(request, pool)
+    request_id = request.id or submission.delivery
+    run_id = ids.run_id(pool.id, request_id)
+    run = Run(
+        id=run_id,
+        pool_id=pool.id,
+        type=request.type,
+        stack=request.stack,
+        state=RunState.READY,
+        accepted_at=now,
+        retryable=request.retryable,
+    )
+    spec = Spec(
+        run_id=run_id,
+        request_id=request_id,
+        requester=submission.requester[:LONGEST_REQUESTER],
+        command=tuple(request.command),
+        environment=request.environment,
+        image=request.image,
+        workspace=request.workspace,
+        log_timeout=request.log_timeout,
+        run_timeout=request.run_timeout,
+        expires_at=now + deadlines.RETENTION * 2,
+    )
+    return Draft(submission=submission, run=accepted(run, now, submission.by), spec=spec)
+
+
+def check_request(request: RunRequest, pool: Pool) -> None:
+    """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
+    check_strings(request.command, request.environment)
+    check_timeouts(request, pool)
+    if request.workspace and request.workspace.key.split("/")[1] != pool.id:
+        raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
+
+
+def check_timeouts(request: RunRequest, pool: Pool) -> None:
+    """Raises Refused for a timeout above the pool's maximum."""
+    settings = pool.settings
+    for name, wanted, most in (
+        ("log_timeout", request.log_timeout, settings.max_log_timeout),
+        ("run_timeout", request.run_timeout, settings.max_run_timeout),
+    ):
+        if wanted and wanted > most:
+            raise Refused(name, format_duration(wanted), f"pool {pool.name} allows at most {format_duration(most)}")
+
+
+def same_again(found: tuple[Run, Spec], again: Draft) -> None:
+    """Raises Conflict if the id of a request was used for something else: then neither run is the answer."""
+    others = [name for name, (old, new) in _compared(found, (again.run, again.spec)).items() if old != new]
+    if others:
+        allowed = f"a new id: run {again.run.id} has this one, with other {', '.join(others)}"
+        raise Conflict("id", describe(again.spec.request_id), allowed)
+
+
+def _compared(found: tuple[Run, Spec], again: tuple[Run, Spec]) -> dict[str, tuple[object, object]]:
+    (old_run, old), (new_run, new) = found, again
+    pairs: dict[str, tuple[object, object]] = {
+        name: (getattr(old_run, name), getattr(new_run, name)) for name in ("type", "stack", "retryable")
+    }
+    for name in ("command", "environment", "image", "log_timeout", "run_timeout"):
+        pairs[name] = (getattr(old, name), getattr(new, name))
+    return pairs | {"workspace": (_content(old.workspace), _content(new.workspace))}
+
+
+def _content(workspace: Workspace | None) -> str | None:
+    """What tells one workspace from another: sent again it lies at another key."""
+    return workspace and (workspace.sha256 or workspace.key)

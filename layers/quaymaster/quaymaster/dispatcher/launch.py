@@ -1,0 +1,177 @@
+"""Starting tasks: reserve in the table, call RunTask, write down what came of it.
+
+The reservation holds the limit; the clientToken makes a repeated call start nothing more; a launch whose answer was
+never written is repeated by the sweep with the same token. A place is given back only where ECS lists no task for it:
+a call that is refused may be the repetition of one that was not.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from quaymaster.domain import ids
+from quaymaster.domain.placement import Demand, tasks_wanted
+from quaymaster.domain.pool import Launch, Pool, Starts, followed
+from quaymaster.domain.states import Reason
+from quaymaster.domain.trouble import StartFailure, TroubleKind
+from quaymaster.errors import Busy, Lost, NoCapacity, Refused, Throttled, Unavailable
+from quaymaster.ports import Count, Create, Ports, Replace, Require, Started, Write, rewritten
+
+TRIES = 5
+SPOT_RETRY = timedelta(minutes=15)
+"""How long tasks are started on demand after Spot had none to give."""
+
+
+def launch_tasks(ports: Ports, pool: Pool) -> None:
+    """Start tasks for the tickets that no worker, idle or on its way, is there for, up to the pool's limit."""
+    if not pool.task_definition:
+        return
+    spot_is_dry = False
+    for launch in _reserve(ports, pool.id):
+        spot_is_dry |= call(ports, pool, launch) < launch.count and launch.spot
+    if spot_is_dry:
+        for launch in _reserve(ports, pool.id):
+            call(ports, pool, launch)
+
+
+def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
+    reserved: list[Launch] = []
+    for _ in range(TRIES):
+        pool, counters = ports.store.pool(pool_id), ports.store.counters(pool_id)
+        starts = ports.store.starts(pool_id)
+        if not pool or not counters or not starts or not pool.task_definition:
+            return reserved
+        most = pool.settings.max_workers + 1
+        idle = len(ports.store.idle(pool_id, pool.settings.warm)) if pool.settings.warm else 0
+        demand = Demand(queue=ports.store.tickets(pool_id, most), idle=idle)
+        launches, now = ports.store.launches(pool_id), ports.clock()
+        calls = tasks_wanted(pool, demand, launches, counters, starts, now)
+        if not calls:
+            return reserved
+        paused_until = starts.trouble.retry_at if starts.trouble else now
+        if now < paused_until:
+            ports.log("starts_paused", {"pool": pool_id, "until": paused_until.isoformat(timespec="seconds")})
+            return reserved
+        launch = Launch(
+            id=ids.ulid(now, ports.random(10)),
+            pool_id=pool_id,
+            count=calls[0].count,
+            spot=calls[0].spot,
+            task_definition=pool.task_definition,
+            created_at=now,
+            due_at=now + pool.settings.accept_timeout,
+        )
+        try:
+            places = Count(pool_id, launch.count, pool.settings.max_workers, counters.reservations)
+            ports.store.commit(Create(launch), places, Require(pool))
+        except (Lost, Busy):
+            continue
+        reserved.append(launch)
+    return reserved
+
+
+def call(ports: Ports, pool: Pool, launch: Launch) -> int:
+    """Make (or repeat) the launch's RunTask call and write down its answer; how many of its tasks are known or sought.
+
+    What ECS refuses is given back; the tickets stay, and a sweep asks again, later after each failure.
+    """
+    try:
+        started = _run(ports, pool, launch)
+    except Unavailable as error:
+        ports.log("launch_unanswered", {"pool": pool.id, "launch": launch.id, "note": str(error)[:200]})
+        _put_off(ports, pool, launch, error)
+        return launch.count
+    _write_answer(ports, pool, launch, started)
+    ports.log("tasks_started", {"pool": pool.id, "launch": launch.id, "count": len(started.tasks)})
+    missing = launch.count - len(started.tasks)
+    if missing > 0:
+        note = _note(started) or ""
+        ports.log("tasks_not_started", {"pool": pool.id, "launch": launch.id, "count": missing, "note": note})
+    return len(started.tasks)
+
+
+def _run(ports: Ports, pool: Pool, launch: Launch) -> Started:
+    """What ECS started. A refusal is no proof that this is nothing: an earlier call may have been made."""
+    try:
+        return ports.tasks.run(launch, pool)
+    except Refused as error:
+        kind, note = TroubleKind.PERMANENT, str(error)
+    except NoCapacity as error:
+        kind, note = TroubleKind.CAPACITY, str(error)
+    try:
+        return Started(tuple(ports.tasks.of_launch(launch)), (note,), kind)
+    except Unavailable as error:
+        raise Unavailable("ecs", f"{note}; what an earlier call started is not known: {error}") from error
+
+
+def _put_off(ports: Ports, pool: Pool, launch: Launch, error: Unavailable) -> None:
+    """Nobody knows whether the call was made: the sweep repeats it with the same token, later after each failure."""
+    kind = TroubleKind.THROTTLED if isinstance(error, Throttled) else TroubleKind.PASSING
+    failure = StartFailure(kind=kind, reason=Reason.START_FAILED, note=str(error))
+    for _ in range(TRIES):
+        current = ports.store.launch(launch.pool_id, launch.id)
+        starts = ports.store.starts(launch.pool_id)
+        if not current or not starts or current.answered or current.attempt != launch.attempt:
+            return
+        now = ports.clock()
+        noted = starts.troubled(failure, now, ports.random(2))
+        retry_at = noted.trouble.retry_at if noted.trouble else now
+        due_at = max(retry_at, now + pool.settings.accept_timeout)
+        later = replace(current, version=current.version + 1, due_at=due_at, note=failure.note[:200])
+        try:
+            ports.store.commit(Replace(later), Replace(noted))
+        except (Lost, Busy):
+            continue
+        return
+    raise Busy(f"launch {launch.id}: others kept writing")
+
+
+def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) -> None:
+    """Write down the tasks that were started, and give back the places of those that were not.
+
+    A worker may have joined, or a task stopped, before the answer was written: what they wrote is kept.
+    """
+    for _ in range(TRIES):
+        current = ports.store.launch(launch.pool_id, launch.id)
+        starts = ports.store.starts(launch.pool_id)
+        if not current or not starts or current.answered or current.attempt != launch.attempt:
+            return
+        known = {ids.task_id(arn) for arn in started.tasks}.union(current.joined, current.stopped)
+        missing = max(0, current.count - len(known))
+        now = ports.clock()
+        answered = replace(
+            current,
+            count=current.count - missing,
+            tasks=started.tasks,
+            answered=True,
+            answered_at=now,
+            note=_note(started),
+        )
+        writes: list[Write] = [*rewritten(current, followed(answered, now + pool.settings.start_timeout))]
+        if missing:
+            writes.append(Count(pool.id, -missing))
+            writes.append(Replace(_less(starts, current, started, now, ports.random(2))))
+        elif starts.trouble and starts.trouble.kind in (TroubleKind.CAPACITY, TroubleKind.THROTTLED):
+            # ECS takes tasks again; the rest would be known of the tasks that come of it.
+            writes.append(Replace(starts.untroubled()))
+        try:
+            ports.store.commit(*writes)
+        except (Lost, Busy):
+            continue
+        return
+    raise Busy(f"launch {launch.id}: others kept writing")
+
+
+def _less(starts: Starts, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Starts:
+    """What a call that was not served in full says of the next one: on demand where Spot is dry, else later."""
+    if launch.spot and started.kind is TroubleKind.CAPACITY:
+        return starts.without_spot(now + SPOT_RETRY)
+    failure = StartFailure(kind=started.kind, reason=_reason(started), note=_note(started) or "no reason given")
+    return starts.troubled(failure, now, randomness)
+
+
+def _reason(started: Started) -> Reason:
+    return Reason.NO_CAPACITY if started.kind is TroubleKind.CAPACITY else Reason.START_FAILED
+
+
+def _note(started: Started) -> str | None:
+    return started.failures[0][:200] if started.failures else None

@@ -1,0 +1,85 @@
+"""A pool's settings as users write them: names with Go durations and whole numbers."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from datetime import timedelta
+
+from quaymaster.domain.durations import format_duration, parse_duration
+from quaymaster.domain.pool import PoolSettings, SpotUse
+from quaymaster.domain.telling import describe_name
+from quaymaster.errors import Refused
+
+_NAMES = tuple(field.name for field in fields(PoolSettings))
+_SHORTEST_GRANT = timedelta(minutes=1)
+_LONGEST_GRANT = timedelta(days=7)
+"""S3 refuses to presign for longer."""
+SECOND = timedelta(seconds=1)
+SHORTEST_LEASE = timedelta(seconds=3)
+"""A reconnection alone takes a second or two."""
+
+
+def write_pool_settings(settings: PoolSettings) -> dict[str, str | int]:
+    """Every setting by name."""
+    values = ((name, getattr(settings, name)) for name in _NAMES)
+    return {name: format_duration(value) if isinstance(value, timedelta) else value for name, value in values}
+
+
+def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
+    """The defaults, changed by what was found. Raises Refused, naming the setting that is unknown or makes no sense."""
+    unknown = [name for name in found if name not in _NAMES]
+    if unknown:
+        raise Refused("settings", describe_name(unknown[0]), f"settings are {', '.join(_NAMES)}")
+    defaults = PoolSettings()
+    values = {name: _read(name, value, getattr(defaults, name)) for name, value in found.items()}
+    settings = replace(defaults, **values)
+    _check(settings)
+    return settings
+
+
+def _read(name: str, value: str | int, default: timedelta | SpotUse | int) -> timedelta | SpotUse | int:
+    field = f"settings.{name}"
+    if isinstance(default, SpotUse):
+        if value not in (allowed := [str(use) for use in SpotUse]):
+            raise Refused(field, _shown(value), f"one of {', '.join(allowed)}")
+        return SpotUse(value)
+    if isinstance(default, timedelta):
+        try:
+            return parse_duration(str(value))
+        except ValueError:
+            allowed = "a duration like '90s', '7m' or '1h10m', of a year at most"
+            raise Refused(field, _shown(value), allowed) from None
+    least = min(default, 1)
+    if isinstance(value, str) or value < least:
+        raise Refused(field, _shown(value), f"a whole number of at least {least}")
+    return value
+
+
+def _shown(value: str | int) -> str:
+    return describe_name(value) if isinstance(value, str) else str(value)
+
+
+def _check(settings: PoolSettings) -> None:
+    if settings.warm > settings.max_workers:
+        raise Refused("settings.warm", settings.warm, f"at most max_workers, which is {settings.max_workers}")
+    for name, least, most, why in _bounds(settings):
+        span: timedelta = getattr(settings, name)
+        if span < least:
+            raise Refused(f"settings.{name}", format_duration(span), f"at least {format_duration(least)}: {why}")
+        if most is not None and span > most:
+            raise Refused(f"settings.{name}", format_duration(span), f"at most {format_duration(most)}: {why}")
+
+
+def _bounds(settings: PoolSettings) -> Iterator[tuple[str, timedelta, timedelta | None, str]]:
+    """Each setting that others bound: its name, the least, the most, and why."""
+    yield "log_timeout", SECOND, settings.max_log_timeout, "max_log_timeout bounds it"
+    yield "run_timeout", SECOND, settings.max_run_timeout, "max_run_timeout bounds it"
+    yield "warning", timedelta(0), min(settings.log_timeout, settings.run_timeout), "it comes before both timeouts"
+    yield "lease", SHORTEST_LEASE, None, "a reconnection must fit into it"
+    yield "accept_timeout", SECOND, None, "a worker needs a moment to answer an offer"
+    yield "prepare_timeout", settings.accept_timeout, None, "accept_timeout runs out before it"
+    yield "grant_life", _SHORTEST_GRANT, _LONGEST_GRANT, "S3 presigns for so long, and each renewal is a message"
+    yield "lost_slack", SECOND, None, "messages of a worker that is well take a moment"
+    yield "backstop_slack", settings.stop_grace, None, "stop_grace runs out before the control plane steps in"
+    yield "idle_timeout", SECOND, None, "a worker must be found idle before it is stopped"
+    yield "start_timeout", SECOND, None, "a task needs a moment to become a worker"
+    yield "start_failure_limit", SECOND, None, "runs fail after it"

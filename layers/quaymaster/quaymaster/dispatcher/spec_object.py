@@ -1,0 +1,41 @@
+"""A command and an environment that no message carries: an object in the bucket, named by what is in it.
+
+It is written before the run is, so that a run never stands in the table without it. Two requests of one id and other
+contents write two objects, and each run finds its own.
+"""
+
+import hashlib
+import json
+from datetime import timedelta
+
+from quaymaster.domain import objects
+from quaymaster.domain.messages import WorkspaceGrant
+from quaymaster.domain.run import Run, Spec
+from quaymaster.ports import Ports
+
+MOST_IN_A_MESSAGE = 64 * 1024
+"""Bytes of an assignment's 128 KiB over MQTT; its grants, with long session tokens, have the rest."""
+
+
+def keep(ports: Ports, pool_id: str, spec: Spec) -> None:
+    """Write the object, if the spec needs one; writing it twice changes nothing. Raises Unavailable."""
+    body = _body(spec)
+    if len(body) > MOST_IN_A_MESSAGE:
+        ports.blobs.write_input(_key(pool_id, spec, body), body)
+
+
+def grant_for(ports: Ports, run: Run, spec: Spec, life: timedelta) -> WorkspaceGrant | None:
+    """Permission to read the object, if there is one. Calls nothing."""
+    body = _body(spec)
+    if len(body) <= MOST_IN_A_MESSAGE:
+        return None
+    return ports.blobs.workspace(_key(run.pool_id, spec, body), hashlib.sha256(body).hexdigest(), life)
+
+
+def _key(pool_id: str, spec: Spec, body: bytes) -> str:
+    return objects.spec_key(pool_id, spec.run_id, hashlib.sha256(body).hexdigest())
+
+
+def _body(spec: Spec) -> bytes:
+    found = {"command": list(spec.command), "environment": spec.environment}
+    return json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

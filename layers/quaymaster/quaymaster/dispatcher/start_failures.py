@@ -1,0 +1,51 @@
+"""Runs that wait for a pool which can start nothing: they end with the real reason, past the pool's limit."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from quaymaster.dispatcher.apart import apart
+from quaymaster.domain import deadlines
+from quaymaster.domain.pool import Pool, Starts, Ticket
+from quaymaster.domain.run import failed
+from quaymaster.domain.states import RunState
+from quaymaster.domain.trouble import Trouble
+from quaymaster.errors import Busy, Lost
+from quaymaster.ports import Delete, Ports, Replace, Require
+
+AT_ONCE = 50
+"""So many runs of a pool are ended in one sweep; the next goes on."""
+
+
+def fail_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
+    """End the runs that have waited for longer than `start_failure_limit` while every start failed for good.
+
+    A task that becomes a worker meanwhile ends the trouble, and so keeps them.
+    """
+    starts = ports.store.starts(pool.id)
+    trouble = starts.trouble if starts else None
+    if not starts or not trouble or not trouble.is_the_pools:
+        return
+    now = ports.clock()
+
+    def judge(ticket: Ticket) -> None:
+        ends = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
+        if ends and now >= ends:
+            _fail(ports, starts, trouble, ticket, now)
+
+    tickets = ports.store.tickets(pool.id, AT_ONCE)
+    apart(ports, until, tickets, judge, lambda ticket: ("run_not_swept", {"pool": pool.id, "run": ticket.run_id}))
+
+
+def _fail(ports: Ports, starts: Starts, trouble: Trouble, ticket: Ticket, now: datetime) -> None:
+    run = ports.store.run(ticket.run_id)
+    if not run or run.state is not RunState.READY:
+        return
+    note = f"no task could be started, {trouble.times} times in a row: {trouble.note}"
+    ended = failed(run, trouble.reason, now, "reaper", note)
+    ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
+    try:
+        ports.store.commit(Replace(ended), Delete(ticket), Require(starts))
+    except (Lost, Busy):
+        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+        return
+    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})

@@ -1,0 +1,210 @@
+"""Run requests as they arrive over SQS, MQTT and the API, and the one-line refusals of malformed ones."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+
+from quaymaster.domain.complaints import allowed
+from quaymaster.domain.durations import FORM, format_duration, parse_duration
+from quaymaster.domain.execve import MAX_STRING_BYTES, too_long
+from quaymaster.domain.messages import Message, Sha256, Value, most_bytes
+from quaymaster.domain.telling import describe, describe_field, describe_name
+from quaymaster.errors import Refused
+
+MAX_REQUEST_BYTES = 224 * 1024
+"""Of a request as it is encoded: a message of a queue (256 KiB) holds it with who sent it, and an item of the table
+(400 KB) with all else of its run."""
+MAX_INLINE_BYTES = 192 * 1024
+"""What the command line puts into a request of command and environment; a larger environment goes by the workspace."""
+MAX_TOPIC_BYTES = 256
+"""AWS IoT Core's limit."""
+MAX_FIELD = 200
+"""Characters of a field's name in a refusal: names are the requester's too."""
+
+NAMES = frozenset({"name"})
+"""Fields that are shown to everybody anyway: a refusal repeats them."""
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+
+
+class RunType(StrEnum):
+    """What a run is for; decides its class in the queue and whether it may write."""
+
+    TRACKED = "tracked"
+    DESTROY = "destroy"
+    TASK = "task"
+    PROPOSED = "proposed"
+    DRIFT = "drift"
+
+
+def _span(found: object) -> object:
+    if isinstance(found, timedelta):
+        return found
+    if not isinstance(found, str):
+        raise ValueError("a duration is a string like '90s', '7m' or '1h10m'")
+    try:
+        return parse_duration(found)
+    except ValueError:
+        raise ValueError("a duration is written like '90s', '7m' or '1h10m'") from None
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_span),
+    PlainSerializer(format_duration, when_used="json"),
+    # JSON Schema's own durations are those of ISO 8601.
+    WithJsonSchema({"type": "string", "pattern": f"^{FORM.pattern}$", "examples": ["90s", "7m", "1h10m"]}),
+]
+EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
+
+
+class Workspace(Value):
+    """A packed workspace (gzipped tar) that lies in the bucket."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(max_length=256, pattern=r"^inputs/[0-9A-Za-z]+/[0-9A-Za-z_-]+/workspace\.tar\.gz$")]
+    sha256: Sha256 | None = None
+
+
+class RunRequest(Message):
+    """Asks for one run on a pool. A field that it does not have is refused: whoever wrote it meant something."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["run"] = "run"
+    id: Annotated[str, Field(pattern=f"^{REQUEST_ID.pattern}$")] | None = None
+    pool: Annotated[str, Field(min_length=1, max_length=64)]
+    type: RunType = RunType.TASK
+    stack: Annotated[str, Field(min_length=1), most_bytes(64)] | None = None
+    command: Annotated[list[str], Field(min_length=1, max_length=256)]
+    environment: Annotated[dict[EnvironmentName, str], Field(max_length=256)] = {}
+    image: Annotated[str, Field(min_length=1), most_bytes(512)] | None = None
+    workspace: Workspace | None = None
+    log_timeout: Duration | None = None
+    run_timeout: Duration | None = None
+    retryable: bool = False
+    reply_to: Annotated[str, most_bytes(MAX_TOPIC_BYTES)] | None = None
+
+    @field_validator("command")
+    @classmethod
+    def _names_a_program(cls, found: list[str]) -> list[str]:
+        if not found[0].strip():
+            raise ValueError("the command's first word is empty")
+        return found
+
+
+class Reply(Message):
+    """What became of a request, published on its `reply_to`."""
+
+    kind: Literal["reply"] = "reply"
+    id: str | None = None
+    accepted: bool
+    run: str | None = None
+    state: str | None = None
+    error: str | None = None
+
+
+_INNER = frozenset(Workspace.model_fields)
+
+
+def read_request(payload: str | bytes) -> RunRequest:
+    """Read a run request. Raises Refused, naming the field, what was found and what is allowed."""
+    size = len(payload.encode(errors="replace")) if isinstance(payload, str) else len(payload)
+    if size > MAX_REQUEST_BYTES:
+        raise Refused("request", f"{size} bytes", f"at most {MAX_REQUEST_BYTES} bytes; send large inputs by S3")
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise Refused("request", f"{size} bytes that are no JSON", "a JSON object") from None
+    if not isinstance(found, dict):
+        raise Refused("request", type(found).__name__, "a JSON object")
+    return check_request(cast("dict[str, Any]", found))
+
+
+def check_request(found: dict[str, Any]) -> RunRequest:
+    """Check a request that is already a mapping. Raises Refused."""
+    check_text(found)
+    try:
+        return RunRequest.model_validate(found)
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def check_strings(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises Refused for a string that no system could pass to a command."""
+    if long := too_long(command, environment):
+        field, size = long
+        raise Refused(field, f"{size} bytes", f"at most {MAX_STRING_BYTES} bytes, its name included")
+
+
+def check_text(found: object, location: tuple[str, ...] = ()) -> None:
+    """Raises Refused, naming the field, for text that nothing can carry: half of a surrogate pair, or a NUL."""
+    match found:
+        case str():
+            bad = _UNFIT.search(found)
+            if bad:
+                what = "a NUL character" if bad[0] == "\0" else "half of a surrogate pair"
+                raise Refused(_field(location), f"text with {what}", "text of Unicode characters without NUL")
+        case dict():
+            for name, value in cast("dict[str, object]", found).items():
+                check_text(value, (*location, name))
+        case list():
+            for value in cast("list[object]", found):
+                check_text(value, location)
+        case _:
+            return
+
+
+def refusal(error: ValidationError) -> Refused:
+    """The first complaint of a failed validation as one readable refusal; never repeats a value."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden" and error.title == RunRequest.__name__ and len(location) == 1:
+        return Refused(_field(location), "a field that a request does not have", _nearest(location[0]))
+    return refuse_field(location, cast("Mapping[str, Any]", first))
+
+
+def refuse_field(location: Sequence[str], complaint: Mapping[str, Any]) -> Refused:
+    """A complaint of pydantic's as a refusal. Of what was found only its kind and length are told: it may be secret."""
+    found = complaint.get("input")
+    if len(location) == 1 and location[0] in NAMES and isinstance(found, str):
+        shown = describe_name(found)
+    else:
+        shown = "nothing" if complaint["type"] == "missing" else describe(found)
+    return Refused(_field(location), shown, allowed(complaint))
+
+
+def _field(location: Sequence[str]) -> str:
+    """Where it stands. Below a field only what is surely a name: somebody may have written NAME=VALUE there."""
+    kept = [describe_field(part) for part in location[:1]]
+    for part in location[1:]:
+        known = part in _INNER or part.isdecimal() or (location[0] == "environment" and _NAME.fullmatch(part))
+        if not known:
+            break
+        kept.append(part)
+    return ".".join(kept)[:MAX_FIELD] or "request"
+
+
+def _nearest(name: str) -> str:
+    """The fields that a request has, the one that was probably meant first."""
+    known = sorted(set(RunRequest.model_fields) - {"schema_version", "kind"})
+    meant = [field for field in known if field.startswith(name) or name.startswith(field)]
+    meant = meant or get_close_matches(name, known, n=1)
+    return f"{f'perhaps {meant[0]} was meant; ' if meant else ''}fields are {', '.join(known)}"

@@ -1,0 +1,273 @@
+"""A run, and every change it may go through, as pure functions from a run to a run.
+
+Each change checks the table in `states`, raises `version` by one and appends to the history. `attempt` rises in
+`claimed` and nowhere else: it is the fencing token on every message, object key and write.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from quaymaster.domain import keys
+from quaymaster.domain.keys import Key
+from quaymaster.domain.messages import LogDigest, Outcome
+from quaymaster.domain.push import Push
+from quaymaster.domain.requests import RunType, Workspace
+from quaymaster.domain.states import FINAL, HELD, Reason, RunState, allowed
+
+HISTORY_LIMIT = 12
+NOTE_LIMIT = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The end that has been decided for a run whose process may still act."""
+
+    state: RunState
+    reason: Reason
+    by: str
+    deadline: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a run executes: written once, read at each claim."""
+
+    run_id: str
+    request_id: str
+    requester: str = ""
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    image: str | None = None
+    workspace: Workspace | None = None
+    log_timeout: timedelta | None = None
+    run_timeout: timedelta | None = None
+    expires_at: datetime | None = None
+    version: int = 1
+
+    kind: ClassVar[str] = "spec"
+
+    @property
+    def key(self) -> Key:
+        return keys.spec(self.run_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """State of a run; its item stays under 1 KB, so that each write of it costs one unit."""
+
+    id: str
+    pool_id: str
+    type: RunType
+    stack: str | None = None
+    state: RunState
+    version: int = 1
+    attempt: int = 0
+    accepted_at: datetime
+    retryable: bool = False
+
+    worker: str | None = None
+    session: str | None = None
+    claimed_at: datetime | None = None
+    answered_at: datetime | None = None
+    resent_at: datetime | None = None
+    begun_at: datetime | None = None
+    log_timeout: timedelta | None = None
+    run_timeout: timedelta | None = None
+    ending: Ending | None = None
+
+    output_at: datetime | None = None
+    upload_failing: bool = False
+    chunk: str | None = None
+    chunk_at: datetime | None = None
+
+    losses: int = 0
+    offers: int = 0
+    worker_seconds: int = 0
+    ended_at: datetime | None = None
+    reason: Reason | None = None
+    exit_code: int | None = None
+    note: str | None = None
+    log: LogDigest | None = None
+
+    due_at: datetime | None = None
+    push: Push | None = None
+    expires_at: datetime | None = None
+    history: tuple[str, ...] = ()
+
+    kind: ClassVar[str] = "run"
+
+    @property
+    def key(self) -> Key:
+        return keys.run(self.id)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def began_before(self) -> bool:
+        """Whether an earlier attempt may have begun and left a log that nobody closed."""
+        return self.retryable and self.losses > 0
+
+    def held_by(self, worker: str, session: str, attempt: int) -> bool:
+        """Whether this worker, session and attempt hold the run: the fence on every message of an agent."""
+        return self.state in HELD and (self.worker, self.session, self.attempt) == (worker, session, attempt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One entry of a run's history."""
+
+    state: RunState
+    version: int
+    at: datetime
+    by: str
+    note: str
+
+
+def read_history(run: Run) -> list[Change]:
+    """A run's history, oldest first."""
+    changes: list[Change] = []
+    for entry in run.history:
+        state, version, at, by, note = entry.split("|", 4)
+        moment = datetime.fromtimestamp(int(at) / 1000, tz=run.accepted_at.tzinfo)
+        changes.append(Change(state=RunState(state), version=int(version), at=moment, by=by, note=note))
+    return changes
+
+
+def _moved(run: Run, state: RunState, at: datetime, by: str, reason: Reason | None = None, note: str = "") -> Run:
+    if not allowed(run.state, state, reason):
+        raise ValueError(f"run {run.id}: {run.state} to {state} with reason {reason} is not in the table")
+    version = run.version + 1
+    entry = f"{state}|{version}|{keys.milliseconds(at)}|{by}|{(note or reason or '')[:NOTE_LIMIT]}"
+    history = run.history
+    if len(history) >= HISTORY_LIMIT:
+        # The first entry says how the run came in; the latest say how it is going.
+        history = (history[0], *history[-(HISTORY_LIMIT - 2) :])
+    return replace(run, state=state, version=version, history=(*history, entry))
+
+
+def accepted(run: Run, at: datetime, by: str) -> Run:
+    """A new run's first history entry; it is READY, and may be claimed before it is ever written."""
+    return replace(run, history=(f"{run.state}|{run.version}|{keys.milliseconds(at)}|{by}|",))
+
+
+def claimed(run: Run, worker: str, session: str, at: datetime, timeouts: "Timeouts", due_at: datetime) -> Run:
+    """Assigned to a worker: PREPARING, next attempt, effective timeouts."""
+    moved = _moved(run, RunState.PREPARING, at, "dispatcher")
+    return replace(
+        moved,
+        attempt=run.attempt + 1,
+        worker=worker,
+        session=session,
+        claimed_at=at,
+        answered_at=None,
+        resent_at=None,
+        begun_at=None,
+        log_timeout=timeouts.log,
+        run_timeout=timeouts.run,
+        ending=None,
+        output_at=None,
+        upload_failing=False,
+        chunk=None,
+        chunk_at=None,
+        # A run that is due as it waits has the log of a lost attempt to be put together: the next sweep still sees it.
+        due_at=min(run.due_at or due_at, due_at),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """The timeouts in force for one attempt; both count from `go`."""
+
+    log: timedelta
+    run: timedelta
+
+
+def begun(run: Run, at: datetime) -> Run:
+    """`go`: from this write on the run is never started again by itself, unless it is retryable."""
+    return replace(_moved(run, RunState.RUNNING, at, "worker"), begun_at=at)
+
+
+def touched(run: Run, **changes: object) -> Run:
+    """A change beside the state (a deadline, a resend, what a sweep saw): raises the version only."""
+    return replace(run, version=run.version + 1, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, offers: int = 0) -> Run:
+    """Back to READY: not answered, handed back, or lost before it had begun (or `retryable`)."""
+    moved = _moved(run, RunState.READY, at, by, note=note)
+    return replace(
+        moved,
+        worker_seconds=held_seconds(run, at),
+        worker=None,
+        session=None,
+        claimed_at=None,
+        begun_at=None,
+        ending=None,
+        due_at=None,
+        losses=run.losses + losses,
+        offers=run.offers + offers,
+    )
+
+
+def held_seconds(run: Run, at: datetime) -> int:
+    """For how long workers have been busy with the run until then, all its attempts together, in whole seconds."""
+    now = (at - run.claimed_at).total_seconds() if run.claimed_at and run.state in HELD else 0.0
+    return run.worker_seconds + max(0, round(now))
+
+
+def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by: str) -> Run:
+    """Ended with the outcome that its worker, or its end marker, told."""
+    state = RunState(outcome.end)
+    reason = outcome.reason
+    if run.ending and state is RunState.FAILED and reason in (Reason.EXIT_CODE, Reason.KILLED, Reason.INTERRUPTED):
+        # The worker only saw its command die; the decision that killed it says why.
+        state, reason = run.ending.state, run.ending.reason
+    if not allowed(run.state, state, reason):
+        # A worker may say anything; what does not fit the table is still an end, and a failed one.
+        state, reason = RunState.FAILED, Reason.EXIT_CODE if run.begun_at else Reason.START_FAILED
+    return _ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
+
+
+def failed(run: Run, reason: Reason, at: datetime, by: str, note: str = "") -> Run:
+    """Ended by the control plane."""
+    return _ended(run, RunState.FAILED, reason, at, by, note=note)
+
+
+def ended_as_decided(run: Run, at: datetime, by: str, note: str) -> Run:
+    """Ended as its `ending` says, now that its process can act no more."""
+    if not run.ending:
+        raise ValueError(f"run {run.id}: no end has been decided")
+    return _ended(run, run.ending.state, run.ending.reason, at, by, note=note)
+
+
+def canceled(run: Run, at: datetime, by: str) -> Run:
+    """Ended by a user before it had begun."""
+    return _ended(run, RunState.CANCELED, Reason.BY_USER, at, by)
+
+
+def _ended(
+    run: Run,
+    state: RunState,
+    reason: Reason | None,
+    at: datetime,
+    by: str,
+    *,
+    note: str = "",
+    exit_code: int | None = None,
+    log: LogDigest | None = None,
+) -> Run:
+    moved = _moved(run, state, at, by, reason, note)
+    return replace(
+        moved,
+        reason=reason,
+        exit_code=exit_code,
+        note=note[:200] or None,
+        log=log,
+        ending=None,
+        worker_seconds=held_seconds(run, at),
+        ended_at=at,
+        due_at=None,
+    )

@@ -1,8 +1,0 @@
-"""`python -m longshore_local.demo`: the whole system on this machine, from nothing to a table of how its runs ended."""
-
-import sys
-
-from longshore_local.demo.performance import main
-
-if __name__ == "__main__":
-    sys.exit(main())

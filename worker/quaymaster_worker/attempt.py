@@ -1,0 +1,185 @@
+"""One attempt in hand: its folder, its log and its phase, from the assignment to the last upload."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome
+from quaymaster.domain.states import Reason
+
+from quaymaster_worker.cgroups import make_cgroup, remove_cgroup
+from quaymaster_worker.environment import phase_environment
+from quaymaster_worker.errors import AgentError, PreparationFailed
+from quaymaster_worker.executor import Execution, Order, Starter
+from quaymaster_worker.folders import remove_folder
+from quaymaster_worker.held import PoolSettings
+from quaymaster_worker.host import Host
+from quaymaster_worker.log_writer import LogTerms
+from quaymaster_worker.phase import Phase
+from quaymaster_worker.phase_log import PhaseLog
+from quaymaster_worker.settings import RunUser
+from quaymaster_worker.spec import check_fits, with_spec
+from quaymaster_worker.timeouts import Limits
+from quaymaster_worker.uploads import Store
+from quaymaster_worker.workspace import fetch, take_environment, unpack
+
+log = logging.getLogger("quaymaster.attempt")
+
+
+class Attempt:
+    """Prepared once, run at most once, removed in the end."""
+
+    def __init__(
+        self,
+        assign: Assign,
+        worker_id: str,
+        host: Host,
+        user: RunUser | None,
+        store: Store,
+        pool: Callable[[], PoolSettings],
+    ) -> None:
+        self.assign = assign
+        self.key = (assign.run, assign.attempt)
+        self._worker_id = worker_id
+        self._host = host
+        self._user = user
+        self._cgroup: Path | None = None
+        self._store = store
+        self._pool = pool
+        self._folder = host.folder.attempt(assign.run, assign.attempt, worker_id.rpartition(".")[2])
+        self._grants = assign.grants
+        self._packed_environment: Mapping[str, str] = {}
+        self.on_refused: Callable[[], None] = lambda: None
+        self.on_failing: Callable[[float | None], None] = lambda since: None
+        self._starter: Starter | None = None
+        self.log: PhaseLog | None = None
+        self.phase: Phase | None = None
+
+    async def prepare(self) -> None:
+        """Make the folder and bring the workspace, and a large command, into it. Raises PreparationFailed."""
+        try:
+            self._host.state.hold(self._worker_id, *self.key, self._folder.root)
+            self._folder.make()
+            self.assign = await with_spec(self._host.http, self.assign, self._folder.root)
+            if self.assign.workspace:
+                archive = self._folder.root / "workspace.tar.gz"
+                await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
+                await _in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
+                archive.unlink()
+                self._packed_environment = take_environment(self._folder.workspace)
+            order = self._order()
+            check_fits(order.command, order.environment)
+            if self._user:
+                await _in_thread(self._folder.give_to, self._user)
+            self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
+            self._starter = await self._host.executor.make_ready()
+        except OSError as error:
+            raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
+
+    def begin(self) -> None:
+        """`go` came: both timeouts count from here. Raises OSError."""
+        if self._starter is None:
+            raise AgentError("a phase begins only once it is prepared")
+        host, assign = self._host, self.assign
+        limits = self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds)
+        terms = LogTerms(
+            run=assign.run,
+            attempt=assign.attempt,
+            phase=assign.phase,
+            cap_bytes=self._pool().log_cap_bytes,
+            spool=self._folder.spool,
+        )
+        self.log = PhaseLog(
+            terms,
+            self._grants,
+            self._store,
+            mask=host.make_mask(),
+            random=host.random,
+            clock=host.clock,
+            on_refused=self.on_refused,
+            on_failing=self.on_failing,
+        )
+        self.phase = Phase(
+            self._starter,
+            self.log,
+            limits,
+            clock=host.clock,
+            grace_seconds=lambda: self._pool().stop_grace_seconds,
+            oom_kills=host.oom_kills,
+            on_started=self._note_processes,
+        )
+        if assign.image and not host.settings.ecs_metadata_uri:
+            self.log.say(f"the image {assign.image} is not used: this worker runs commands as processes of its host")
+
+    async def run(self) -> Outcome:
+        """Run the phase to the end of its last process; after `begin`."""
+        if self.phase is None:
+            raise AgentError("a phase runs only after go")
+        return await self.phase.run(self._order())
+
+    async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
+        """Ship what is left of the log, and its end marker."""
+        if self.log is None:
+            return LogDigest(complete=False)
+        return await self.log.finish(outcome, patience_seconds)
+
+    async def remove(self) -> None:
+        """Remove the folder, and whatever was made ready."""
+        if self._starter:
+            await self._starter.close()
+        remove_cgroup(self._cgroup)
+        try:
+            await asyncio.to_thread(remove_folder, self._folder.root)
+        except OSError as error:
+            log.warning("a work folder stays", extra={"run": self.assign.run, "error": str(error)})
+
+    def use(self, grants: Grants) -> None:
+        """Upload with these from now on."""
+        self._grants = grants
+        if self.log:
+            self.log.use(grants)
+
+    def extend(self, log_seconds: float, run_seconds: float) -> None:
+        """The running phase has new timeouts; the launcher's own stay the upper bound."""
+        if self.phase:
+            self.phase.extend(self._limits(log_seconds, run_seconds))
+
+    def _limits(self, log_seconds: float, run_seconds: float) -> Limits:
+        launcher = self._host.settings
+        return Limits(log_seconds, run_seconds, self.assign.warning_seconds).at_most(
+            launcher.launcher_log_timeout.total_seconds() if launcher.launcher_log_timeout else None,
+            launcher.launcher_run_timeout.total_seconds() if launcher.launcher_run_timeout else None,
+        )
+
+    def _order(self) -> Order:
+        settings = self._host.settings
+        return Order(
+            command=self.assign.command,
+            environment=phase_environment(
+                self.assign.model_copy(update={"environment": {**self._packed_environment, **self.assign.environment}}),
+                self._folder,
+                self._user,
+                path=settings.path,
+                lang=settings.lang,
+                task_role=settings.task_role,
+            ),
+            folder=self._folder.workspace,
+            user=self._user,
+            cgroup=self._cgroup,
+        )
+
+    def _note_processes(self, execution: Execution) -> None:
+        self._host.state.name_processes(self._worker_id, execution.pids)
+        if self.log:
+            self.log.begin()
+
+
+async def _in_thread[**P](work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Do it in a thread; if cancelled, wait for its end all the same, so that nobody removes the folder under it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,33 @@
+"""What a phase's command sees of the world: a few plain variables, the request's own, and who it is."""
+
+from collections.abc import Mapping
+
+from quaymaster.domain.messages import Assign
+
+from quaymaster_worker.folders import WorkFolder
+from quaymaster_worker.processes import ATTEMPT, RUN
+from quaymaster_worker.settings import RunUser
+
+FORBIDDEN = frozenset({"QUAYMASTER_TOKEN", "QUAYMASTER_POOL_PRIVATE_KEY"})
+"""Never passed on, not even from a request: they are the agent's alone."""
+
+
+def phase_environment(
+    assign: Assign, folder: WorkFolder, user: RunUser | None, *, path: str, lang: str, task_role: Mapping[str, str]
+) -> Mapping[str, str]:
+    """The environment of the attempt's command.
+
+    Nothing of the agent's own environment is in it but LANG, and in an ECS task the way to the task's role.
+    """
+    plain = {"PATH": path, "LANG": lang, "HOME": str(folder.home), "TMPDIR": str(folder.temporary)}
+    if user:
+        plain |= {"USER": user.name, "LOGNAME": user.name}
+    requested = {name: value for name, value in assign.environment.items() if name not in FORBIDDEN}
+    who = {
+        RUN: assign.run,
+        ATTEMPT: str(assign.attempt),
+        "QUAYMASTER_TYPE": assign.type,
+        "QUAYMASTER_PHASE": assign.phase,
+        **({"QUAYMASTER_STACK": assign.stack} if assign.stack else {}),
+    }
+    return plain | dict(task_role) | requested | who

@@ -1,0 +1,74 @@
+"""What runs a phase's command, whatever it runs it in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from quaymaster_worker.settings import RunUser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A command to run; `environment` is all that it sees."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    user: RunUser | None = None
+    cgroup: Path | None = None
+    """A cgroup of its own that it is started in, and by which it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended; neither a code nor a signal when nobody knows. `left`: processes that could not be ended."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    left: Sequence[int] = ()
+
+
+class Execution(Protocol):
+    """A command that runs."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes to look for after a crash: the first holds all the others."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes of its merged output; empty at the end."""
+        ...
+
+    async def wait(self) -> Ended:
+        """Its end; when this returns, nothing that it started is left but what the answer names."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it, and all that it started, to end (SIGTERM)."""
+        ...
+
+    def kill(self) -> None:
+        """End it, and all that it started, at once."""
+        ...
+
+
+class Starter(Protocol):
+    """All that can be done before the command is known to begin; starts one command."""
+
+    async def start(self, order: Order) -> Execution:
+        """Start the command. Raises StartFailed when it cannot be started."""
+        ...
+
+    async def close(self) -> None:
+        """Take back what was made ready, if nothing was started; twice is fine."""
+        ...
+
+
+class Executor(Protocol):
+    """Makes ready to start commands."""
+
+    async def make_ready(self) -> Starter:
+        """Do ahead what can be done ahead. Raises OSError."""
+        ...

@@ -1,0 +1,46 @@
+"""What all workers of one agent process share."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+import httpx
+from quaymaster.domain.workspace_rules import Bounds
+
+from quaymaster_worker.cgroups import delegated
+from quaymaster_worker.executor import Executor
+from quaymaster_worker.folders import StateFolder
+from quaymaster_worker.leftovers import StateFile
+from quaymaster_worker.lines import Mask, NoMask
+from quaymaster_worker.memory_events import count_oom_kills
+from quaymaster_worker.settings import Settings
+
+
+@dataclass(kw_only=True)
+class Host:
+    """The process and the machine around the workers. `clock` is monotonic."""
+
+    settings: Settings
+    folder: StateFolder
+    state: StateFile
+    executor: Executor
+    clock: Callable[[], float]
+    random: Random
+    bounds: Bounds = field(default_factory=Bounds)
+    make_mask: Callable[[], Mask] = NoMask
+    oom_kills: Callable[[], int | None] = count_oom_kills
+    cgroup: Path | None = field(default_factory=lambda: delegated() if os.geteuid() != 0 else None)
+    """Where phases get a cgroup of their own; root ends their processes without."""
+
+    @cached_property
+    def http(self) -> httpx.AsyncClient:
+        """One client for all, made when first needed: its trust store is most of an idle worker's memory."""
+        return httpx.AsyncClient(follow_redirects=False)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if "http" in vars(self):
+            await self.http.aclose()

@@ -1,0 +1,43 @@
+"""The agent's own log: one JSON object a line on standard error. Grants, tokens and keys never come near it."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from quaymaster_worker.worker import Worker
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"ts", "level", "msg", …}` with whatever `extra` brings (`worker`, `run`, `error`, …)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"ts": stamp, "level": record.levelname.lower(), "msg": record.getMessage()}
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def about(worker: Worker) -> dict[str, object]:
+    """What a line about a worker brings as `extra`: who it is, and which attempt it holds."""
+    holding = worker.holding
+    return {
+        "worker": worker.identity.worker_id,
+        "run": holding.run if holding else None,
+        "attempt": holding.attempt if holding else None,
+    }
+
+
+def set_up_logging(*, debug: bool) -> None:
+    """Send everything to standard error; other libraries only from warnings on, because httpx would log grants."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("quaymaster").setLevel(logging.DEBUG if debug else logging.INFO)

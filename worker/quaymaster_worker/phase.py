@@ -1,0 +1,167 @@
+"""One phase: a command that runs under two timeouts until it ends or is ended."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from quaymaster.domain.messages import Outcome
+from quaymaster.domain.states import Reason
+
+from quaymaster_worker.errors import StartFailed
+from quaymaster_worker.executor import Ended, Execution, Order, Starter
+from quaymaster_worker.processes import describe
+from quaymaster_worker.timeouts import Expired, Limits, Timeouts, Warning
+
+DRAIN_PATIENCE = 5.0
+"""Seconds for the last output to be read once nothing is left that could write more."""
+
+log = logging.getLogger("quaymaster.phase")
+
+
+class Scribe(Protocol):
+    """Takes the phase's output and the agent's own lines."""
+
+    def output(self, data: bytes) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """Why the phase is being ended."""
+
+    reason: Reason
+    note: str
+
+
+class Phase:
+    """Runs once. `clock` is monotonic; both timeouts count from the construction, that is from `go`."""
+
+    def __init__(
+        self,
+        starter: Starter,
+        scribe: Scribe,
+        limits: Limits,
+        *,
+        clock: Callable[[], float],
+        grace_seconds: Callable[[], float],
+        oom_kills: Callable[[], int | None],
+        on_started: Callable[[Execution], None] = lambda execution: None,
+    ) -> None:
+        self._starter = starter
+        self._scribe = scribe
+        self._clock = clock
+        self._grace = grace_seconds
+        self._oom_kills = oom_kills
+        self._on_started = on_started
+        self._timeouts = Timeouts(limits, clock())
+        self._execution: Execution | None = None
+        self._ending: _Ending | None = None
+        self._kill_at: float | None = None
+        self._changed = asyncio.Event()
+        self.left: Sequence[int] = ()
+        """Processes that could not be ended."""
+
+    async def run(self, order: Order) -> Outcome:
+        """Run the command to its end; when this returns, nothing that it started is left but what `left` names."""
+        kills_before = self._oom_kills()
+        try:
+            self._execution = await self._starter.start(order)
+        except StartFailed as error:
+            self._scribe.say(error.note)
+            return Outcome(end="FAILED", reason=Reason.START_FAILED, exit_code=error.exit_code, note=error.note[:200])
+        self._on_started(self._execution)
+        if self._ending:
+            self._execution.kill()
+        reading = asyncio.create_task(self._read(self._execution))
+        keeping = asyncio.create_task(self._keep_time(self._execution))
+        try:
+            ended = await self._execution.wait()
+        except BaseException:
+            self._execution.kill()
+            raise
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.wait([reading], timeout=DRAIN_PATIENCE)
+        reading.cancel()
+        outcome = self._judge(ended, kills_before)
+        return self._tell_left(outcome, ended.left) if ended.left else outcome
+
+    def end(self, reason: Reason, note: str, grace_seconds: float) -> None:
+        """End the phase for this reason; the first reason given stays, a shorter grace shortens the end."""
+        if self._ending is None:
+            self._ending = _Ending(reason, note)
+            self._scribe.say(f"ending the phase: {note}")
+            if self._execution and grace_seconds > 0:
+                self._execution.stop()
+        kill_at = self._clock() + grace_seconds
+        self._kill_at = min(self._kill_at or kill_at, kill_at)
+        self._changed.set()
+
+    def extend(self, limits: Limits) -> None:
+        """New timeouts, counted from the same moments."""
+        self._timeouts.extend(limits)
+        self._changed.set()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long the phase has written nothing."""
+        return self._timeouts.quiet_for(self._clock())
+
+    async def _read(self, execution: Execution) -> None:
+        while data := await execution.read():
+            self._timeouts.saw_output(self._clock())
+            self._scribe.output(data)
+
+    async def _keep_time(self, execution: Execution) -> None:
+        while True:
+            self._changed.clear()
+            at = self._kill_at if self._ending else self._timeouts.next_at()
+            try:
+                async with asyncio.timeout(None if at is None else max(0.0, at - self._clock())):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._act(execution)
+
+    def _act(self, execution: Execution) -> None:
+        if self._ending:
+            if self._kill_at is not None and self._clock() >= self._kill_at:
+                self._kill_at = None
+                execution.kill()
+            return
+        match self._timeouts.check(self._clock()):
+            case Warning(text):
+                self._scribe.say(text)
+            case Expired(reason, note):
+                self.end(reason, note, self._grace())
+            case None:
+                return
+
+    def _tell_left(self, outcome: Outcome, left: Sequence[int]) -> Outcome:
+        self.left = left
+        told = f"not ended, in spite of SIGKILL: {describe(left)}"
+        self._scribe.say(told)
+        return outcome.model_copy(update={"note": "; ".join(filter(None, [outcome.note, told]))[:200]})
+
+    def _judge(self, ended: Ended, kills_before: int | None) -> Outcome:
+        code = ended.exit_code if ended.signal is None else 128 + ended.signal
+        if self._ending:
+            by_user = self._ending.reason is Reason.BY_USER
+            end = "STOPPED" if by_user else "FAILED"
+            return Outcome(end=end, reason=self._ending.reason, exit_code=code, note=self._ending.note[:200])
+        if ended.exit_code == 0:
+            return Outcome(end="FINISHED", exit_code=0)
+        if code is None or ended.signal == signal.SIGKILL:
+            kills = self._oom_kills()
+            if kills is not None and kills_before is not None and kills > kills_before:
+                note = "killed because memory ran out"
+                self._scribe.say(note)
+                return Outcome(end="FAILED", reason=Reason.OUT_OF_MEMORY, exit_code=code, note=note)
+        if code is None:
+            return Outcome(end="FAILED", reason=Reason.KILLED, note="something on the worker's host ended the phase")
+        note = f"ended by {signal.Signals(ended.signal).name}" if ended.signal else f"exit code {code}"
+        return Outcome(end="FAILED", reason=Reason.EXIT_CODE, exit_code=code, note=note)
