@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
 from quaymaster.domain.ids import run_id, task_id, worker_id
 from quaymaster.domain.pool import PoolKind
 

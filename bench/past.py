@@ -6,7 +6,7 @@ from typing import Any
 from quaymaster import wiring
 from quaymaster.adapters.codec import encode
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.sweep import sweep
+from quaymaster.dispatcher.reaper.sweep import sweep
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.worker import gone
 from quaymaster.ports import Record

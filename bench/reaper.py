@@ -7,7 +7,7 @@ from typing import Any
 from quaymaster import wiring
 from quaymaster.adapters.codec import encode
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.reap import reap
+from quaymaster.dispatcher.reaper.due import reap
 from quaymaster.domain.states import RunState
 
 from bench.deployed import functions

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from quaymaster.dispatcher.inbox import receive_batch
 from quaymaster.dispatcher.lifetime import usable
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.queue_records import Record
+from quaymaster.dispatcher.requests.inbox import receive_batch
+from quaymaster.dispatcher.requests.queue_records import Record
 from quaymaster.wiring import logged, ports, queue_of, time_left
 
 PORTS = ports()

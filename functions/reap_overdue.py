@@ -3,7 +3,7 @@
 from typing import Any
 
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.reaping import tick
+from quaymaster.dispatcher.reaper.tick import tick
 from quaymaster.wiring import logged, ports, time_left
 
 PORTS = ports()

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
 from quaymaster.domain.ids import CONTAINER, ULID
 from quaymaster.domain.requests import refusal
 from quaymaster.errors import Refused

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.worker_events import WorkerEvent, read_event, receive, receive_presence
+from quaymaster.dispatcher.workers.worker_events import WorkerEvent, read_event, receive, receive_presence
 from quaymaster.errors import Refused
 from quaymaster.wiring import logged, ports
 

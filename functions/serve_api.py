@@ -3,7 +3,7 @@
 from typing import Any
 
 from quaymaster.api.application import Api
-from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.domain.cost import TaskSize, read_prices
 from quaymaster.wiring import functions, logged, ports, settings
 

@@ -13,8 +13,8 @@ from types import FrameType
 import quaymaster.dispatcher
 
 DISPATCHER = Path(quaymaster.dispatcher.__file__).parent
-HANDLED = ("inbox", "worker_events", "task_events", "reap", "sweep")
-"""What the functions call; what these import is reached by them."""
+HANDLED = ("requests.inbox", "workers.worker_events", "workers.task_events", "reaper.due", "reaper.sweep")
+"""What the functions call; what these import is reached by them. Modules are named from the dispatcher on."""
 PORTS = frozenset({"store", "messenger", "queue", "tasks", "blobs"})
 PRESIGNED = frozenset({"grants", "workspace", "upload_url", "download_url"})
 """Calls that call nothing: a URL is signed where one stands."""
@@ -36,7 +36,7 @@ class CallSite:
     method: str
 
     def __str__(self) -> str:
-        return f"{self.method} at {self.module}.py:{self.line}"
+        return f"{self.method} at {self.module.replace('.', '/')}.py:{self.line}"
 
 
 @cache
@@ -57,13 +57,19 @@ def _reached() -> set[str]:
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse((DISPATCHER / f"{module}.py").read_text())
+    return ast.parse(_file(module).read_text())
+
+
+def _file(module: str) -> Path:
+    return DISPATCHER.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _imports(module: str) -> Iterator[str]:
     for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("quaymaster.dispatcher."):
-            yield (node.module or "").rpartition(".")[2]
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("quaymaster.dispatcher."):
+            module = node.module.removeprefix("quaymaster.dispatcher.")
+            # A name is imported from a module, or a module from its room.
+            yield from [module] if _file(module).exists() else [f"{module}.{alias.name}" for alias in node.names]
 
 
 def _calls(module: str) -> Iterator[CallSite]:
@@ -83,7 +89,8 @@ def calling_site(method: str) -> CallSite:
         module = _MODULES.get(path)
         if module is None:
             found = Path(path)
-            module = _MODULES[path] = found.stem if found.parent == DISPATCHER else ""
+            ours = found.is_relative_to(DISPATCHER)
+            module = _MODULES[path] = ".".join(found.relative_to(DISPATCHER).with_suffix("").parts) if ours else ""
         if module:
             return CallSite(module, frame.f_lineno, method)
         frame = frame.f_back

@@ -17,9 +17,20 @@ MOST_LAG = 3
 GENTLE = 0.03
 """The rate of a gentle history: little enough goes wrong that commands run, and are there to be ended wrongly."""
 TARGETS = 4
-RARE = ("assemble", "launch", "reap_launch", "reap_run", "reap_worker", "register", "start_failures", "sweep", "finish")
+RARE = (
+    "logs.assemble",
+    "reaper.reap_run",
+    "reaper.reap_worker",
+    "reaper.sweep",
+    "tasks.counting",
+    "tasks.follow",
+    "tasks.launch",
+    "tasks.start_failures",
+    "workers.finish",
+    "workers.register",
+)
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
-SLOW = ("assemble", "reap_run", "release")
+SLOW = ("logs.assemble", "reaper.reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""
 CONTENTION = 0.1
 """How often a transaction meets another in a racing history."""

@@ -10,8 +10,8 @@ from random import Random
 from typing import Any, cast
 
 from quaymaster.adapters.memory_messenger import Sent
-from quaymaster.dispatcher.inbox import receive_batch
-from quaymaster.dispatcher.queue_records import Record as QueueRecord
+from quaymaster.dispatcher.requests.inbox import receive_batch
+from quaymaster.dispatcher.requests.queue_records import Record as QueueRecord
 from quaymaster.domain.messages import (
     Assign,
     Done,

@@ -3,7 +3,8 @@
 from types import ModuleType
 
 import pytest
-from quaymaster.dispatcher import finish, register, submit
+from quaymaster.dispatcher.requests import submit
+from quaymaster.dispatcher.workers import finish, register
 
 from tests.simulation import scenes
 from tests.simulation.defects.mutation import nothing

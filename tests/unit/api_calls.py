@@ -18,7 +18,7 @@ from quaymaster.adapters.memory_messenger import MemoryMessenger
 from quaymaster.adapters.memory_queue import MemoryQueue
 from quaymaster.adapters.memory_tasks import MemoryTasks
 from quaymaster.api.application import Api
-from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.ports import Ports
 
 CSR = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from quaymaster.dispatcher.pools import find_pool
+from quaymaster.dispatcher.users.pools import find_pool
 from quaymaster.domain import objects
 from quaymaster.domain.ids import run_id, worker_id
 from quaymaster.domain.messages import LogDigest, LogEnd, Outcome

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.redrive import LOOKED_AT
+from quaymaster.dispatcher.dead_letters.redrive import LOOKED_AT
 from quaymaster.domain import ids
 from quaymaster.ports import DeadLetter
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from quaymaster.dispatcher.deployment import Deployment
-from quaymaster.dispatcher.views import show_run
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.views import show_run
 from quaymaster.domain.cost import Prices, TaskSize, cost_of, read_prices
 from quaymaster.domain.pool import Pool, PoolKind
 from quaymaster.domain.run import held_seconds

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.inbox import receive_batch
+from quaymaster.dispatcher.dead_letters.redrive import LOOKED_AT
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.queue_records import Record
-from quaymaster.dispatcher.redrive import LOOKED_AT
+from quaymaster.dispatcher.requests.inbox import receive_batch
+from quaymaster.dispatcher.requests.queue_records import Record
 from quaymaster.domain import ids, keys
 from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.ports import DeadLetter, FunctionName, QueueName

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 from quaymaster import wiring
-from quaymaster.dispatcher.dead_letters import show_dead_letter
-from quaymaster.dispatcher.redrive import find_dead_letter
+from quaymaster.dispatcher.dead_letters.redrive import find_dead_letter
+from quaymaster.dispatcher.dead_letters.showing import show_dead_letter
 from quaymaster.domain import objects
 from quaymaster.domain.messages import EVENTS
 from quaymaster.ports import Ports

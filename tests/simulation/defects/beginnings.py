@@ -4,14 +4,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from quaymaster.dispatcher import (
-    announce,
-    begin,
-    finish,
-    match,
-    settle,
-    submit,
-)
+from quaymaster.dispatcher import settle
+from quaymaster.dispatcher.placing import announce, match
+from quaymaster.dispatcher.requests import submit
+from quaymaster.dispatcher.workers import begin, finish
 from quaymaster.domain import run as runs
 from quaymaster.domain.messages import Go
 from quaymaster.domain.pool import PoolSettings

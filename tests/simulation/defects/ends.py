@@ -3,13 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from quaymaster.dispatcher import (
-    finish,
-    inbox,
-    reap_run,
-    release,
-    settle,
-)
+from quaymaster.dispatcher import release, settle
+from quaymaster.dispatcher.reaper import reap_run
+from quaymaster.dispatcher.requests import inbox
+from quaymaster.dispatcher.workers import finish
 from quaymaster.domain import run as runs
 from quaymaster.domain.pool import PoolSettings, ticket_for
 from quaymaster.domain.run import Run

@@ -2,11 +2,7 @@
 
 from typing import Any
 
-from quaymaster.dispatcher import (
-    begin,
-    register,
-    worker_events,
-)
+from quaymaster.dispatcher.workers import begin, register, worker_events
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import HELD
 from quaymaster.domain.worker import WorkerState

@@ -2,17 +2,11 @@
 
 from typing import Any
 
-from quaymaster.dispatcher import (
-    finish,
-    inbox,
-    match,
-    reap,
-    register,
-    release,
-    submit,
-    sweep,
-    task_events,
-)
+from quaymaster.dispatcher import release
+from quaymaster.dispatcher.placing import match
+from quaymaster.dispatcher.reaper import due, sweep
+from quaymaster.dispatcher.requests import inbox, submit
+from quaymaster.dispatcher.workers import finish, register, task_events
 from quaymaster.errors import Busy
 
 from tests.simulation.defects.mutation import Patch, mutation, nothing
@@ -53,4 +47,4 @@ def the_sweep_wakes_no_ticket(patch: Patch) -> None:
 
 @mutation(I.ALL_ENDS, I.OFFERED_AGAIN, I.IN_TIME)
 def the_due_are_not_looked_at(patch: Patch) -> None:
-    patch.setattr(reap, "_take", nothing)
+    patch.setattr(due, "_take", nothing)

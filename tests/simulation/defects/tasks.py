@@ -6,13 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from quaymaster.adapters.memory_tasks import MemoryTasks
-from quaymaster.dispatcher import (
-    launch,
-    reap_launch,
-    sweep,
-    task_events,
-)
-from quaymaster.dispatcher.finish import stop_task
+from quaymaster.dispatcher.reaper import sweep
+from quaymaster.dispatcher.tasks import counting, follow, launch
+from quaymaster.dispatcher.workers import task_events
+from quaymaster.dispatcher.workers.finish import stop_task
 from quaymaster.domain.pool import Launch
 from quaymaster.domain.trouble import StartFailure
 from quaymaster.domain.worker import Worker
@@ -42,13 +39,13 @@ def each_try_of_a_launch_has_a_new_token(patch: Patch) -> None:
 
 @mutation(I.RESERVED, I.WITHIN_LIMIT)
 def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
-    shipped = task_events.account
+    shipped = counting.account
 
     def again(ports: Any, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure | None) -> Any:
         writes = shipped(ports, pool_id, launch_id, task_arn, failure)
         return writes or (Count(pool_id, -1),)
 
-    for module in (task_events, reap_launch):
+    for module in (task_events, follow):
         patch.setattr(module, "account", again)
 
 

@@ -4,16 +4,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from quaymaster.dispatcher import (
-    finish,
-    presence,
-    reap_run,
-    register,
-    release,
-    settle,
-    sweep,
-    worker_events,
-)
+from quaymaster.dispatcher import release, settle
+from quaymaster.dispatcher.reaper import reap_run, sweep
+from quaymaster.dispatcher.workers import finish, presence, register, worker_events
 from quaymaster.domain import deadlines
 from quaymaster.domain.states import Reason
 from quaymaster.domain.worker import Worker, WorkerState, asked

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from quaymaster.dispatcher import sweep
+from quaymaster.dispatcher.reaper import sweep
 from quaymaster.domain import ids
 from quaymaster.domain.messages import Who
 from quaymaster.domain.pool import PoolEntry, PoolKind

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from quaymaster.adapters.memory import MemoryStore
-from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
 from quaymaster.domain import ids
 from quaymaster.domain.pool import Launch, PoolKind
 from quaymaster.domain.states import RunState

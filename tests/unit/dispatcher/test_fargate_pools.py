@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.views import show_pool
+from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.domain import ids
 from quaymaster.domain.pool import Launch, PoolKind
 from quaymaster.domain.states import Reason, RunState

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from quaymaster.dispatcher.lifetime import WORST_CALL
-from quaymaster.dispatcher.reaping import tick
+from quaymaster.dispatcher.reaper.tick import tick
 from quaymaster.domain.pool import PoolEntry, PoolKind, PoolName
 from quaymaster.domain.states import RunState
 from quaymaster.domain.wakes import Wake, encode_wake

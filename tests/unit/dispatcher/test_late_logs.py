@@ -7,9 +7,9 @@ import zlib
 from datetime import timedelta
 
 import pytest
-from quaymaster.dispatcher import assemble
-from quaymaster.dispatcher.gzip_member import GzipMember
-from quaymaster.dispatcher.reap import reap
+from quaymaster.dispatcher.logs import assemble
+from quaymaster.dispatcher.logs.gzip_member import GzipMember
+from quaymaster.dispatcher.reaper.due import reap
 from quaymaster.domain import objects
 from quaymaster.domain.messages import LogDigest, Outcome, PhaseFinished
 from quaymaster.domain.run import Run, touched

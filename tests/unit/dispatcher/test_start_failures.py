@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.views import show_pool
-from quaymaster.dispatcher.why import explain_run
+from quaymaster.dispatcher.users.views import show_pool
+from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.stopped_tasks import LATE, Words, judge_start

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from quaymaster.adapters.weakness import NoWeakness, SeededWeakness, Trouble
-from quaymaster.dispatcher import queue_records
+from quaymaster.dispatcher.requests import queue_records
 from quaymaster.domain import requests as domain_requests
 from quaymaster.domain.messages import Assign
 from quaymaster.domain.requests import RunRequest

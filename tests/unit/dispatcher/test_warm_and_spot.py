@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.pool_settings import read_pool_settings, write_pool_settings
+from quaymaster.dispatcher.users.pool_settings import read_pool_settings, write_pool_settings
 from quaymaster.domain.ids import task_id
 from quaymaster.domain.messages import Outcome
 from quaymaster.domain.pool import PoolKind, SpotUse

@@ -4,9 +4,9 @@ import base64
 import json
 
 import pytest
-from quaymaster.dispatcher import views
-from quaymaster.dispatcher.deployment import Deployment
-from quaymaster.dispatcher.resending import readdress
+from quaymaster.dispatcher.dead_letters.resending import readdress
+from quaymaster.dispatcher.users import views
+from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.domain import ids
 from quaymaster.domain.run import read_history
 from quaymaster.domain.states import RunState

@@ -15,14 +15,14 @@ from quaymaster.adapters.memory_certificates import MemoryCertificates
 from quaymaster.adapters.memory_messenger import MemoryMessenger
 from quaymaster.adapters.memory_queue import MemoryQueue
 from quaymaster.adapters.memory_tasks import MemoryTasks
-from quaymaster.dispatcher.inbox import receive_batch
 from quaymaster.dispatcher.lifetime import usable
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.queue_records import Record as QueueRecord
-from quaymaster.dispatcher.reap import Reaped
-from quaymaster.dispatcher.reaping import tick
-from quaymaster.dispatcher.task_events import TaskStopped, task_stopped
-from quaymaster.dispatcher.worker_events import WorkerEvent, receive, receive_presence
+from quaymaster.dispatcher.reaper.due import Reaped
+from quaymaster.dispatcher.reaper.tick import tick
+from quaymaster.dispatcher.requests.inbox import receive_batch
+from quaymaster.dispatcher.requests.queue_records import Record as QueueRecord
+from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.workers.worker_events import WorkerEvent, receive, receive_presence
 from quaymaster.domain import ids
 from quaymaster.domain.messages import FromAgent, ToAgent
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts

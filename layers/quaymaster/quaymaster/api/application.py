@@ -13,7 +13,7 @@ from quaymaster.api.dead_letters import add_dead_letter_routes
 from quaymaster.api.pools import add_pool_routes
 from quaymaster.api.problems import answer_problems
 from quaymaster.api.runs import add_run_routes
-from quaymaster.dispatcher.deployment import Deployment
+from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.domain.api import About
 from quaymaster.domain.requests import check_text
 from quaymaster.ports import Functions, Ports

@@ -5,8 +5,8 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver
 from aws_lambda_powertools.event_handler.openapi.params import Path
 
-from quaymaster.dispatcher import redrive
-from quaymaster.dispatcher.dead_letters import show_dead_letter
+from quaymaster.dispatcher.dead_letters import redrive
+from quaymaster.dispatcher.dead_letters.showing import show_dead_letter
 from quaymaster.domain.api import DeadLetterChoice, DeadLetterDetail, DeadLetterList, Purged, Redriven
 from quaymaster.ports import Functions, Ports
 

@@ -6,10 +6,10 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 
-from quaymaster.dispatcher import pools, views
-from quaymaster.dispatcher.deployment import Deployment
-from quaymaster.dispatcher.pools import create_pool, find_pool
-from quaymaster.dispatcher.runs import list_runs
+from quaymaster.dispatcher.users import pools, views
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.pools import create_pool, find_pool
+from quaymaster.dispatcher.users.runs import list_runs
 from quaymaster.domain.api import CreatedPool, CreatePool, PoolList, PoolView, RunList, WorkerList
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import RunState

@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.api_gateway import ApiGatewayResolver
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
-from quaymaster.dispatcher.pools import NameTaken
+from quaymaster.dispatcher.users.pools import NameTaken
 from quaymaster.domain.api import Problem
 from quaymaster.domain.requests import refuse_field
 from quaymaster.errors import Busy, Conflict, Lost, NotFound, QuaymasterError, Refused, Unavailable

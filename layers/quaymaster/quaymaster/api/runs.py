@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 
-from quaymaster.dispatcher import views
-from quaymaster.dispatcher.deployment import Deployment
-from quaymaster.dispatcher.logs import prepare_upload, show_log, watch_log
-from quaymaster.dispatcher.pools import find_pool
-from quaymaster.dispatcher.runs import find_run, request_run
-from quaymaster.dispatcher.why import explain_run
+from quaymaster.dispatcher.logs.reading import prepare_upload, show_log, watch_log
+from quaymaster.dispatcher.users import views
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.pools import find_pool
+from quaymaster.dispatcher.users.runs import find_run, request_run
+from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain.api import AcceptedRun, Explanation, LogView, PrepareUpload, RunView, Upload
 from quaymaster.domain.requests import RunRequest
 from quaymaster.ports import Ports

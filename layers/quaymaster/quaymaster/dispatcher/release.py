@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from quaymaster.dispatcher.match import match
+from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.settle import Loss, settle
 from quaymaster.domain.pool import PoolSettings

@@ -1,0 +1,1 @@
+"""Input that nothing came of: shown, sent again, thrown away; the API leads here."""

@@ -1,0 +1,105 @@
+"""Telling a worker of its attempt: always after the write, and safe to repeat, because the agent knows what it has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from quaymaster.dispatcher.placing import spec_object
+from quaymaster.domain.messages import Assign, Go, Kill, Refused
+from quaymaster.domain.pool import Pool
+from quaymaster.domain.run import Run, Spec
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.errors import QuaymasterError
+from quaymaster.ports import Ports
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """A claimed run with what its worker must know."""
+
+    run: Run
+    spec: Spec
+
+
+def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
+    """Send `assign`; it expires with the accept timeout, when the sweep sends it again or offers it elsewhere."""
+    run, spec, settings = assignment.run, assignment.spec, pool.settings
+    if not run.worker or not run.log_timeout or not run.run_timeout:
+        raise ValueError(f"run {run.id} is not assigned")
+    workspace = None
+    if spec.workspace:
+        workspace = ports.blobs.workspace(spec.workspace.key, spec.workspace.sha256, settings.grant_life)
+    large = spec_object.grant_for(ports, run, spec, settings.grant_life)
+    message = Assign(
+        session=run.session,
+        run=run.id,
+        attempt=run.attempt,
+        type=run.type,
+        phase=PHASE,
+        stack=run.stack,
+        command=[] if large else list(spec.command),
+        environment={} if large else spec.environment,
+        spec=large,
+        image=spec.image,
+        workspace=workspace,
+        log_timeout_seconds=run.log_timeout.total_seconds(),
+        run_timeout_seconds=run.run_timeout.total_seconds(),
+        prepare_timeout_seconds=settings.prepare_timeout.total_seconds(),
+        warning_seconds=settings.warning.total_seconds(),
+        grants=ports.blobs.grants(run.pool_id, run.id, run.attempt, settings),
+    )
+    ports.messenger.send(run.pool_id, run.worker, message, expires=settings.accept_timeout)
+    ports.log("assigned", {"run": run.id, "attempt": run.attempt, "worker": run.worker, "wait_ms": _waited_ms(run)})
+
+
+def announce_all(ports: Ports, pool: Pool, assignments: Sequence[Assignment]) -> None:
+    """Announce each, even if one fails. Raises Unavailable then, at the end: the sweep repeats what was not sent."""
+    failed: QuaymasterError | None = None
+    for assignment in assignments:
+        try:
+            announce(ports, pool, assignment)
+        except QuaymasterError as error:
+            ports.log("not_announced", {"run": assignment.run.id, "note": str(error)[:120]})
+            failed = error
+    if failed:
+        raise failed
+
+
+PHASE = "perform"
+"""The one phase of a run; further phases and confirmation between them come with the stacks' tools."""
+
+
+def _waited_ms(run: Run) -> int:
+    claimed_at: datetime = run.claimed_at or run.accepted_at
+    return round((claimed_at - run.accepted_at).total_seconds() * 1000)
+
+
+def repeat(ports: Ports, pool: Pool, run: Run) -> None:
+    """Say again where a held run stands: the assignment while it prepares, `go` or its kill once it has begun."""
+    if run.state is RunState.PREPARING:
+        found = ports.store.run_and_spec(run.id)
+        if found and found[0].attempt == run.attempt and found[0].state is RunState.PREPARING:
+            announce(ports, pool, Assignment(run=found[0], spec=found[1]))
+    elif run.ending:
+        send_kill(ports, run, run.ending.reason)
+    elif run.state is RunState.RUNNING:
+        send_go(ports, pool, run)
+
+
+def send_go(ports: Ports, pool: Pool, run: Run) -> None:
+    """Send `go` to the worker that holds the run."""
+    if run.worker:
+        message = Go(session=run.session, run=run.id, attempt=run.attempt)
+        ports.messenger.send(run.pool_id, run.worker, message, expires=pool.settings.accept_timeout)
+
+
+def send_kill(ports: Ports, run: Run, reason: Reason) -> None:
+    """Tell the worker that holds the run to end it at once."""
+    if run.worker:
+        message = Kill(session=run.session, run=run.id, attempt=run.attempt, reason=reason)
+        ports.messenger.send(run.pool_id, run.worker, message)
+
+
+def send_refused(ports: Ports, pool_id: str, worker: str, session: str, run_id: str, attempt: int) -> None:
+    """Tell a worker that an attempt is not its own (any more)."""
+    ports.messenger.send(pool_id, worker, Refused(session=session, run=run_id, attempt=attempt))

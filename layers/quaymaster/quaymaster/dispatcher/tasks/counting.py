@@ -1,0 +1,35 @@
+"""Counting the tasks of a launch that have stopped: each once, whoever tells of it, an event or a sweep."""
+
+from dataclasses import replace
+
+from quaymaster.domain.pool import followed
+from quaymaster.domain.trouble import StartFailure
+from quaymaster.ports import Count, Ports, Replace, Write, rewritten
+
+
+def account(ports: Ports, pool_id: str, launch_id: str, task: str, failure: StartFailure | None) -> tuple[Write, ...]:
+    """The writes that count a task of a launch as stopped; none if it is counted already.
+
+    One that never became a worker is a start that failed, with this `failure` unless it is noted already; the tasks of
+    one launch that do so are one failure, because they share its cause.
+    """
+    launch = ports.store.launch(pool_id, launch_id)
+    if not launch or task in launch.stopped:
+        return ()
+    if launch.answered and task not in launch.joined and not launch.task_of(task):
+        # Its place was given back when the answer did not name it.
+        return ()
+    came_to_nothing = failure if task not in launch.joined else None
+    counted = replace(
+        launch,
+        stopped=(*launch.stopped, task),
+        note=came_to_nothing.note[:200] if came_to_nothing else launch.note,
+    )
+    writes: list[Write] = [*rewritten(launch, followed(counted, launch.due_at))]
+    if counted.places != launch.places:
+        writes.append(Count(pool_id, counted.places - launch.places))
+    is_first = set(launch.stopped) <= set(launch.joined)
+    starts = ports.store.starts(pool_id) if came_to_nothing and is_first else None
+    if starts and came_to_nothing:
+        writes.append(Replace(starts.troubled(came_to_nothing, ports.clock(), ports.random(2))))
+    return tuple(writes)

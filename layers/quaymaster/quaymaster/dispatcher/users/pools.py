@@ -1,0 +1,138 @@
+"""Pools: create, list and show them."""
+
+import base64
+import json
+from dataclasses import dataclass, replace
+
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.pool_settings import read_pool_settings
+from quaymaster.domain import ids
+from quaymaster.domain.api import CreatePool
+from quaymaster.domain.ids import ULID
+from quaymaster.domain.messages import Endpoint, PoolToken
+from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
+from quaymaster.errors import Lost, NotFound, QuaymasterError, Refused
+from quaymaster.ports import Create, Ports, Store, TaskSettings
+
+TASK_FIELDS = ("image", "cpu", "memory", "task_role")
+
+
+class NameTaken(QuaymasterError):
+    """A pool of that name (or of the id that the client chose) exists already."""
+
+    def __init__(self, name: str, pool_id: str) -> None:
+        super().__init__(f"a pool named {name!r} exists already: {pool_id}")
+        self.name = name
+        self.pool_id = pool_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Created:
+    """A new pool and the token that makes workers of it, which is kept nowhere."""
+
+    pool: Pool
+    token: str
+
+
+def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Created:
+    """Certify the CSR, define the pool's task where it has one, and write the pool.
+
+    Raises Refused for settings, a CSR or task sizes that are no good, NameTaken for a name that exists.
+    """
+    settings = read_pool_settings(request.settings)
+    _check_kind(request)
+    _check_role(request, deployment)
+    if known := ports.store.pool_named(request.name):
+        raise NameTaken(request.name, known)
+    now = ports.clock()
+    pool_id = request.id or ids.ulid(now, ports.random(10))
+    if ports.store.pool(pool_id):
+        raise Refused("id", pool_id, "an id that no pool has yet")
+    # Before anything is made: a pool whose token cannot be given would be a name that is taken for nothing.
+    brokers, ca = ports.certificates.endpoints()
+    certificate = ports.certificates.issue(pool_id, request.csr)
+    pool = Pool(
+        id=pool_id,
+        name=request.name,
+        kind_of=request.kind,
+        settings=settings,
+        certificate_id=certificate.id,
+        certificate_arn=certificate.arn,
+        certificate_expires_at=certificate.expires_at,
+        created_at=now,
+        updated_at=now,
+    )
+    if request.kind is PoolKind.FARGATE:
+        definition = _define_task(ports, deployment, pool_id, request)
+        made = {field: getattr(request, field) for field in TASK_FIELDS}
+        pool = replace(pool, task_definition=definition, **made)
+    _write(ports.store, pool)
+    ports.log("pool_created", {"pool": pool.id, "name": pool.name, "kind": pool.kind_of})
+    token = PoolToken(
+        namespace=deployment.namespace,
+        pool_id=pool.id,
+        mqtt=[Endpoint(host=host, port=port) for host, port in brokers],
+        certificate=certificate.pem,
+        ca=ca,
+    )
+    return Created(pool=pool, token=base64.b64encode(json.dumps(token.dump()).encode()).decode())
+
+
+def _check_kind(request: CreatePool) -> None:
+    if request.kind is PoolKind.FARGATE:
+        return
+    for field in TASK_FIELDS:
+        if getattr(request, field) is not None:
+            raise Refused(
+                field, getattr(request, field), "only a Fargate pool has an image, CPU, memory and a task role"
+            )
+
+
+def _check_role(request: CreatePool, deployment: Deployment) -> None:
+    """Only roles that are named for it may be passed on: IAM would refuse any other, less clearly."""
+    name = (request.task_role or "").partition(":role/")[2]
+    if request.task_role and not name.startswith(deployment.run_role_prefix):
+        raise Refused("task_role", request.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
+
+
+def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: CreatePool) -> str:
+    settings = TaskSettings(
+        token_parameter=deployment.token_parameter(pool_id),
+        key_parameter=deployment.key_parameter(pool_id),
+        image=request.image,
+        cpu=request.cpu,
+        memory=request.memory,
+        task_role=request.task_role,
+    )
+    return ports.tasks.define(pool_id, settings)
+
+
+def _write(store: Store, pool: Pool) -> None:
+    try:
+        store.commit(
+            Create(pool),
+            Create(PoolEntry(pool_id=pool.id, name=pool.name)),
+            Create(PoolName(name=pool.name, pool_id=pool.id)),
+            Create(Counters(pool_id=pool.id)),
+            Create(Starts(pool_id=pool.id)),
+        )
+    except Lost:
+        # Someone created a pool of that name since it was looked for.
+        raise NameTaken(pool.name, store.pool_named(pool.name) or pool.id) from None
+
+
+def find_pool(store: Store, name_or_id: str) -> Pool:
+    """The pool of this name or id, as it is now. Raises NotFound."""
+    if ULID.fullmatch(name_or_id) and (pool := store.pool(name_or_id)):
+        return pool
+    pool_id = store.pool_named(name_or_id)
+    pool = store.pool(pool_id) if pool_id else None
+    if not pool:
+        raise NotFound("pool", name_or_id)
+    return pool
+
+
+def all_pools(store: Store) -> list[Pool]:
+    """Every pool, by name."""
+    found = (store.pool(entry.pool_id) for entry in store.pools())
+    return sorted((pool for pool in found if pool), key=lambda pool: pool.name)

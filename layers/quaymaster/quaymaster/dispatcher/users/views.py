@@ -1,0 +1,216 @@
+"""From the records of the table to what users see."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.pool_settings import write_pool_settings
+from quaymaster.domain import objects
+from quaymaster.domain.api import (
+    ChangeView,
+    EndingView,
+    LogPlace,
+    PoolCounts,
+    PoolSummary,
+    PoolView,
+    RunSummary,
+    RunView,
+    TroubleView,
+    WorkerList,
+    WorkerView,
+)
+from quaymaster.domain.cost import TaskSize, cost_of
+from quaymaster.domain.pool import Launch, Pool, PoolKind, Starts
+from quaymaster.domain.run import Run, Spec, held_seconds, read_history
+from quaymaster.domain.worker import Agent, Worker, WorkerState
+from quaymaster.ports import Store
+
+LINE = 100
+TICKETS_COUNTED = 1000
+"""A longer queue is shown as one of this length: counting it would cost more than the figure is worth."""
+
+
+def count_pool(store: Store, pool_id: str) -> PoolCounts:
+    """What a pool is doing at this moment."""
+    states = Counter(worker.state for worker in store.workers(pool_id))
+    return PoolCounts(
+        idle=states[WorkerState.IDLE],
+        busy=states[WorkerState.BUSY],
+        absent=states[WorkerState.ASKED],
+        starting=sum(launch.starting for launch in store.launches(pool_id)),
+        queued=len(store.tickets(pool_id, TICKETS_COUNTED)),
+    )
+
+
+def summarize_pool(store: Store, pool: Pool) -> PoolSummary:
+    """A pool in a list."""
+    return PoolSummary(
+        id=pool.id,
+        name=pool.name,
+        kind=pool.kind_of,
+        created_at=pool.created_at,
+        counts=count_pool(store, pool.id),
+    )
+
+
+def show_pool(store: Store, pool: Pool) -> PoolView:
+    """A pool in full."""
+    counters, starts = store.counters(pool.id), store.starts(pool.id)
+    return PoolView(
+        **dict(summarize_pool(store, pool)),
+        generation=pool.generation,
+        settings=write_pool_settings(pool.settings),
+        certificate_id=pool.certificate_id,
+        certificate_expires_at=pool.certificate_expires_at,
+        task_definition=pool.task_definition,
+        image=pool.image,
+        cpu=pool.cpu,
+        memory=pool.memory,
+        task_role=pool.task_role,
+        workers_reserved=counters.workers_reserved if counters else 0,
+        launch_note=launch_note(store.launches(pool.id), starts),
+        trouble=show_trouble(pool, starts),
+    )
+
+
+def show_trouble(pool: Pool, starts: Starts | None) -> TroubleView | None:
+    """What stands against starting a pool's tasks, if anything does."""
+    found = starts.trouble if starts else None
+    if not found:
+        return None
+    return TroubleView(
+        kind=found.kind,
+        reason=found.reason,
+        note=found.note,
+        times=found.times,
+        since=found.since,
+        retry_at=found.retry_at,
+        runs_fail_at=found.ends_runs_from(found.since, pool.settings.start_failure_limit),
+    )
+
+
+def launch_note(launches: Sequence[Launch], starts: Starts | None) -> str | None:
+    """What ECS last said against starting a pool's tasks, if anything stands against it or the last start met it."""
+    if starts and starts.trouble:
+        return starts.trouble.note
+    return launches[-1].note if launches else None
+
+
+def show_workers(store: Store, pool: Pool, limit: int, cursor: str | None, *, gone: bool) -> WorkerList:
+    """A page of a pool's workers, by id: those that are there or sought, or those that are gone for good."""
+    page = store.workers_of(pool.id, limit, cursor, over=gone)
+    agents = store.agents(pool.id, [worker.id for worker in page.workers])
+    return WorkerList(
+        workers=[show_worker(worker, agents.get(worker.id)) for worker in page.workers], cursor=page.cursor
+    )
+
+
+def show_worker(worker: Worker, agent: Agent | None) -> WorkerView:
+    """A worker and what its agent said of itself."""
+    return WorkerView(
+        id=worker.id,
+        state=worker.state,
+        run=worker.run,
+        attempt=worker.attempt,
+        runs_done=worker.runs_done,
+        created_at=worker.created_at,
+        seen_at=worker.seen_at,
+        idle_since=worker.idle_since,
+        busy_since=worker.busy_since,
+        disconnected_at=worker.disconnected_at,
+        task_arn=worker.task_arn,
+        agent_version=agent.agent_version if agent else "",
+        metadata=agent.metadata if agent else {},
+        note=worker.note,
+    )
+
+
+def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
+    """A run in a list."""
+    return RunSummary(
+        run=run.id,
+        pool=run.pool_id,
+        pool_name=pool.name if pool else None,
+        request_id=spec.request_id if spec else None,
+        command=_in_short(spec.command) if spec else [],
+        type=run.type,
+        stack=run.stack,
+        state=run.state,
+        reason=run.reason,
+        exit_code=run.exit_code,
+        attempt=run.attempt,
+        worker=run.worker,
+        accepted_at=run.accepted_at,
+        begun_at=run.begun_at,
+        ended_at=run.ended_at,
+    )
+
+
+def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
+    """A run in full. The values of its environment stay in the table."""
+    run, spec = found
+    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(spec.command)})
+    return RunView(
+        **dict(whole),
+        version=run.version,
+        note=run.note,
+        retryable=run.retryable,
+        requester=spec.requester,
+        environment=sorted(spec.environment),
+        image=spec.image,
+        workspace=spec.workspace.key if spec.workspace else None,
+        log_timeout=run.log_timeout or spec.log_timeout,
+        run_timeout=run.run_timeout or spec.run_timeout,
+        claimed_at=run.claimed_at,
+        output_at=max((at for at in (run.output_at, run.chunk_at) if at), default=None),
+        upload_failing=run.upload_failing,
+        losses=run.losses,
+        offers=run.offers,
+        worker_seconds=held_seconds(run, now),
+        cost=_cost(run, pool, deployment, now),
+        ending=_show_ending(run),
+        digest=run.log,
+        log=_log_place(run, deployment),
+        history=[
+            ChangeView(state=change.state, version=change.version, at=change.at, by=change.by, note=change.note)
+            for change in read_history(run)
+        ],
+    )
+
+
+def _in_short(command: Sequence[str]) -> list[str]:
+    """The first words of a command, LINE characters at most; what was cut off is an ellipsis."""
+    shown: list[str] = []
+    left = LINE
+    for word in command:
+        if len(word) > left:
+            return [*shown, word[: max(left - 1, 0)] + "…"]
+        shown.append(word)
+        left -= len(word) + 1
+    return shown
+
+
+def _cost(run: Run, pool: Pool | None, deployment: Deployment, now: datetime) -> float | None:
+    if not pool or pool.kind_of is not PoolKind.FARGATE:
+        return None
+    usual = deployment.task_size
+    size = TaskSize(cpu=pool.cpu or usual.cpu, memory=pool.memory or usual.memory)
+    return round(cost_of(held_seconds(run, now), size, deployment.prices), 6)
+
+
+def _show_ending(run: Run) -> EndingView | None:
+    ending = run.ending
+    if not ending:
+        return None
+    return EndingView(state=ending.state, reason=ending.reason, by=ending.by, deadline=ending.deadline)
+
+
+def _log_place(run: Run, deployment: Deployment) -> LogPlace | None:
+    if not run.attempt:
+        return None
+    return LogPlace(
+        bucket=deployment.bucket,
+        key=objects.log_key(run.pool_id, run.id, run.attempt),
+        chunks=objects.chunk_prefix(run.pool_id, run.id, run.attempt),
+    )

@@ -1,0 +1,90 @@
+"""`preparing`, `prepared`, `renew`: the way of an attempt from its offer to `go`, and its grants while it runs.
+
+Nothing begins without the table's word: `go` is sent after the conditional write PREPARING to RUNNING, so that of a
+cancel and a begin exactly one wins.
+"""
+
+from datetime import timedelta
+
+from quaymaster.dispatcher.placing.announce import send_go, send_refused
+from quaymaster.dispatcher.workers.sender import Sender
+from quaymaster.domain.messages import NewGrants, Prepared, Preparing, Renew
+from quaymaster.domain.run import Run, begun, touched
+from quaymaster.domain.states import RunState
+from quaymaster.errors import Busy, Lost
+from quaymaster.ports import Ports, Replace
+
+TRIES = 5
+
+
+def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
+    """Begin the run, or say that the attempt is no longer the worker's. Safe to repeat: `go` is then sent again."""
+    for _ in range(TRIES):
+        run = _held(ports, sender, message.session, message.run, message.attempt)
+        if not run:
+            _refuse(ports, sender, message.session, message.run, message.attempt, "prepared")
+            return
+        if run.state is RunState.PREPARING:
+            try:
+                run = _begin(ports, run)
+            except Lost:
+                continue
+        send_go(ports, sender.pool, run)
+        return
+    raise Busy(f"run {message.run}: others kept writing")
+
+
+def _begin(ports: Ports, run: Run) -> Run:
+    started = begun(run, ports.clock())
+    ports.store.commit(Replace(started))
+    waited = (started.begun_at or started.accepted_at) - started.accepted_at
+    ports.log(
+        "run_begun", {"run": run.id, "attempt": run.attempt, "wait_ms": round(waited / timedelta(milliseconds=1))}
+    )
+    return started
+
+
+def preparing(ports: Ports, sender: Sender, message: Preparing) -> None:
+    """A slow preparation: the offer counts as answered. Written once for each offer."""
+    run = _held(ports, sender, message.session, message.run, message.attempt)
+    if not run:
+        _refuse(ports, sender, message.session, message.run, message.attempt, "preparing")
+        return
+    if run.state is RunState.PREPARING and not run.answered_at:
+        _touch(ports, touched(run, answered_at=sender.at))
+
+
+def renew(ports: Ports, sender: Sender, message: Renew) -> None:
+    """New grants; and when the worker cannot upload, the run shows it and its last output counts as heard."""
+    run = _held(ports, sender, message.session, message.run, message.attempt)
+    if not run:
+        _refuse(ports, sender, message.session, message.run, message.attempt, "renew")
+        return
+    failing = message.uploads == "failing"
+    if run.state is RunState.RUNNING and (failing or run.upload_failing or message.unseen):
+        output_at = sender.at - timedelta(seconds=message.quiet_seconds)
+        _touch(ports, touched(run, output_at=output_at, upload_failing=failing))
+    if message.unseen:
+        return
+    grants = ports.blobs.grants(run.pool_id, run.id, run.attempt, sender.pool.settings)
+    answer = NewGrants(session=message.session, run=run.id, attempt=run.attempt, grants=grants)
+    ports.messenger.send(run.pool_id, sender.worker_id, answer)
+
+
+def _touch(ports: Ports, run: Run) -> None:
+    try:
+        ports.store.commit(Replace(run))
+    except Lost:
+        # The message is repeated while its cause lasts, and the next one finds the newer item.
+        ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
+
+
+def _held(ports: Ports, sender: Sender, session: str, run_id: str, attempt: int) -> Run | None:
+    run = ports.store.run(run_id)
+    held = run and run.pool_id == sender.pool.id and run.held_by(sender.worker_id, session, attempt)
+    return run if held else None
+
+
+def _refuse(ports: Ports, sender: Sender, session: str, run_id: str, attempt: int, event: str) -> None:
+    ports.log("event_ignored", {"event": event, "worker": sender.worker_id, "run": run_id, "note": "not its attempt"})
+    send_refused(ports, sender.pool.id, sender.worker_id, session, run_id, attempt)
