@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 from moto import mock_aws
 from quaymaster import wiring
-from quaymaster.adapters.aws_clients import Clients
-from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.aws.clients import Clients
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Starts
 from quaymaster.ports import Create, Ports

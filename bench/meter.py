@@ -8,7 +8,7 @@ unit per started 4 KB if it is consistent, half of that if not: of each item, or
 from collections import Counter
 from typing import Any
 
-from quaymaster.adapters.items import Item, item_size, write_units
+from quaymaster.adapters.records.items import Item, item_size, write_units
 
 INDEXES = (("due_pk", "due_at"), ("listing_pk", "listing_at"))
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from quaymaster import wiring
-from quaymaster.adapters.codec import encode
+from quaymaster.adapters.records.codec import encode
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.reaper.sweep import sweep
 from quaymaster.domain.pool import PoolKind

@@ -17,9 +17,9 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ReadTimeoutError
-from quaymaster.adapters.memory_blobs import MemoryBlobs
-from quaymaster.adapters.presign import BucketAddress, Presigner
-from quaymaster.adapters.s3 import MAX_CHUNK_BYTES, S3Blobs
+from quaymaster.adapters.memory.blobs import MemoryBlobs
+from quaymaster.adapters.s3.blobs import MAX_CHUNK_BYTES, S3Blobs
+from quaymaster.adapters.s3.presign import BucketAddress, Presigner
 from quaymaster.domain import objects
 from quaymaster.domain.messages import Grants, LogDigest, LogEnd, Outcome
 from quaymaster.domain.pool import PoolSettings

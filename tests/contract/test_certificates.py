@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from quaymaster.adapters.certificates import IotCertificates, policy_document
-from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.adapters.iot.certificates import IotCertificates, policy_document
+from quaymaster.adapters.memory.certificates import MemoryCertificates
 from quaymaster.domain.certificates import expiry
 from quaymaster.domain.ids import topic_from, topic_to
 from quaymaster.errors import Refused, Unavailable

@@ -8,8 +8,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from moto import mock_aws
-from quaymaster.adapters.codec import key_item
-from quaymaster.adapters.dynamodb import TRIES, Backoff, DynamoStore
+from quaymaster.adapters.dynamodb.store import TRIES, Backoff, DynamoStore
+from quaymaster.adapters.records.codec import key_item
 from quaymaster.domain import keys
 from quaymaster.domain.pool import Counters, ticket_for
 from quaymaster.domain.run import touched

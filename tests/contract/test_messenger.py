@@ -9,8 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from quaymaster.adapters.iot import MAX_MESSAGE_BYTES, IotMessenger
-from quaymaster.adapters.memory_messenger import MemoryMessenger
+from quaymaster.adapters.iot.messenger import MAX_MESSAGE_BYTES, IotMessenger
+from quaymaster.adapters.memory.messenger import MemoryMessenger
 from quaymaster.domain.ids import topic_to
 from quaymaster.domain.messages import Go, ToAgent, Who, read_to_agent
 from quaymaster.domain.requests import Reply

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from quaymaster.adapters.memory_queue import MemoryQueue
-from quaymaster.adapters.sqs import MAX_BODY_BYTES, SqsQueue
+from quaymaster.adapters.memory.queue import MemoryQueue
+from quaymaster.adapters.sqs.queue import MAX_BODY_BYTES, SqsQueue
 from quaymaster.domain import keys
 from quaymaster.domain.wakes import Wake, read_wake
 from quaymaster.errors import Refused, Unavailable

@@ -10,8 +10,8 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from quaymaster.adapters.dynamodb import DynamoStore
-from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.dynamodb.store import DynamoStore
+from quaymaster.adapters.memory.store import MemoryStore
 from quaymaster.domain import keys
 from quaymaster.domain.ids import ulid
 from quaymaster.domain.keys import Key

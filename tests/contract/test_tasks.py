@@ -7,9 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from quaymaster.adapters.ecs import EcsTasks, TaskPlace
-from quaymaster.adapters.memory_tasks import MemoryTasks
-from quaymaster.adapters.task_definitions import of_pool
+from quaymaster.adapters.ecs.task_definitions import of_pool
+from quaymaster.adapters.ecs.tasks import EcsTasks, TaskPlace
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.domain.ids import task_id
 from quaymaster.domain.pool import Launch
 from quaymaster.errors import Busy, NoCapacity, Refused, Throttled, Unavailable

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from quaymaster.adapters.weakness import Trouble
+from quaymaster.adapters.memory.weakness import Trouble
 
 from tests.simulation.callsites import CallSite, Side, call_sites
 from tests.simulation.handlers import Handler

@@ -9,7 +9,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any, cast
 
-from quaymaster.adapters.memory_messenger import Sent
+from quaymaster.adapters.memory.messenger import Sent
 from quaymaster.dispatcher.requests.inbox import receive_batch
 from quaymaster.dispatcher.requests.queue_records import Record as QueueRecord
 from quaymaster.domain.messages import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
-from quaymaster.adapters.memory_messenger import Sent
-from quaymaster.adapters.weakness import NoWeakness
+from quaymaster.adapters.memory.messenger import Sent
+from quaymaster.adapters.memory.weakness import NoWeakness
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.domain import ids
 from quaymaster.domain.messages import FromAgent, Outcome, Remains, ToAgent

@@ -10,13 +10,13 @@ from typing import Any
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from quaymaster.adapters.memory import MemoryStore
-from quaymaster.adapters.memory_blobs import MemoryBlobs
-from quaymaster.adapters.memory_certificates import MemoryCertificates
-from quaymaster.adapters.memory_functions import MemoryFunctions
-from quaymaster.adapters.memory_messenger import MemoryMessenger
-from quaymaster.adapters.memory_queue import MemoryQueue
-from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.memory.blobs import MemoryBlobs
+from quaymaster.adapters.memory.certificates import MemoryCertificates
+from quaymaster.adapters.memory.functions import MemoryFunctions
+from quaymaster.adapters.memory.messenger import MemoryMessenger
+from quaymaster.adapters.memory.queue import MemoryQueue
+from quaymaster.adapters.memory.store import MemoryStore
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.api.application import Api
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.ports import Ports

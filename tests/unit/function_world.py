@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from quaymaster import wiring
-from quaymaster.adapters.memory import MemoryStore
-from quaymaster.adapters.memory_blobs import MemoryBlobs
-from quaymaster.adapters.memory_certificates import MemoryCertificates
-from quaymaster.adapters.memory_messenger import MemoryMessenger
-from quaymaster.adapters.memory_queue import MemoryQueue
-from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.memory.blobs import MemoryBlobs
+from quaymaster.adapters.memory.certificates import MemoryCertificates
+from quaymaster.adapters.memory.messenger import MemoryMessenger
+from quaymaster.adapters.memory.queue import MemoryQueue
+from quaymaster.adapters.memory.store import MemoryStore
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.domain import ids
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolKind, PoolName, Starts
 from quaymaster.domain.run import Run

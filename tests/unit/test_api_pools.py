@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from quaymaster.adapters.memory_certificates import MemoryCertificates
+from quaymaster.adapters.memory.certificates import MemoryCertificates
 from quaymaster.domain.worker import WorkerState
 from quaymaster.errors import Busy, Lost, QuaymasterError, Unavailable
 from quaymaster.ports import Write

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quaymaster.adapters.codec import DUE_PARTITIONS, decode, encode, stored
-from quaymaster.adapters.history import pack_entry, shorten, unpack_entry
-from quaymaster.adapters.items import Item, item_size, write_units
-from quaymaster.adapters.layouts import LAYOUTS
+from quaymaster.adapters.records.codec import DUE_PARTITIONS, decode, encode, stored
+from quaymaster.adapters.records.history import pack_entry, shorten, unpack_entry
+from quaymaster.adapters.records.items import Item, item_size, write_units
+from quaymaster.adapters.records.layouts import LAYOUTS
 from quaymaster.domain import keys
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, read_history

@@ -3,8 +3,8 @@
 from typing import Any, cast
 
 import pytest
-from quaymaster.adapters.functions import LambdaFunctions
-from quaymaster.adapters.memory_functions import MemoryFunctions
+from quaymaster.adapters.aws_lambda.functions import LambdaFunctions
+from quaymaster.adapters.memory.functions import MemoryFunctions
 from quaymaster.errors import Unavailable
 from quaymaster.ports import FunctionName, Functions
 

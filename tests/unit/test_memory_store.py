@@ -5,8 +5,8 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from quaymaster.adapters.memory import MemoryStore
-from quaymaster.adapters.weakness import SeededWeakness, Trouble
+from quaymaster.adapters.memory.store import MemoryStore
+from quaymaster.adapters.memory.weakness import SeededWeakness, Trouble
 from quaymaster.domain.run import touched
 from quaymaster.errors import Busy, Lost, Unavailable
 from quaymaster.ports import Create, Delete, Replace

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from quaymaster import wiring
-from quaymaster.adapters.aws_clients import Clients
-from quaymaster.adapters.telemetry import Telemetry
+from quaymaster.adapters.aws.clients import Clients
+from quaymaster.adapters.aws.telemetry import Telemetry
 from quaymaster.dispatcher.lifetime import WORST_CALL, usable
 from quaymaster.domain.pool import PoolSettings
 from quaymaster.errors import Refused, Unavailable

@@ -7,17 +7,17 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from typing import Any, cast
 
-from quaymaster.adapters import sqs
-from quaymaster.adapters.aws_clients import Clients
-from quaymaster.adapters.certificates import IotCertificates
-from quaymaster.adapters.dynamodb import DynamoStore
-from quaymaster.adapters.ecs import EcsTasks, TaskPlace
-from quaymaster.adapters.functions import LambdaFunctions
-from quaymaster.adapters.iot import IotMessenger
-from quaymaster.adapters.presign import BucketAddress, Presigner
-from quaymaster.adapters.s3 import S3Blobs
-from quaymaster.adapters.sqs import SqsQueue
-from quaymaster.adapters.telemetry import Telemetry
+from quaymaster.adapters.aws.clients import Clients
+from quaymaster.adapters.aws.telemetry import Telemetry
+from quaymaster.adapters.aws_lambda.functions import LambdaFunctions
+from quaymaster.adapters.dynamodb.store import DynamoStore
+from quaymaster.adapters.ecs.tasks import EcsTasks, TaskPlace
+from quaymaster.adapters.iot.certificates import IotCertificates
+from quaymaster.adapters.iot.messenger import IotMessenger
+from quaymaster.adapters.s3.blobs import S3Blobs
+from quaymaster.adapters.s3.presign import BucketAddress, Presigner
+from quaymaster.adapters.sqs import queue
+from quaymaster.adapters.sqs.queue import SqsQueue
 from quaymaster.ports import Functions, Ports, QueueName
 from quaymaster.settings import Settings, read_settings
 
@@ -71,7 +71,7 @@ def logged[E, R](handler: Callable[[E, object], R]) -> Callable[[E, object], R]:
 
 def queue_of(arn: str) -> QueueName:
     """Which queue a message came from, by the ARN of its event source."""
-    return sqs.queue_of(arn, settings().internal_queue_url)
+    return queue.queue_of(arn, settings().internal_queue_url)
 
 
 def time_left(context: object) -> timedelta:

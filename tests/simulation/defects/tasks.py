@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.dispatcher.reaper import sweep
 from quaymaster.dispatcher.tasks import counting, follow, launch
 from quaymaster.dispatcher.workers import task_events

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from quaymaster.adapters.memory import MemoryStore
+from quaymaster.adapters.memory.store import MemoryStore
 from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
 from quaymaster.domain import ids
 from quaymaster.domain.pool import Launch, PoolKind

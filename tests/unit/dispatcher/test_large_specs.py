@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from quaymaster.adapters.iot import MAX_MESSAGE_BYTES
+from quaymaster.adapters.iot.messenger import MAX_MESSAGE_BYTES
 from quaymaster.domain.execve import MAX_STRING_BYTES
 from quaymaster.domain.messages import Assign
 from quaymaster.domain.requests import MAX_REQUEST_BYTES, RunRequest

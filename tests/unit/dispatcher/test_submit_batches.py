@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from quaymaster.adapters.weakness import NoWeakness, SeededWeakness, Trouble
+from quaymaster.adapters.memory.weakness import NoWeakness, SeededWeakness, Trouble
 from quaymaster.dispatcher.requests import queue_records
 from quaymaster.domain import requests as domain_requests
 from quaymaster.domain.messages import Assign

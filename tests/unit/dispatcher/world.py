@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, cast
 
-from quaymaster.adapters.memory import MemoryStore
-from quaymaster.adapters.memory_blobs import MemoryBlobs
-from quaymaster.adapters.memory_certificates import MemoryCertificates
-from quaymaster.adapters.memory_messenger import MemoryMessenger
-from quaymaster.adapters.memory_queue import MemoryQueue
-from quaymaster.adapters.memory_tasks import MemoryTasks
+from quaymaster.adapters.memory.blobs import MemoryBlobs
+from quaymaster.adapters.memory.certificates import MemoryCertificates
+from quaymaster.adapters.memory.messenger import MemoryMessenger
+from quaymaster.adapters.memory.queue import MemoryQueue
+from quaymaster.adapters.memory.store import MemoryStore
+from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.dispatcher.lifetime import usable
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.reaper.due import Reaped

@@ -6,7 +6,7 @@ from quaymaster.errors import Unavailable
 from quaymaster.ports import Ports
 
 WORST_CALL = timedelta(seconds=13)
-"""The longest that one call of a cloud service takes, tries and waits and all; see `adapters/aws_clients.py`."""
+"""The longest that one call of a cloud service takes, tries and waits and all; see `adapters/aws/clients.py`."""
 
 
 def usable(left: timedelta) -> timedelta:

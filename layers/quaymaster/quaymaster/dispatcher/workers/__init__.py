@@ -1,2 +1,1 @@
-"""What workers say, and what the broker and ECS say of them: `worker_events.receive` and `task_events.task_stopped` lead
-here."""
+"""What workers say (`worker_events.receive`), and what ECS says of their tasks (`task_events.task_stopped`)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO
 
-from quaymaster.adapters.s3 import MAX_CHUNK_BYTES, read_log_end
+from quaymaster.adapters.s3.blobs import MAX_CHUNK_BYTES, read_log_end
 from quaymaster.domain import objects
 from quaymaster.domain.messages import Grants, LogDigest, LogEnd, PostGrant, PutGrant, WorkspaceGrant
 from quaymaster.domain.pool import PoolSettings

@@ -9,8 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
-from quaymaster.adapters.aws_errors import MISSING, code_of, status_of, translated
-from quaymaster.adapters.presign import Presigner
+from quaymaster.adapters.aws.errors import MISSING, code_of, status_of, translated
+from quaymaster.adapters.s3.presign import Presigner
 from quaymaster.domain import objects
 from quaymaster.domain.messages import Grants, LogDigest, LogEnd, PostGrant, PutGrant, WorkspaceGrant
 from quaymaster.domain.pool import PoolSettings

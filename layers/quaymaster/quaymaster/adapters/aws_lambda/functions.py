@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from quaymaster.adapters.aws_errors import translated
+from quaymaster.adapters.aws.errors import translated
 from quaymaster.ports import FunctionName
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from quaymaster.adapters.iot import MAX_MESSAGE_BYTES, check_reply_topic
+from quaymaster.adapters.iot.messenger import MAX_MESSAGE_BYTES, check_reply_topic
 from quaymaster.domain.messages import ToAgent
 from quaymaster.domain.requests import Reply
 from quaymaster.errors import Refused, Unavailable

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import count
 
-from quaymaster.adapters.sqs import MAX_DELAY, letter_attributes, sendable
+from quaymaster.adapters.sqs.queue import MAX_DELAY, letter_attributes, sendable
 from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.errors import Unavailable
 from quaymaster.ports import Clock, DeadLetter

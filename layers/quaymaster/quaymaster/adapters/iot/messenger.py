@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from quaymaster.adapters.aws_errors import code_of, text_of, translated
+from quaymaster.adapters.aws.errors import code_of, text_of, translated
 from quaymaster.domain import ids
 from quaymaster.domain.messages import ToAgent
 from quaymaster.domain.requests import Reply

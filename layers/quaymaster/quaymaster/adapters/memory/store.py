@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from quaymaster.adapters import listing
-from quaymaster.adapters.actions import actions
-from quaymaster.adapters.codec import stored
-from quaymaster.adapters.weakness import NoWeakness, Trouble, Weakness
+from quaymaster.adapters.memory.weakness import NoWeakness, Trouble, Weakness
+from quaymaster.adapters.records import listing
+from quaymaster.adapters.records.actions import actions
+from quaymaster.adapters.records.codec import stored
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket

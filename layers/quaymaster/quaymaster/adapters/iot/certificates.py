@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from botocore.exceptions import ClientError
 from pydantic import Field, ValidationError
 
-from quaymaster.adapters.aws_errors import MISSING, code_of, text_of, translated
+from quaymaster.adapters.aws.errors import MISSING, code_of, text_of, translated
 from quaymaster.domain.certificates import expiry
 from quaymaster.domain.messages import Endpoint, Value
 from quaymaster.errors import Refused, Unavailable

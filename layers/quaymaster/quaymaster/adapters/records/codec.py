@@ -5,10 +5,10 @@ A time is a number of milliseconds, `expires_at` one of seconds; a record read b
 
 import zlib
 
-from quaymaster.adapters import listing
-from quaymaster.adapters.history import shorten
-from quaymaster.adapters.items import Item, item_size
-from quaymaster.adapters.layouts import layout_at, layout_of
+from quaymaster.adapters.records import listing
+from quaymaster.adapters.records.history import shorten
+from quaymaster.adapters.records.items import Item, item_size
+from quaymaster.adapters.records.layouts import layout_at, layout_of
 from quaymaster.domain.keys import Key
 from quaymaster.domain.run import Run
 from quaymaster.domain.worker import Worker

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from quaymaster.adapters.aws_errors import THROTTLED, code_of, may_pass, text_of, translated
-from quaymaster.adapters.task_definitions import of_pool
+from quaymaster.adapters.aws.errors import THROTTLED, code_of, may_pass, text_of, translated
+from quaymaster.adapters.ecs.task_definitions import of_pool
 from quaymaster.domain.ids import CONTAINER
 from quaymaster.domain.pool import Launch, Pool
 from quaymaster.domain.trouble import TroubleKind

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from quaymaster.adapters import listing
-from quaymaster.adapters.actions import actions
-from quaymaster.adapters.aws_errors import translated
-from quaymaster.adapters.codec import DUE_PARTITIONS, decode, due_partition, key_item, read_key
-from quaymaster.adapters.dynamodb_commit import Commit
-from quaymaster.adapters.items import Item
+from quaymaster.adapters.aws.errors import translated
+from quaymaster.adapters.dynamodb.commit import Commit
+from quaymaster.adapters.records import listing
+from quaymaster.adapters.records.actions import actions
+from quaymaster.adapters.records.codec import DUE_PARTITIONS, decode, due_partition, key_item, read_key
+from quaymaster.adapters.records.items import Item
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket

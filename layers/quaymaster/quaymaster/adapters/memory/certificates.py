@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from quaymaster.adapters.certificates import check_csr
+from quaymaster.adapters.iot.certificates import check_csr
 from quaymaster.ports import Certificate
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from quaymaster.adapters.aws_errors import code_of, translated
+from quaymaster.adapters.aws.errors import code_of, translated
 from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.ports import DeadLetter, QueueName
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from quaymaster.adapters.aws_errors import THROTTLED, code_of, text_of
-from quaymaster.adapters.codec import encode, key_item
-from quaymaster.adapters.items import Item
+from quaymaster.adapters.aws.errors import THROTTLED, code_of, text_of
+from quaymaster.adapters.records.codec import encode, key_item
+from quaymaster.adapters.records.items import Item
 from quaymaster.domain.keys import Key
 from quaymaster.errors import Busy, Lost, QuaymasterError, Unavailable
 from quaymaster.ports import Count, Create, Delete, Replace, Require, Write

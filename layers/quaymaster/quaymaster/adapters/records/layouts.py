@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from quaymaster.adapters.history import pack_entry, unpack_entry
-from quaymaster.adapters.items import Item
-from quaymaster.adapters.values import fields_of, moment, number
+from quaymaster.adapters.records.history import pack_entry, unpack_entry
+from quaymaster.adapters.records.items import Item
+from quaymaster.adapters.records.values import fields_of, moment, number
 from quaymaster.domain.keys import POOLS, Key
 from quaymaster.domain.objects import chunk_prefix
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket

@@ -1,0 +1,1 @@
+"""`ports.Tasks` over ECS."""

@@ -1,0 +1,1 @@
+"""`ports.Messenger` and `ports.Certificates` over IoT Core."""

@@ -1,0 +1,1 @@
+"""`ports.Blobs` over S3, and presigned requests."""

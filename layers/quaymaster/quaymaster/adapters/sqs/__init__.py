@@ -1,0 +1,1 @@
+"""`ports.Queue` over SQS."""
