@@ -13,8 +13,8 @@ import psutil
 import pytest
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Executor, Order
-from quaymaster_worker.process_executor import ProcessExecutor
-from quaymaster_worker.processes import Mark, marked
+from quaymaster_worker.processes.marks import Mark, marked
+from quaymaster_worker.processes.process_executor import ProcessExecutor
 from quaymaster_worker.settings import RunUser
 
 ESCAPE = "setsid sh -c 'sleep 300 & setsid sleep 300 & sleep 300' & echo started; exec sleep 300"

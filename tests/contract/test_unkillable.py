@@ -17,8 +17,8 @@ from typing import Any, cast
 
 import psutil
 import pytest
-from quaymaster_worker import warden
-from quaymaster_worker.cgroups import delegated, make_cgroup, remove_cgroup
+from quaymaster_worker.processes import warden
+from quaymaster_worker.processes.cgroups import delegated, make_cgroup, remove_cgroup
 
 NOBODY = 65534
 PATIENCE = 1.0

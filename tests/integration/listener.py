@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from awscrt import mqtt5  # pyright: ignore[reportMissingTypeStubs]
-from quaymaster_worker.crt import Crt
+from quaymaster_worker.connection.crt import Crt
 from quaymaster_worker.token import decode_token
 
 

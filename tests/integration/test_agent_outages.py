@@ -12,7 +12,7 @@ import psutil
 import pytest
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
-from quaymaster_worker.processes import Mark, marked
+from quaymaster_worker.processes.marks import Mark, marked
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from quaymaster.domain.messages import EVENTS, FromAgent, LogDigest, Outcome, Remains, Renew, ToAgent, read_to_agent
-from quaymaster_worker.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
-from quaymaster_worker.held import Identity
-from quaymaster_worker.worker import Worker
+from quaymaster_worker.protocol.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
+from quaymaster_worker.protocol.state.held import Identity
+from quaymaster_worker.protocol.worker import Worker
 
 from tests.unit.dispatcher.agents import FINISHED, Attempt, Held, write_end_marker
 from tests.unit.dispatcher.world import World

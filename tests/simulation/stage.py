@@ -15,7 +15,7 @@ from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import Reason
 from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.ports import QueueName
-from quaymaster_worker.held import Identity
+from quaymaster_worker.protocol.state.held import Identity
 
 from tests.simulation import planted
 from tests.simulation.changes import Word

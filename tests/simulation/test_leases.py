@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from quaymaster.domain import ids, objects
 from quaymaster.domain.messages import FromAgent, PostGrant
 from quaymaster.domain.states import RunState
+from quaymaster_worker.connection.uploads import PresignedStore
 from quaymaster_worker.errors import UploadError
-from quaymaster_worker.held import Identity
-from quaymaster_worker.uploads import PresignedStore
+from quaymaster_worker.protocol.state.held import Identity
 
 from tests.simulation.real_agent import RealAgent
 from tests.unit.dispatcher.world import NAMESPACE, World

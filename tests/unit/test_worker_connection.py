@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 from awscrt import mqtt5
 from quaymaster.domain.messages import Endpoint
-from quaymaster_worker.connection import Address, MqttConnection
-from quaymaster_worker.crt import Callbacks
-from quaymaster_worker.pacing import LONGEST, SETTLED, SHORTEST, Pace
+from quaymaster_worker.connection.crt import Callbacks
+from quaymaster_worker.connection.mqtt import Address, MqttConnection
+from quaymaster_worker.connection.pacing import LONGEST, SETTLED, SHORTEST, Pace
 
 ENDPOINTS = (Endpoint(host="broker.example.com", port=8883), Endpoint(host="broker.example.com", port=443))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from quaymaster.domain.messages import Remains
-from quaymaster_worker.folders import StateFolder, WorkFolder, remove_folder
-from quaymaster_worker.leftovers import StateFile, remove_leftovers
-from quaymaster_worker.processes import Identified, Mark, find, identify, kill_marked, marked
+from quaymaster_worker.processes.leftovers import StateFile, remove_leftovers
+from quaymaster_worker.processes.marks import Identified, Mark, find, identify, kill_marked, marked
+from quaymaster_worker.workspace.folders import StateFolder, WorkFolder, remove_folder
 
 RUN = f"leftover-{os.getpid()}"
 LEFT = Remains(worker_id="ns.P.W", run=RUN, attempt=2)
@@ -129,8 +129,8 @@ def test_a_folder_whose_owner_locked_it_is_removed_all_the_same(tmp_path: Path) 
 START = """
 import asyncio, sys
 from pathlib import Path
-from quaymaster_worker.folders import StateFolder
-from quaymaster_worker.leftovers import StateFile, remove_leftovers
+from quaymaster_worker.workspace.folders import StateFolder
+from quaymaster_worker.processes.leftovers import StateFile, remove_leftovers
 folder = StateFolder(Path(sys.argv[1]))
 mine = StateFile.create(folder, sys.argv[2])
 print(len(asyncio.run(remove_leftovers(folder, mine))), flush=True)
@@ -183,7 +183,7 @@ def test_a_file_between_its_creation_and_its_lock_is_nobodys_leftover(folder: St
 REMOVE = """
 import os, sys
 from pathlib import Path
-from quaymaster_worker.folders import remove_folder
+from quaymaster_worker.workspace.folders import remove_folder
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quaymaster.domain.messages import Grants, Outcome, PostGrant, PutGrant
 from quaymaster_cli.log_reader import read_line
-from quaymaster_worker.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
 from quaymaster_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
-from quaymaster_worker.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask
-from quaymaster_worker.log_writer import LogTerms, LogWriter
-from quaymaster_worker.phase_log import PhaseLog
-from quaymaster_worker.spool import Spool
+from quaymaster_worker.log.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
+from quaymaster_worker.log.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask
+from quaymaster_worker.log.log_writer import LogTerms, LogWriter
+from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.log.spool import Spool
 
 FINISHED = Outcome(end="FINISHED", exit_code=0)
 
@@ -318,7 +318,7 @@ def test_a_refused_grant_asks_for_another_and_goes_on_with_it(tmp_path: Path) ->
 def test_a_chunk_that_is_wrong_for_good_is_left_out_and_the_final_log_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quaymaster_worker.delivery.FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr("quaymaster_worker.log.delivery.FIRST_BACKOFF", 0.001)
 
     async def scenario() -> None:
         store = FakeStore(failures=[UploadRefused("400")] * 5)

@@ -12,9 +12,9 @@ from quaymaster.domain.messages import Outcome
 from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order
-from quaymaster_worker.memory_events import count_oom_kills
-from quaymaster_worker.phase import Phase
-from quaymaster_worker.timeouts import Limits
+from quaymaster_worker.phase.phase import Phase
+from quaymaster_worker.phase.timeouts import Limits
+from quaymaster_worker.processes.memory_events import count_oom_kills
 
 ORDER = Order(command=["x"], environment={}, folder=Path("/"))
 

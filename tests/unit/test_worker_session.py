@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
-from quaymaster_worker.actions import (
+from quaymaster_worker.errors import ExitCode
+from quaymaster_worker.protocol.actions import (
     Abandon,
     Action,
     AskGrants,
@@ -20,9 +21,8 @@ from quaymaster_worker.actions import (
     Publish,
     TellOutput,
 )
-from quaymaster_worker.errors import ExitCode
-from quaymaster_worker.held import Identity
-from quaymaster_worker.worker import Worker
+from quaymaster_worker.protocol.state.held import Identity
+from quaymaster_worker.protocol.worker import Worker
 
 SESSION = "session-1"
 GRANTS = m.Grants(

@@ -12,7 +12,7 @@ import pytest
 from quaymaster.domain.execve import MAX_STRING_BYTES, MAX_TOTAL_BYTES, total_bytes
 from quaymaster.domain.messages import Assign, Grants, PostGrant, PutGrant, WorkspaceGrant
 from quaymaster_worker.errors import PreparationFailed
-from quaymaster_worker.spec import check_fits, with_spec
+from quaymaster_worker.workspace.spec import check_fits, with_spec
 
 URL = "https://bucket.example.com/secret-grant"
 GRANTS = Grants(

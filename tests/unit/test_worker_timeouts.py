@@ -2,7 +2,7 @@
 
 import pytest
 from quaymaster.domain.states import Reason
-from quaymaster_worker.timeouts import Expired, Limits, Timeouts, Warning
+from quaymaster_worker.phase.timeouts import Expired, Limits, Timeouts, Warning
 
 
 def test_silence_is_warned_about_and_then_ended() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from quaymaster.domain.messages import Endpoint, PoolToken
-from quaymaster_worker.tls_probe import TlsProbe
+from quaymaster_worker.connection.tls_probe import TlsProbe
 
 from tests.tls_parties import BROKER, CA, OURS, Party, broker, party
 

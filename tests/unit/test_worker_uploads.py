@@ -8,9 +8,9 @@ import httpx
 import pytest
 from quaymaster.domain.messages import PostGrant, WorkspaceGrant
 from quaymaster.domain.workspace_rules import Bounds
+from quaymaster_worker.connection.uploads import LONGEST_ERROR, PresignedStore
 from quaymaster_worker.errors import GrantRefused, PreparationFailed, UploadError, UploadFailed, UploadRefused
-from quaymaster_worker.uploads import LONGEST_ERROR, PresignedStore
-from quaymaster_worker.workspace import fetch
+from quaymaster_worker.workspace.unpacking import fetch
 
 URL = "https://bucket.example.com/secret-grant"
 GRANT = PostGrant(url=URL, fields={"policy": "secret-grant"}, key_prefix="chunks/a/", max_bytes=100)
@@ -91,7 +91,7 @@ def fetched(folder: Path, monkeypatch: pytest.MonkeyPatch, *answers: httpx.Respo
         async with httpx.AsyncClient(transport=httpx.MockTransport(lambda request: next(left))) as client:
             await fetch(client, WorkspaceGrant(url=URL), folder / "w", Bounds())
 
-    monkeypatch.setattr("quaymaster_worker.workspace.asyncio.sleep", no_pause)
+    monkeypatch.setattr("quaymaster_worker.workspace.unpacking.asyncio.sleep", no_pause)
     asyncio.run(get())
     return (folder / "w").read_bytes()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from quaymaster.domain.workspace_rules import Bounds
 from quaymaster_worker.errors import PreparationFailed
-from quaymaster_worker.workspace import unpack
+from quaymaster_worker.workspace.unpacking import unpack
 
 Member = tuple[tarfile.TarInfo, bytes]
 

@@ -7,7 +7,7 @@ import pytest
 from quaymaster.domain.objects import INPUT_ENVIRONMENT
 from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import PreparationFailed
-from quaymaster_worker.workspace import take_environment
+from quaymaster_worker.workspace.unpacking import take_environment
 
 
 def test_the_environment_is_read_and_its_file_is_gone(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from quaymaster_cli.errors import CliError, Usage
 from quaymaster_cli.workspace import Wish, pack
 from quaymaster_cli.workspace.progress import Progress
 from quaymaster_sealing.keys import generate_key
-from quaymaster_worker.workspace import unpack
+from quaymaster_worker.workspace.unpacking import unpack
 
 
 def names(folder: Path, **wish: object) -> list[str]:

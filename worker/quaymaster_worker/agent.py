@@ -10,7 +10,12 @@ from quaymaster.domain.ids import topic_from
 from quaymaster.domain.messages import EVENTS, FromAgent, Renew, read_to_agent
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import (
+from quaymaster_worker.errors import ExitCode
+from quaymaster_worker.host import Host
+from quaymaster_worker.logs import about
+from quaymaster_worker.phase.attempt_runner import AttemptRunner
+from quaymaster_worker.processes.marks import Identified
+from quaymaster_worker.protocol.actions import (
     Abandon,
     Action,
     AskGrants,
@@ -24,13 +29,8 @@ from quaymaster_worker.actions import (
     TellOutput,
     UseGrants,
 )
-from quaymaster_worker.attempt_runner import AttemptRunner
-from quaymaster_worker.errors import ExitCode
-from quaymaster_worker.host import Host
-from quaymaster_worker.logs import about
-from quaymaster_worker.processes import Identified
+from quaymaster_worker.protocol.worker import Worker
 from quaymaster_worker.settings import RunUser
-from quaymaster_worker.worker import Worker
 
 _EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
 

@@ -13,14 +13,14 @@ from quaymaster.domain.messages import Remains
 
 from quaymaster_worker import __version__
 from quaymaster_worker.agent import Agent
-from quaymaster_worker.connection import Address, MqttConnection
+from quaymaster_worker.connection.mqtt import Address, MqttConnection
 from quaymaster_worker.ecs import task_name
 from quaymaster_worker.errors import ExitCode
-from quaymaster_worker.held import Identity
 from quaymaster_worker.host import Host
-from quaymaster_worker.processes import describe, still_alive
+from quaymaster_worker.processes.marks import describe, still_alive
+from quaymaster_worker.protocol.state.held import Identity
+from quaymaster_worker.protocol.worker import Worker
 from quaymaster_worker.settings import RunUser
-from quaymaster_worker.worker import Worker
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 TELL_SECONDS = 60.0

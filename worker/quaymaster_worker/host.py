@@ -10,13 +10,13 @@ from random import Random
 import httpx
 from quaymaster.domain.workspace_rules import Bounds
 
-from quaymaster_worker.cgroups import delegated
 from quaymaster_worker.executor import Executor
-from quaymaster_worker.folders import StateFolder
-from quaymaster_worker.leftovers import StateFile
-from quaymaster_worker.lines import Mask, NoMask
-from quaymaster_worker.memory_events import count_oom_kills
+from quaymaster_worker.log.lines import Mask, NoMask
+from quaymaster_worker.processes.cgroups import delegated
+from quaymaster_worker.processes.leftovers import StateFile
+from quaymaster_worker.processes.memory_events import count_oom_kills
 from quaymaster_worker.settings import Settings
+from quaymaster_worker.workspace.folders import StateFolder
 
 
 @dataclass(kw_only=True)

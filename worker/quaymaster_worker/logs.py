@@ -5,7 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from quaymaster_worker.worker import Worker
+from quaymaster_worker.protocol.worker import Worker
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

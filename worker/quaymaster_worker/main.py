@@ -12,22 +12,22 @@ from random import Random
 
 from quaymaster_worker import __version__
 from quaymaster_worker.agent import Agent
-from quaymaster_worker.connection import Address, MqttConnection
-from quaymaster_worker.credentials import check_credentials
+from quaymaster_worker.connection.credentials import check_credentials
+from quaymaster_worker.connection.crt import Crt
+from quaymaster_worker.connection.mqtt import Address, MqttConnection
+from quaymaster_worker.connection.tls_probe import TlsProbe
 from quaymaster_worker.crew import Crew, fresh_name
-from quaymaster_worker.crt import Crt
 from quaymaster_worker.defects import end_on_defects
 from quaymaster_worker.errors import AgentError, ConfigurationRefused, ExitCode
-from quaymaster_worker.folders import StateFolder
 from quaymaster_worker.host import Host
-from quaymaster_worker.leftovers import StateFile, remove_leftovers
 from quaymaster_worker.logs import set_up_logging
-from quaymaster_worker.process_executor import ProcessExecutor
-from quaymaster_worker.run_users import RunUsers
+from quaymaster_worker.processes.leftovers import StateFile, remove_leftovers
+from quaymaster_worker.processes.process_executor import ProcessExecutor
+from quaymaster_worker.processes.run_users import RunUsers
+from quaymaster_worker.processes.warden import set_by_prctl
 from quaymaster_worker.settings import Settings, read_settings
-from quaymaster_worker.tls_probe import TlsProbe
 from quaymaster_worker.trial import try_out
-from quaymaster_worker.warden import set_by_prctl
+from quaymaster_worker.workspace.folders import StateFolder
 
 PR_SET_DUMPABLE = 4
 MOST_WORKERS = 500

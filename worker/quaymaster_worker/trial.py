@@ -9,9 +9,9 @@ from pathlib import Path
 
 from quaymaster_worker.errors import ConfigurationRefused, StartFailed
 from quaymaster_worker.executor import Executor, Order
-from quaymaster_worker.folders import StateFolder, remove_folder
-from quaymaster_worker.process_executor import NOT_FOUND
+from quaymaster_worker.processes.process_executor import NOT_FOUND
 from quaymaster_worker.settings import RunUser
+from quaymaster_worker.workspace.folders import StateFolder, remove_folder
 
 LEAST_SPACE = 64 << 20
 """Bytes that the state folder's disk must have left: less holds neither a workspace nor a log."""

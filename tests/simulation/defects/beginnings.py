@@ -12,8 +12,8 @@ from quaymaster.domain import run as runs
 from quaymaster.domain.messages import Go
 from quaymaster.domain.pool import PoolSettings
 from quaymaster.domain.run import Run
-from quaymaster_worker.actions import Begin
-from quaymaster_worker.inbox import Inbox
+from quaymaster_worker.protocol.actions import Begin
+from quaymaster_worker.protocol.inbox import Inbox
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I

@@ -7,8 +7,8 @@ from random import Random
 
 from quaymaster.domain.messages import Grants
 
+from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import GrantRefused, UploadError, UploadRefused
-from quaymaster_worker.uploads import Store
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 15.0

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from quaymaster.domain import messages as m
 
-from quaymaster_worker.held import Identity
-from quaymaster_worker.memory import Key
+from quaymaster_worker.protocol.state.held import Identity
+from quaymaster_worker.protocol.state.memory import Key
 
 
 class Letters:

@@ -12,7 +12,7 @@ from quaymaster.domain.states import Reason
 from quaymaster.domain.workspace_rules import Bounds
 
 from quaymaster_worker.errors import PreparationFailed
-from quaymaster_worker.workspace import fetch
+from quaymaster_worker.workspace.unpacking import fetch
 
 BOUNDS = Bounds(packed_bytes=MAX_TOTAL_BYTES)
 

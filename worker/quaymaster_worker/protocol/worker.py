@@ -16,14 +16,14 @@ from random import Random
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import Action
-from quaymaster_worker.deadlines import Deadlines
-from quaymaster_worker.departure import Departure
-from quaymaster_worker.held import Identity, PoolSettings
-from quaymaster_worker.inbox import Inbox
-from quaymaster_worker.memory import Key
-from quaymaster_worker.reports import Reports
-from quaymaster_worker.session import Session
+from quaymaster_worker.protocol.actions import Action
+from quaymaster_worker.protocol.deadlines import Deadlines
+from quaymaster_worker.protocol.departure import Departure
+from quaymaster_worker.protocol.inbox import Inbox
+from quaymaster_worker.protocol.reports import Reports
+from quaymaster_worker.protocol.session import Session
+from quaymaster_worker.protocol.state.held import Identity, PoolSettings
+from quaymaster_worker.protocol.state.memory import Key
 
 
 class Worker:

@@ -3,10 +3,10 @@
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import Abandon, Publish
-from quaymaster_worker.held import Held
-from quaymaster_worker.memory import Key
-from quaymaster_worker.session import Session
+from quaymaster_worker.protocol.actions import Abandon, Publish
+from quaymaster_worker.protocol.session import Session
+from quaymaster_worker.protocol.state.held import Held
+from quaymaster_worker.protocol.state.memory import Key
 
 LONGEST_NOTE = 200
 

@@ -19,11 +19,11 @@ from typing import Any, Protocol
 from awscrt import mqtt5
 from quaymaster.domain.messages import Endpoint
 
-from quaymaster_worker.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks
+from quaymaster_worker.connection.crt import KEEP_ALIVE, PING_TIMEOUT, Callbacks
+from quaymaster_worker.connection.outage import Outage
+from quaymaster_worker.connection.pacing import SHORTEST, Pace
+from quaymaster_worker.connection.refusals import Refusals, may_be_about_us, refuses
 from quaymaster_worker.defects import watched
-from quaymaster_worker.outage import Outage
-from quaymaster_worker.pacing import SHORTEST, Pace
-from quaymaster_worker.refusals import Refusals, may_be_about_us, refuses
 
 CLOSE_SECONDS = 5.0
 ASK_AGAIN_SECONDS = 30.0

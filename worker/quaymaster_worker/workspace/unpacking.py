@@ -15,8 +15,8 @@ from quaymaster.domain.requests import EnvironmentName
 from quaymaster.domain.states import Reason
 from quaymaster.domain.workspace_rules import Bounds, Gate, NotAdmitted
 
+from quaymaster_worker.connection.uploads import refused
 from quaymaster_worker.errors import PreparationFailed, UploadFailed
-from quaymaster_worker.uploads import refused
 
 _ENVIRONMENT: TypeAdapter[dict[EnvironmentName, str]] = TypeAdapter(dict[EnvironmentName, str])
 TRIES = 4

@@ -5,12 +5,12 @@ from random import Random
 
 from quaymaster.domain import messages as m
 
-from quaymaster_worker.actions import Abandon, Action, Publish
-from quaymaster_worker.held import Held, Identity, PoolSettings
-from quaymaster_worker.lease import Lease
-from quaymaster_worker.letters import Letters
-from quaymaster_worker.memory import Key, Memory
-from quaymaster_worker.outbox import Outbox
+from quaymaster_worker.protocol.actions import Abandon, Action, Publish
+from quaymaster_worker.protocol.letters import Letters
+from quaymaster_worker.protocol.outbox import Outbox
+from quaymaster_worker.protocol.state.held import Held, Identity, PoolSettings
+from quaymaster_worker.protocol.state.lease import Lease
+from quaymaster_worker.protocol.state.memory import Key, Memory
 
 REMAINS_AT_ONCE = 100
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from quaymaster_worker import warden
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Order
-from quaymaster_worker.processes import Mark, kill_marked, mark_of
+from quaymaster_worker.processes import warden
+from quaymaster_worker.processes.marks import Mark, kill_marked, mark_of
 
 READ_SIZE = 64 * 1024
 NOT_FOUND, NOT_EXECUTABLE = 127, 126

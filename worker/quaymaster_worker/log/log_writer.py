@@ -8,9 +8,9 @@ from pathlib import Path
 
 from quaymaster.domain.messages import LogDigest
 
-from quaymaster_worker.chunks import ChunkPolicy, Compressor, Sum
-from quaymaster_worker.lines import LineEncoder, LineSplitter, Mask, Stream
-from quaymaster_worker.spool import Spool, WholeLog
+from quaymaster_worker.log.chunks import ChunkPolicy, Compressor, Sum
+from quaymaster_worker.log.lines import LineEncoder, LineSplitter, Mask, Stream
+from quaymaster_worker.log.spool import Spool, WholeLog
 
 IDLE_LINE = 0.3
 """Seconds of silence after which an unterminated line is shipped as it is: it may be a question to nobody."""

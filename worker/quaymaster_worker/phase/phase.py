@@ -12,8 +12,8 @@ from quaymaster.domain.states import Reason
 
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order, Starter
-from quaymaster_worker.processes import describe
-from quaymaster_worker.timeouts import Expired, Limits, Timeouts, Warning
+from quaymaster_worker.phase.timeouts import Expired, Limits, Timeouts, Warning
+from quaymaster_worker.processes.marks import describe
 
 DRAIN_PATIENCE = 5.0
 """Seconds for the last output to be read once nothing is left that could write more."""

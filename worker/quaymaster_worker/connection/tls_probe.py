@@ -10,7 +10,7 @@ import ssl
 
 from quaymaster.domain.messages import Endpoint, PoolToken
 
-from quaymaster_worker.credentials import context_for
+from quaymaster_worker.connection.credentials import context_for
 
 SECONDS = 5.0
 ALERT_SECONDS = 2.0

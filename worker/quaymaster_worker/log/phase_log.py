@@ -11,14 +11,14 @@ from random import Random
 from quaymaster.domain.messages import Grants, LogDigest, LogEnd, Outcome
 from quaymaster.domain.objects import chunk_name
 
-from quaymaster_worker.chunks import LARGEST_CHUNK
+from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.defects import watched
-from quaymaster_worker.delivery import Delivery
 from quaymaster_worker.errors import UploadRefused
-from quaymaster_worker.lines import Mask
-from quaymaster_worker.log_writer import LogTerms, LogWriter
-from quaymaster_worker.spool import Spool
-from quaymaster_worker.uploads import Store
+from quaymaster_worker.log.chunks import LARGEST_CHUNK
+from quaymaster_worker.log.delivery import Delivery
+from quaymaster_worker.log.lines import Mask
+from quaymaster_worker.log.log_writer import LogTerms, LogWriter
+from quaymaster_worker.log.spool import Spool
 
 log = logging.getLogger("quaymaster.log")
 

@@ -3,11 +3,11 @@
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import Begin, EndPhase, Follow, Prepare, SetTimeouts, UseGrants
-from quaymaster_worker.departure import Departure
-from quaymaster_worker.held import Held, PoolSettings
-from quaymaster_worker.reports import Reports
-from quaymaster_worker.session import Session
+from quaymaster_worker.protocol.actions import Begin, EndPhase, Follow, Prepare, SetTimeouts, UseGrants
+from quaymaster_worker.protocol.departure import Departure
+from quaymaster_worker.protocol.reports import Reports
+from quaymaster_worker.protocol.session import Session
+from quaymaster_worker.protocol.state.held import Held, PoolSettings
 
 AboutAttempt = m.Go | m.Refused | m.Stop | m.Kill | m.Extend | m.NewGrants | m.Watch
 

@@ -16,8 +16,8 @@ import psutil
 from pydantic import BaseModel, ValidationError
 from quaymaster.domain.messages import Remains
 
-from quaymaster_worker.folders import StateFolder, remove_folder
-from quaymaster_worker.processes import Identified, Mark, find, identify, kill_until_gone, marked, tree
+from quaymaster_worker.processes.marks import Identified, Mark, find, identify, kill_until_gone, marked, tree
+from quaymaster_worker.workspace.folders import StateFolder, remove_folder
 
 log = logging.getLogger("quaymaster.leftovers")
 

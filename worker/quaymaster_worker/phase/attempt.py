@@ -8,21 +8,21 @@ from pathlib import Path
 from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.cgroups import make_cgroup, remove_cgroup
-from quaymaster_worker.environment import phase_environment
+from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import AgentError, PreparationFailed
 from quaymaster_worker.executor import Execution, Order, Starter
-from quaymaster_worker.folders import remove_folder
-from quaymaster_worker.held import PoolSettings
 from quaymaster_worker.host import Host
-from quaymaster_worker.log_writer import LogTerms
-from quaymaster_worker.phase import Phase
-from quaymaster_worker.phase_log import PhaseLog
+from quaymaster_worker.log.log_writer import LogTerms
+from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.phase.environment import phase_environment
+from quaymaster_worker.phase.phase import Phase
+from quaymaster_worker.phase.timeouts import Limits
+from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
+from quaymaster_worker.protocol.state.held import PoolSettings
 from quaymaster_worker.settings import RunUser
-from quaymaster_worker.spec import check_fits, with_spec
-from quaymaster_worker.timeouts import Limits
-from quaymaster_worker.uploads import Store
-from quaymaster_worker.workspace import fetch, take_environment, unpack
+from quaymaster_worker.workspace.folders import remove_folder
+from quaymaster_worker.workspace.spec import check_fits, with_spec
+from quaymaster_worker.workspace.unpacking import fetch, take_environment, unpack
 
 log = logging.getLogger("quaymaster.attempt")
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from quaymaster.domain.messages import Assign, Holding
 
-from quaymaster_worker.memory import Key
-from quaymaster_worker.renewal import Renewal
-from quaymaster_worker.telling import Telling
+from quaymaster_worker.protocol.state.memory import Key
+from quaymaster_worker.protocol.state.renewal import Renewal
+from quaymaster_worker.protocol.state.telling import Telling
 
 PREPARING_PAUSE = 5.0
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from quaymaster.domain.messages import Assign
 
-from quaymaster_worker.folders import WorkFolder
-from quaymaster_worker.processes import ATTEMPT, RUN
+from quaymaster_worker.processes.marks import ATTEMPT, RUN
 from quaymaster_worker.settings import RunUser
+from quaymaster_worker.workspace.folders import WorkFolder
 
 FORBIDDEN = frozenset({"QUAYMASTER_TOKEN", "QUAYMASTER_POOL_PRIVATE_KEY"})
 """Never passed on, not even from a request: they are the agent's alone."""

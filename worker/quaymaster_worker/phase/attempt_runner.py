@@ -7,17 +7,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from quaymaster.domain.messages import Assign, LogDigest, Outcome
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import Action, EndPhase, Follow, SetTimeouts, UseGrants
-from quaymaster_worker.attempt import Attempt
+from quaymaster_worker.connection.uploads import PresignedStore
 from quaymaster_worker.defects import watched
 from quaymaster_worker.errors import AgentError, PreparationFailed
 from quaymaster_worker.host import Host
 from quaymaster_worker.logs import about
-from quaymaster_worker.phase import Phase
-from quaymaster_worker.processes import Identified, identify
+from quaymaster_worker.phase.attempt import Attempt
+from quaymaster_worker.phase.phase import Phase
+from quaymaster_worker.processes.marks import Identified, identify
+from quaymaster_worker.protocol.actions import Action, EndPhase, Follow, SetTimeouts, UseGrants
+from quaymaster_worker.protocol.worker import Worker
 from quaymaster_worker.settings import RunUser
-from quaymaster_worker.uploads import PresignedStore
-from quaymaster_worker.worker import Worker
 
 LOG_PATIENCE = 120.0
 """Seconds that the final log may take to get to the store before the phase's end is reported without it."""

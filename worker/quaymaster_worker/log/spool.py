@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from quaymaster_worker.chunks import GZIP_HEADER, Segment, Sum
+from quaymaster_worker.log.chunks import GZIP_HEADER, Segment, Sum
 
 READ_SIZE = 256 * 1024
 

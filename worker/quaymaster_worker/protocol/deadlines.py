@@ -2,10 +2,10 @@
 
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import AskGrants, EndPhase, Publish, TellOutput
-from quaymaster_worker.held import PREPARING_PAUSE, Held
-from quaymaster_worker.reports import Reports
-from quaymaster_worker.session import Session
+from quaymaster_worker.protocol.actions import AskGrants, EndPhase, Publish, TellOutput
+from quaymaster_worker.protocol.reports import Reports
+from quaymaster_worker.protocol.session import Session
+from quaymaster_worker.protocol.state.held import PREPARING_PAUSE, Held
 
 
 class Deadlines:

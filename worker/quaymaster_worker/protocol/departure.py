@@ -2,11 +2,11 @@
 
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.actions import EndPhase, Leave
 from quaymaster_worker.errors import ExitCode
-from quaymaster_worker.held import Held
-from quaymaster_worker.reports import Reports
-from quaymaster_worker.session import Session
+from quaymaster_worker.protocol.actions import EndPhase, Leave
+from quaymaster_worker.protocol.reports import Reports
+from quaymaster_worker.protocol.session import Session
+from quaymaster_worker.protocol.state.held import Held
 
 GOODBYE_PATIENCE = 5.0
 """Seconds to wait for the answer to `goodbye`."""
