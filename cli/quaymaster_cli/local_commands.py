@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quaymaster_cli.errors import CliError, Interrupted
-from quaymaster_cli.output import Output
+from quaymaster_cli.showing.output import Output
 
 if TYPE_CHECKING:
     from quaymaster_local.deployment import Deployment

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from quaymaster_cli import (
-    dead_letter_commands,
-    local_commands,
-    pool_commands,
-    run_commands,
-    worker_commands,
-)
+from quaymaster_cli import local_commands
+from quaymaster_cli.dead_letters import commands as dead_letter_commands
 from quaymaster_cli.errors import CliError, Interrupted, Usage
-from quaymaster_cli.plain import visible
+from quaymaster_cli.pools import commands as pool_commands
+from quaymaster_cli.pools import worker_commands
+from quaymaster_cli.runs import commands as run_commands
+from quaymaster_cli.showing.plain import visible
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
-    from quaymaster_cli.session import Connection, Where
+    from quaymaster_cli.deployment.connecting import Connection
+    from quaymaster_cli.deployment.target import Where
 
 
 class Commands(TyperGroup):

@@ -2,35 +2,18 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from quaymaster_cli.deployment.target import Where
 from quaymaster_cli.expansion import Command, expand, option
-from quaymaster_cli.output import Output
+from quaymaster_cli.showing.output import Output
 
 if TYPE_CHECKING:
-    from quaymaster_cli.client import ApiClient
-    from quaymaster_cli.target import Target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Which deployment is meant, as far as the command line says."""
-
-    stack_name: str | None = None
-    profile: str | None = None
-    region: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connection:
-    """A deployment's API, and the AWS account it lies in as the user may act there."""
-
-    api: "ApiClient"
-    target: "Target"
+    from quaymaster_cli.deployment.client import ApiClient
+    from quaymaster_cli.deployment.connecting import Connection
 
 
 class Session:
@@ -42,7 +25,7 @@ class Session:
         self.output = output
 
     @cached_property
-    def connection(self) -> Connection:
+    def connection(self) -> "Connection":
         """The deployment. Raises Unreachable."""
         return self._connect(self._where)
 
@@ -89,7 +72,7 @@ def _session(
     return Session(Where(stack_name=stack_name, profile=profile, region=region), connect, Output(json=json))
 
 
-def _connect(where: Where) -> Connection:
-    from quaymaster_cli.connecting import connect
+def _connect(where: Where) -> "Connection":
+    from quaymaster_cli.deployment.connecting import connect
 
     return connect(where)

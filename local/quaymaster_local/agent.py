@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from quaymaster_local.ecs_containers import CONTAINER
+from quaymaster_local.ecs.tasks.containers import CONTAINER
 from quaymaster_local.settings import child_environment, python
 
 STOP_SECONDS = 30

@@ -51,7 +51,7 @@ class RootClients:
             self._clients.clear()
 
     def order_fault(self, ecs_endpoint_url: str, fault: Mapping[str, Any]) -> None:
-        """Let the next RunTask go wrong; see `ecs_faults` for the kinds."""
+        """Let the next RunTask go wrong; see `ecs.faults` for the kinds."""
         body = json.dumps(fault).encode()
         url = f"{ecs_endpoint_url}/_quaymaster/faults"
         request = AWSRequest(method="POST", url=url, data=body)

@@ -18,7 +18,7 @@ from quaymaster_local.agent import AgentCommand, AgentProcess, start_agent
 from quaymaster_local.aws import RootClients
 from quaymaster_local.deployment import Deployment, Options, Plan, bring_up, read_deployment, take_down
 from quaymaster_local.errors import AlreadyUp, LocalCloudError, NotUp
-from quaymaster_local.lifeline import Lifeline
+from quaymaster_local.processes.lifeline import Lifeline
 from quaymaster_local.progress import Tell, tell_nobody
 from quaymaster_local.settings import Settings, load_settings
 
@@ -227,7 +227,7 @@ class LocalCloud:
         return self.invoke("ReapOverdue", {"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
 
     def order_fault(self, kind: str, *, code: str = "", message: str = "", count: int = 1) -> None:
-        """Let the next `count` RunTasks `refuse`, `fail`, `never_start` or `lose_answer` (see `ecs_faults`)."""
+        """Let the next `count` RunTasks `refuse`, `fail`, `never_start` or `lose_answer` (see `ecs.faults`)."""
         fault = {"kind": kind, "message": message, "count": count, **({"code": code} if code else {})}
         self._clients.order_fault(self.ecs_endpoint_url, fault)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from quaymaster_local.aws import RootClients
 from quaymaster_local.build import build
-from quaymaster_local.lifeline import Lifeline
-from quaymaster_local.ministack import Ministack
-from quaymaster_local.processes import ProcessIdentity, stop_all
+from quaymaster_local.ministack.server import Ministack
+from quaymaster_local.processes.lifeline import Lifeline
+from quaymaster_local.processes.sessions import ProcessIdentity, stop_all
 from quaymaster_local.progress import Progress, Tell
 from quaymaster_local.services import ServicePlan, start_services
 from quaymaster_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings

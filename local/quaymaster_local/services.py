@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from quaymaster_local.ecs_endpoint import EndpointConfig
-from quaymaster_local.lifeline import Lifeline
-from quaymaster_local.ministack import Ministack, MinistackPlan, start_ministack, wait_until_served
-from quaymaster_local.ports import free_ports
-from quaymaster_local.processes import Command, ProcessIdentity, Started, start
+from quaymaster_local.ecs.endpoint import EndpointConfig
+from quaymaster_local.ministack.server import Ministack, MinistackPlan, start_ministack, wait_until_served
+from quaymaster_local.processes.lifeline import Lifeline
+from quaymaster_local.processes.ports import free_ports
+from quaymaster_local.processes.sessions import Command, ProcessIdentity, Started, start
 from quaymaster_local.settings import LOOPBACK, Settings, child_environment, python
 
 
@@ -80,7 +80,7 @@ def _start_ecs_endpoint(
     log = plan.logs / "ecs-endpoint.log"
     command = Command(
         name="ecs-endpoint",
-        argv=[python(), "-m", "quaymaster_local.ecs_endpoint", file],
+        argv=[python(), "-m", "quaymaster_local.ecs.endpoint", file],
         environ=environ,
         log=log,
         folder=plan.folder,

@@ -12,8 +12,8 @@ import pytest
 from botocore.credentials import Credentials
 from moto import mock_aws
 from quaymaster_local.aws import RootClients
-from quaymaster_local.lifeline import Lifeline
-from quaymaster_local.processes import ProcessIdentity, stop_all
+from quaymaster_local.processes.lifeline import Lifeline
+from quaymaster_local.processes.sessions import ProcessIdentity, stop_all
 from quaymaster_local.services import ServicePlan, start_services
 from quaymaster_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 

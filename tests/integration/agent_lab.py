@@ -25,7 +25,7 @@ from botocore.config import Config
 from quaymaster.domain import messages as m
 from quaymaster.domain.ids import topic_to, ulid
 from quaymaster.domain.objects import chunk_prefix, log_end_key, log_key
-from quaymaster_local.ministack import LAUNCHER
+from quaymaster_local.ministack.server import LAUNCHER
 from quaymaster_local.settings import Settings
 from quaymaster_sealing.keys import generate_key, make_csr
 

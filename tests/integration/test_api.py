@@ -14,9 +14,9 @@ from quaymaster.domain.api import CreatePool, PrepareUpload
 from quaymaster.domain.objects import chunk_name, chunk_prefix
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.requests import RunRequest
-from quaymaster_cli.client import ApiClient
+from quaymaster_cli.deployment.client import ApiClient
+from quaymaster_cli.deployment.signing import Signature
 from quaymaster_cli.errors import ApiRefused, Unknown
-from quaymaster_cli.signing import Signature
 from quaymaster_local.cloud import LocalCloud
 from quaymaster_sealing.keys import generate_key, make_csr
 

@@ -22,8 +22,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 from quaymaster_local.aws import RootClients
-from quaymaster_local.lifeline import Lifeline
-from quaymaster_local.processes import ProcessIdentity, stop_all
+from quaymaster_local.processes.lifeline import Lifeline
+from quaymaster_local.processes.sessions import ProcessIdentity, stop_all
 from quaymaster_local.services import ServicePlan, start_services
 from quaymaster_local.settings import REGION, Settings
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx
-from quaymaster_cli.client import ApiClient
+from quaymaster_cli.deployment.client import ApiClient
+from quaymaster_cli.deployment.connecting import Connection
+from quaymaster_cli.deployment.target import Target, Where
 from quaymaster_cli.main import run
-from quaymaster_cli.session import Connection, Where
-from quaymaster_cli.target import Target
 
 from tests.unit.api_calls import InProcessApi
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from quaymaster.domain.pool import PoolSettings
 from quaymaster_cli.main import app
-from quaymaster_cli.pool_options import MEANING
+from quaymaster_cli.pools.options import MEANING
 from quaymaster_cli.session import OPTIONS
 from typer.main import get_command
 from typer.testing import CliRunner

@@ -10,8 +10,8 @@ import pytest
 from quaymaster.domain.api import RunList, RunSummary
 from quaymaster.domain.requests import RunType
 from quaymaster.domain.states import Reason, RunState
-from quaymaster_cli.output import Output, tell, tell_age
-from quaymaster_cli.run_listing import show_list
+from quaymaster_cli.runs.listing import show_list
+from quaymaster_cli.showing.output import Output, tell, tell_age
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RUN = "0VT8RTWS526GQWQWXCA430BPSZ"

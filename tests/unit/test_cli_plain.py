@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from quaymaster_cli.log_printing import print_lines
-from quaymaster_cli.log_reader import LogLine
-from quaymaster_cli.output import Output
-from quaymaster_cli.plain import coloured, visible
+from quaymaster_cli.logs.printing import print_lines
+from quaymaster_cli.logs.reader import LogLine
+from quaymaster_cli.showing.output import Output
+from quaymaster_cli.showing.plain import coloured, visible
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_run

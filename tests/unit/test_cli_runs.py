@@ -18,7 +18,7 @@ from quaymaster.domain.run import begun
 from quaymaster.domain.states import Reason
 from quaymaster.ports import Replace
 from quaymaster_cli.errors import ApiRefused, Disconnected, Unfollowed
-from quaymaster_cli.persisting import Persistence
+from quaymaster_cli.logs.persisting import Persistence
 
 from tests.unit.cli_calls import Cli, Ended
 from tests.unit.run_records import FINISHED, add_run, begin, complete, end, prepare, ship
@@ -238,7 +238,7 @@ def test_follow_exits_as_the_run_did_or_with_what_stands_for_its_end(cli: Cli, o
 
 
 def test_follow_says_why_a_request_never_became_a_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quaymaster_cli.run_following.APPEARS_SECONDS", 0)
+    monkeypatch.setattr("quaymaster_cli.runs.following.APPEARS_SECONDS", 0)
     cli.api.queue.refuse(json.dumps({"id": "mine", "command": [], "pool": "red"}), "stack: no such stack", "sqs")
     ended = cli("run", "start", "--pool", "red", "--id", "mine", "--follow", "--", "true")
     assert (ended.code, "request mine was refused: stack: no such stack" in ended.err) == (125, True)
@@ -357,7 +357,7 @@ def test_dead_letters_are_listed_with_their_reason(cli: Cli) -> None:
 
 
 def test_a_busy_api_is_asked_again_and_then_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.deployment.client.PAUSES", (0.0, 0.0, 0.0))
     cli.api.queue.down = "no answer"
     ended = cli("dead-letters", "list")
     assert (ended.code, "no answer" in ended.err, len(cli.requests)) == (1, True, 4)
@@ -395,7 +395,7 @@ def break_network(cli: Cli, path: str, times: int) -> None:
 
 
 def test_a_network_that_fails_while_following_is_waited_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.deployment.client.PAUSES", (0.0, 0.0, 0.0))
     original = Story.__init__
 
     def broken(self: Story, cli: Cli, steps: Iterator[None]) -> None:

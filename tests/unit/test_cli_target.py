@@ -16,11 +16,10 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from quaymaster_cli.connecting import connect
+from quaymaster_cli.deployment.connecting import connect
+from quaymaster_cli.deployment.target import Where, find_target
 from quaymaster_cli.errors import Disconnected, Unreachable
 from quaymaster_cli.main import run
-from quaymaster_cli.session import Where
-from quaymaster_cli.target import find_target
 
 from tests.unit.cli_calls import Cli
 from tests.unit.run_records import add_run, begin
@@ -320,7 +319,7 @@ def test_a_network_that_breaks_in_the_middle_is_a_line() -> None:
 
 
 def test_a_network_that_comes_back_while_a_log_is_followed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quaymaster_cli.client.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("quaymaster_cli.deployment.client.PAUSES", (0.0, 0.0, 0.0))
     cli = Cli()
     cli.api.pool("red")
     run_id = begin(cli.api, add_run(cli.api)).id

@@ -9,8 +9,8 @@ import pytest
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.pool import PoolSettings
 from quaymaster_cli.errors import CliError, Interrupted, Usage
-from quaymaster_cli.exit_codes import ENDED_WITHOUT_CODE, TIMED_OUT
 from quaymaster_cli.main import app
+from quaymaster_cli.runs.exit_codes import ENDED_WITHOUT_CODE, TIMED_OUT
 from quaymaster_worker.errors import ExitCode
 from typer.core import TyperGroup
 from typer.main import get_command

@@ -15,12 +15,12 @@ import pytest
 from quaymaster_local.build import BUILT_TEMPLATE, build, sources_digest
 from quaymaster_local.cloud import status
 from quaymaster_local.deployment import Deployment, read_deployment
-from quaymaster_local.ecs_callers import Caller
-from quaymaster_local.ecs_containers import CONTAINER
+from quaymaster_local.ecs.callers import Caller
+from quaymaster_local.ecs.tasks.containers import CONTAINER
 from quaymaster_local.errors import BuildFailed, LocalCloudError, ToolMissing
-from quaymaster_local.lifeline import Lifeline
-from quaymaster_local.ports import answers, free_ports
-from quaymaster_local.processes import Command, ProcessIdentity, start, stop
+from quaymaster_local.processes.lifeline import Lifeline
+from quaymaster_local.processes.ports import answers, free_ports
+from quaymaster_local.processes.sessions import Command, ProcessIdentity, start, stop
 from quaymaster_local.settings import Settings, child_environment, load_settings
 from quaymaster_local.stack import local_function_url
 

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from quaymaster_local.ecs_board import Surroundings, TaskBoard
-from quaymaster_local.ecs_containers import ContainerHost
-from quaymaster_local.ecs_definitions import Definition
-from quaymaster_local.ecs_errors import ConflictException, InvalidParameterException
-from quaymaster_local.ecs_events import TaskEvents, task_event
-from quaymaster_local.ecs_requests import RunRequest, check_overrides, read_run_request
-from quaymaster_local.ecs_secrets import Secrets, SecretsUnavailable
-from quaymaster_local.ecs_tasks import Task
+from quaymaster_local.ecs.definitions import Definition
+from quaymaster_local.ecs.errors import ConflictException, InvalidParameterException
+from quaymaster_local.ecs.requests import RunRequest, check_overrides, read_run_request
+from quaymaster_local.ecs.tasks.board import Surroundings, TaskBoard
+from quaymaster_local.ecs.tasks.containers import ContainerHost
+from quaymaster_local.ecs.tasks.events import TaskEvents, task_event
+from quaymaster_local.ecs.tasks.secrets import Secrets, SecretsUnavailable
+from quaymaster_local.ecs.tasks.task import Task
 
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:cluster/quaymaster"
 DEFINITION = Definition(
@@ -229,7 +229,7 @@ def test_a_task_that_stopped_an_hour_ago_is_forgotten(monkeypatch: pytest.Monkey
     until(lambda: bool(it.host.started))
     it.host.started[0][2].ends.put(0)
     it.ended(task)
-    monkeypatch.setattr("quaymaster_local.ecs_board.REMEMBERED", timedelta(seconds=-1))
+    monkeypatch.setattr("quaymaster_local.ecs.tasks.board.REMEMBERED", timedelta(seconds=-1))
     assert it.board.tasks(lambda _: True) == []
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quaymaster.domain.messages import Grants, Outcome, PostGrant, PutGrant
-from quaymaster_cli.log_reader import read_line
+from quaymaster_cli.logs.reader import read_line
 from quaymaster_worker.errors import GrantRefused, UploadError, UploadFailed, UploadRefused
 from quaymaster_worker.log.chunks import SMALLEST_CHUNK, ChunkPolicy, Compressor, Sum
 from quaymaster_worker.log.lines import LONGEST_LINE, LineEncoder, LineSplitter, NoMask

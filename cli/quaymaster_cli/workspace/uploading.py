@@ -11,14 +11,14 @@ from quaymaster_cli.workspace.packing import Packed
 from quaymaster_cli.workspace.progress import Progress, tell_size
 
 if TYPE_CHECKING:
-    from quaymaster_cli.client import ApiClient
+    from quaymaster_cli.deployment.client import ApiClient
 
 _PART = 1 << 18
 
 
 def upload(api: "ApiClient", place: Upload, packed: Packed) -> Workspace:
     """Put a packed workspace into the bucket by a presigned PUT. Raises CliError."""
-    from quaymaster_cli.client import readable
+    from quaymaster_cli.deployment.client import readable
 
     if packed.size > place.max_bytes:
         raise Usage(

@@ -1,0 +1,1 @@
+"""`quaymaster dead-letters`."""

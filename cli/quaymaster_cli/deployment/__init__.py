@@ -1,0 +1,1 @@
+"""The deployment that is meant: found (`target`), and its API called with signed requests (`client`)."""

@@ -1,0 +1,1 @@
+"""A run's log, read or followed, through outages, and printed as it was written."""

@@ -1,0 +1,1 @@
+"""`quaymaster pool` and `quaymaster worker`: pools and their secrets, and the workers in them."""

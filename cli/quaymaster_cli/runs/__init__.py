@@ -1,0 +1,1 @@
+"""`quaymaster run`: started, found, listed, shown and followed."""

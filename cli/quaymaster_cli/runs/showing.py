@@ -1,0 +1,77 @@
+"""Showing a run."""
+
+from datetime import timedelta
+
+from quaymaster.domain.api import ChangeView, LogPlace, RunSummary, RunView
+from quaymaster.domain.durations import format_duration
+
+from quaymaster_cli.showing.output import Output, tell
+
+
+def show_run(output: Output, run: RunView) -> None:
+    """Print a run."""
+    if output.json:
+        output.show_json(run)
+        return
+    output.fields(_fields(run))
+    for change in run.history:
+        output.line("  ", _change(change))
+
+
+def _fields(run: RunView) -> list[tuple[str, object]]:
+    ending = f"{run.ending.reason} by {run.ending.by}, until {tell(run.ending.deadline)}" if run.ending else None
+    return [
+        ("run", run.run),
+        ("state", run.state),
+        ("reason", run.reason),
+        ("exit code", run.exit_code),
+        ("note", run.note),
+        ("ending", ending),
+        ("request", run.request_id),
+        ("requester", run.requester),
+        ("pool", f"{run.pool_name} ({run.pool})" if run.pool_name else run.pool),
+        ("type", run.type),
+        ("stack", run.stack),
+        ("command", " ".join(run.command)),
+        ("environment", " ".join(run.environment) or None),
+        ("image", run.image),
+        ("workspace", run.workspace),
+        ("worker", run.worker),
+        ("attempt", run.attempt),
+        ("log timeout", format_duration(run.log_timeout) if run.log_timeout else None),
+        ("run timeout", format_duration(run.run_timeout) if run.run_timeout else None),
+        ("accepted", run.accepted_at),
+        ("began", run.begun_at),
+        ("last output", run.output_at),
+        ("uploads", "failing" if run.upload_failing else None),
+        ("ended", run.ended_at),
+        ("took", took(run)),
+        ("worker time", _worker_time(run)),
+        ("log", _place(run.log)),
+        ("log lines", run.digest.lines if run.digest else None),
+        ("output left out", f"{run.digest.dropped} bytes" if run.digest and run.digest.dropped else None),
+    ]
+
+
+def took(run: RunSummary) -> str | None:
+    """How long the command ran, to the second; None while it has not ended."""
+    if not run.begun_at or not run.ended_at:
+        return None
+    whole = timedelta(seconds=round((run.ended_at - run.begun_at).total_seconds()))
+    return format_duration(whole)
+
+
+def _worker_time(run: RunView) -> str | None:
+    """How long workers were busy with it, and what that has cost on Fargate."""
+    if not run.worker_seconds:
+        return None
+    spent = format_duration(timedelta(seconds=run.worker_seconds))
+    return spent if run.cost is None else f"{spent} (${run.cost:.4f})"
+
+
+def _place(place: LogPlace | None) -> str | None:
+    return f"s3://{place.bucket}/{place.key}" if place else None
+
+
+def _change(change: ChangeView) -> str:
+    return f"{tell(change.at)}  {change.state}  by {change.by}" + (f": {change.note}" if change.note else "")

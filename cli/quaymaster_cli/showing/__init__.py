@@ -1,0 +1,1 @@
+"""How things are shown: tables and colour, plain columns, JSON; and text of others that does no harm."""
