@@ -9,7 +9,7 @@ from quaymaster.domain.ids import run_id, task_id, worker_id
 from quaymaster.domain.pool import PoolKind
 
 from bench.deployed import Functions, functions
-from tests.records import POOL
+from tests.shared.memory.records import POOL
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "functions"))
 WORKERS = [worker_id("quaymaster", POOL, f"01ARZ3NDEKTSV4RRFFQ69G5F{n:02}") for n in range(12)]

@@ -21,8 +21,8 @@ from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, PoolName, Star
 from quaymaster.ports import Create, Ports
 
 from bench.meter import Meter
-from tests.contract.tables import SHAPE
-from tests.records import POOL, a_pool
+from tests.shared.deployed.tables import SHAPE
+from tests.shared.memory.records import POOL, a_pool
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "bench",

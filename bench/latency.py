@@ -15,7 +15,7 @@ from typing import Any
 
 from quaymaster_local.cloud import LocalCloud
 
-from tests.e2e.client import Credential, Deployment
+from tests.shared.deployed.client import Credential, Deployment
 
 SAMPLES = 40
 PAUSE = 0.15

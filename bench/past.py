@@ -12,7 +12,7 @@ from quaymaster.domain.worker import gone
 from quaymaster.ports import Record
 
 from bench.deployed import Functions, functions
-from tests.records import POOL, a_worker
+from tests.shared.memory.records import POOL, a_worker
 
 PAST = (0, 30_000)
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"

@@ -11,7 +11,7 @@ from quaymaster.dispatcher.reaper.due import reap
 from quaymaster.domain.states import RunState
 
 from bench.deployed import functions
-from tests.records import a_run
+from tests.shared.memory.records import a_run
 
 OVERDUE = 20
 ACTIVE = (100, 1_000, 10_000)

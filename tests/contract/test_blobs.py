@@ -28,7 +28,7 @@ from quaymaster.ports import Blobs
 
 from tests.contract.aws import REGION, dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
-from tests.records import NOW, POOL, a_run
+from tests.shared.memory.records import NOW, POOL, a_run
 
 RUN = a_run().id
 END = LogEnd(run=RUN, attempt=1, digest=LogDigest(lines=2, bytes=9), outcome=Outcome(end="FINISHED", exit_code=0))

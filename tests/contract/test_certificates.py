@@ -21,7 +21,7 @@ from quaymaster.ports import Certificates
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
 from tests.contract.mqtt import Agent
-from tests.records import OTHER_POOL, POOL, a_worker
+from tests.shared.memory.records import OTHER_POOL, POOL, a_worker
 
 NAMESPACE = "contract"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -17,8 +17,8 @@ from quaymaster.errors import Busy, Lost, Unavailable
 from quaymaster.ports import Create, Delete, Replace, Require, Write
 
 from tests.contract.botocore_faults import answering, canceled, counting, losing_answers, refusal
-from tests.contract.tables import own_table
-from tests.records import NOW, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
+from tests.shared.deployed.tables import own_table
+from tests.shared.memory.records import NOW, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
 
 RETRIES = Config(retries={"mode": "standard", "total_max_attempts": 3})
 

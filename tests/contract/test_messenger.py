@@ -19,7 +19,7 @@ from quaymaster.ports import Messenger
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
-from tests.records import POOL, a_worker
+from tests.shared.memory.records import POOL, a_worker
 
 NAMESPACE = "contract"
 WORKER = a_worker().id

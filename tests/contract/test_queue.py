@@ -17,7 +17,7 @@ from quaymaster.ports import DeadLetter, Queue, QueueName
 
 from tests.contract.aws import dead_client, moto_client, refusing_client
 from tests.contract.conftest import BareCloud
-from tests.records import NOW, POOL, a_run
+from tests.shared.memory.records import NOW, POOL, a_run
 
 WAKE = Wake(POOL, keys.run(a_run().id))
 NOT_YET = timedelta(0)

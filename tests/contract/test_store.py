@@ -32,8 +32,8 @@ from quaymaster.ports import (
     rewritten,
 )
 
-from tests.contract.tables import SHAPE, own_table, shape_of
-from tests.records import NOW, OTHER_POOL, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
+from tests.shared.deployed.tables import SHAPE, own_table, shape_of
+from tests.shared.memory.records import NOW, OTHER_POOL, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
 
 SECOND = timedelta(seconds=1)
 LATER = (NOW + timedelta(hours=1)).replace(microsecond=0)

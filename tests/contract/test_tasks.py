@@ -17,7 +17,7 @@ from quaymaster.ports import Tasks, TaskSettings
 
 from tests.contract.aws import dead_client, refusing_client
 from tests.contract.conftest import BareCloud
-from tests.records import POOL, a_launch, a_pool
+from tests.shared.memory.records import POOL, a_launch, a_pool
 
 NAMESPACE = "contract"
 SETTINGS = TaskSettings(token_parameter="/quaymaster/contract/token", key_parameter="/quaymaster/contract/key")

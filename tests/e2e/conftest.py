@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from quaymaster_local.cloud import LocalCloud
 
-from tests.e2e.client import Deployment
+from tests.shared.deployed.client import Deployment
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from quaymaster_local.agent import AgentProcess
 
-from tests.e2e.client import Credential, Deployment, wait_until
+from tests.shared.deployed.client import Credential, Deployment, wait_until
 
 
 def start_host(

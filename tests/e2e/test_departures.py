@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Deployment, wait_until
 from tests.e2e.hosts import start_host
+from tests.shared.deployed.client import Deployment, wait_until
 
 pytestmark = pytest.mark.timeout(func_only=True)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from quaymaster.domain.ids import run_id, task_id, worker_name
 
-from tests.e2e.client import Deployment, wait_until
 from tests.e2e.hosts import agent_of, start_host
+from tests.shared.deployed.client import Deployment, wait_until
 
 pytestmark = pytest.mark.timeout(func_only=True)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Deployment
 from tests.e2e.hosts import start_host
+from tests.shared.deployed.client import Deployment
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 

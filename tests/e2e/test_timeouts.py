@@ -9,9 +9,9 @@ import pytest
 from quaymaster.domain.messages import Renew
 from quaymaster_local.agent import AgentProcess
 
-from tests.e2e.client import Deployment, seconds_of, wait_until
 from tests.e2e.hosts import freeze, start_host, thaw, wait_for_end, wait_for_pid
-from tests.e2e.impostor import Impostor
+from tests.shared.deployed.client import Deployment, seconds_of, wait_until
+from tests.shared.deployed.impostor import Impostor
 
 pytestmark = pytest.mark.timeout(func_only=True)
 

@@ -17,8 +17,8 @@ from quaymaster_worker.processes.marks import Mark, marked
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
 from tests.integration.proxy import Proxy
-from tests.tls_parties import BROKER, CA, OURS
-from tests.tls_parties import broker as broker_that
+from tests.shared.tls_parties import BROKER, CA, OURS
+from tests.shared.tls_parties import broker as broker_that
 
 pytestmark = pytest.mark.local
 CONNECT = b"\x10"

@@ -22,7 +22,7 @@ from quaymaster_worker.settings import DEFAULT_UIDS, SYSTEM_PATH
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
-from tests.tls_parties import BROKER, CA, OURS, broker, party
+from tests.shared.tls_parties import BROKER, CA, OURS, broker, party
 
 pytestmark = pytest.mark.local
 

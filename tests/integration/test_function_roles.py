@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from quaymaster_local.cloud import LocalCloud
 from quaymaster_local.errors import LocalCloudError
 
-from tests.e2e.client import Credential, Deployment, wait_until
+from tests.shared.deployed.client import Credential, Deployment, wait_until
 
 FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue", "ServeApi")
 DENIED = ("AccessDenied", "AccessDeniedException", "Forbidden", "ForbiddenException", "UnauthorizedException")

@@ -12,9 +12,9 @@ import pytest
 from quaymaster.domain import ids
 from quaymaster_local.cloud import LocalCloud
 
-from tests.e2e.client import Credential, Deployment, wait_until
 from tests.integration.test_cli import Shell
 from tests.integration.test_function_roles import without
+from tests.shared.deployed.client import Credential, Deployment, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from quaymaster.domain.ids import run_id
 from quaymaster_local.cloud import LocalCloud
 
-from tests.e2e.client import Credential, Deployment
-from tests.e2e.impostor import Client, Identity
+from tests.shared.deployed.client import Credential, Deployment
+from tests.shared.deployed.impostor import Client, Identity
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from quaymaster_worker.errors import ExitCode
 from tests.integration.agent_lab import Lab
 from tests.integration.control_plane import Terms
 from tests.integration.proxy import Mode, Proxy
-from tests.tls_parties import CA, party
+from tests.shared.tls_parties import CA, party
 
 pytestmark = pytest.mark.local
 

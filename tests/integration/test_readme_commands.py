@@ -15,7 +15,7 @@ from quaymaster_cli.workspace import Wish
 from quaymaster_cli.workspace.selection import select
 from quaymaster_local.cloud import LocalCloud
 
-from tests.cloudformation import REPOSITORY
+from tests.shared.cloudformation import REPOSITORY
 
 pytestmark = pytest.mark.local
 

@@ -17,7 +17,7 @@ from botocore.httpsession import URLLib3Session
 from quaymaster.domain.ids import run_id
 from quaymaster_local.cloud import LocalCloud
 
-from tests.e2e.client import Deployment
+from tests.shared.deployed.client import Deployment
 
 
 @dataclass(frozen=True, kw_only=True)

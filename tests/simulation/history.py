@@ -36,6 +36,7 @@ from quaymaster.errors import NoCapacity, QuaymasterError, Unavailable
 from quaymaster.errors import Refused as RefusedInput
 from quaymaster.ports import key_of
 
+from tests.shared.memory.agents import FINISHED
 from tests.simulation.callsites import calling_site
 from tests.simulation.changes import Rows, Word, check_change
 from tests.simulation.faults import SLOW, Fate
@@ -44,7 +45,6 @@ from tests.simulation.handlers import Crash, Handler
 from tests.simulation.machines import Machine
 from tests.simulation.stage import FEW_REQUESTS, MOST_REQUESTS, Body, Event, Stage
 from tests.simulation.violation import Invariant, Violation, must
-from tests.unit.dispatcher.agents import FINISHED
 
 STEPS = 150
 ROUNDS = 60

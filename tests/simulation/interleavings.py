@@ -14,12 +14,12 @@ from quaymaster.domain.states import RunState
 from quaymaster.errors import QuaymasterError
 from quaymaster.ports import key_of
 
+from tests.shared.memory.world import World
 from tests.simulation.changes import Rows, Word, check_change
 from tests.simulation.handlers import Crash, Handler
 from tests.simulation.invariants import check_table, read_table
 from tests.simulation.violation import Invariant, Violation, must
 from tests.simulation.watched import watched
-from tests.unit.dispatcher.world import World
 
 MOST_TRIES = 4
 """So often an event comes again whose handling failed."""

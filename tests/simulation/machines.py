@@ -10,9 +10,9 @@ from quaymaster.domain.messages import FromAgent, LogDigest, Outcome
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason
 
+from tests.shared.memory.agents import FINISHED, FakeAgent, Held, write_end_marker
+from tests.shared.memory.world import World
 from tests.simulation.real_agent import RealAgent
-from tests.unit.dispatcher.agents import FINISHED, FakeAgent, Held, write_end_marker
-from tests.unit.dispatcher.world import World
 
 LEASE = timedelta(minutes=3)
 DIGEST = LogDigest(lines=1, bytes=2, sha256="a" * 64)

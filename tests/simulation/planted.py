@@ -11,7 +11,7 @@ from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import freed, occupied
 from quaymaster.ports import Create, Write
 
-from tests.records import NOW, OTHER_POOL, a_pool, a_run, a_spec, a_worker
+from tests.shared.memory.records import NOW, OTHER_POOL, a_pool, a_run, a_spec, a_worker
 
 TIMEOUTS = Timeouts(log=timedelta(minutes=4), run=timedelta(minutes=70))
 THIRD_POOL = ulid(NOW, b"third-pool")

@@ -8,8 +8,8 @@ from quaymaster_worker.protocol.actions import Action, AskGrants, Begin, EndPhas
 from quaymaster_worker.protocol.state.held import Identity
 from quaymaster_worker.protocol.worker import Worker
 
-from tests.unit.dispatcher.agents import FINISHED, Attempt, Held, write_end_marker
-from tests.unit.dispatcher.world import World
+from tests.shared.memory.agents import FINISHED, Attempt, Held, write_end_marker
+from tests.shared.memory.world import World
 
 EVENT_OF = {kind: event for event, kind in EVENTS.items()}
 

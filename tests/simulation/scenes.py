@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from quaymaster.domain.messages import FromAgent
 
+from tests.shared.memory.agents import FakeAgent, agent, joined, preparing, running
+from tests.shared.memory.world import World
 from tests.simulation.changes import Word
 from tests.simulation.interleavings import Call
-from tests.unit.dispatcher.agents import FakeAgent, agent, joined, preparing, running
-from tests.unit.dispatcher.world import World
 
 type Made = tuple[World, Sequence[Call]]
 

@@ -17,14 +17,14 @@ from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.ports import QueueName
 from quaymaster_worker.protocol.state.held import Identity
 
+from tests.shared.memory.agents import FakeAgent, Held, write_end_marker
+from tests.shared.memory.world import NAMESPACE, World
 from tests.simulation import planted
 from tests.simulation.changes import Word
 from tests.simulation.faults import SLOW, Faults
 from tests.simulation.machines import DIGEST, Machine
 from tests.simulation.real_agent import RealAgent
 from tests.simulation.watched import Watch, watched
-from tests.unit.dispatcher.agents import FakeAgent, Held, write_end_marker
-from tests.unit.dispatcher.world import NAMESPACE, World
 
 INTERNAL = QueueName.INTERNAL
 DELIVERIES = 3

@@ -20,8 +20,8 @@ from quaymaster_worker.connection.uploads import PresignedStore
 from quaymaster_worker.errors import UploadError
 from quaymaster_worker.protocol.state.held import Identity
 
+from tests.shared.memory.world import NAMESPACE, World
 from tests.simulation.real_agent import RealAgent
-from tests.unit.dispatcher.world import NAMESPACE, World
 
 CHUNK_EVERY, RETRY_AFTER, SWEEP_EVERY = 30, 7, 60
 LEASE = timedelta(seconds=90)

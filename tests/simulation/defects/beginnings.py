@@ -15,9 +15,9 @@ from quaymaster.domain.run import Run
 from quaymaster_worker.protocol.actions import Begin
 from quaymaster_worker.protocol.inbox import Inbox
 
+from tests.shared.memory.agents import FakeAgent
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I
-from tests.unit.dispatcher.agents import FakeAgent
 
 
 @mutation(I.GO_BY_THE_TABLE)

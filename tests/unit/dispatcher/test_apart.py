@@ -9,8 +9,8 @@ from quaymaster.domain.messages import Who
 from quaymaster.domain.pool import PoolEntry, PoolKind
 from quaymaster.domain.worker import WorkerState
 
-from tests.unit.dispatcher.agents import FakeAgent, agent, joined, settle_down
-from tests.unit.dispatcher.world import World
+from tests.shared.memory.agents import FakeAgent, agent, joined, settle_down
+from tests.shared.memory.world import World
 
 
 class Mistake(Exception):

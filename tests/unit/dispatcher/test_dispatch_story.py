@@ -7,9 +7,9 @@ from quaymaster.domain.messages import Assign, Done, Go, Outcome, Welcome
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import WorkerState
 
-from tests.unit.dispatcher.agents import joined, settle_down
-from tests.unit.dispatcher.invariants import check
-from tests.unit.dispatcher.world import World
+from tests.shared.memory.agents import joined, settle_down
+from tests.shared.memory.invariants import check
+from tests.shared.memory.world import World
 
 
 def test_a_run_goes_to_an_idle_worker_at_once_and_ends_with_its_outcome():

@@ -1,9 +1,0 @@
-"""What must hold of the table after every step (DESIGN 10)."""
-
-from tests.simulation.invariants import check_table, read_table
-from tests.unit.dispatcher.world import World
-
-
-def check(world: World) -> None:
-    """Raises AssertionError for anything in the table that does not fit the rest."""
-    check_table(read_table(world.table.records(), world.pool.id))
