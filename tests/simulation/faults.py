@@ -19,6 +19,7 @@ GENTLE = 0.03
 TARGETS = 4
 RARE = (
     "logs.assemble",
+    "placing.spec_object",
     "reaper.reap_run",
     "reaper.reap_worker",
     "reaper.sweep",

@@ -166,6 +166,8 @@ class History:
             must(Invariant.GO_BY_THE_TABLE, begun, what)
         elif isinstance(message, Assign):
             must(Invariant.WRITTEN_BEFORE_TOLD, run and run.attempt >= attempt, what)
+            large = message.spec.url.removeprefix("memory:GET:").partition("?")[0] if message.spec else None
+            must(Invariant.WRITTEN_BEFORE_TOLD, not large or large in self.world.blobs.objects, f"{what}: no {large}")
         elif not (isinstance(handler.note, Word) and handler.note.lie):
             holder = run and (run.worker, run.session, run.attempt)
             held = run and run.state in HELD and holder == (worker_id, message.session, attempt)

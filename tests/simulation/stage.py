@@ -8,6 +8,7 @@ from random import Random
 
 from quaymaster.adapters.memory.messenger import Sent
 from quaymaster.adapters.memory.weakness import NoWeakness
+from quaymaster.dispatcher.placing.spec_object import MOST_IN_A_MESSAGE
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.domain import ids
 from quaymaster.domain.messages import FromAgent, Outcome, Remains, ToAgent
@@ -59,6 +60,10 @@ class Body:
     queue: QueueName = QueueName.REQUESTS
     failed: bool = False
     run: str | None = None
+
+
+LARGE = {"LARGE": "x" * (MOST_IN_A_MESSAGE + 1)}
+"""An environment that no message carries."""
 
 
 class Stage:
@@ -240,6 +245,7 @@ class Stage:
             "schema": 1,
             "pool": self.world.pool.name if self.random.random() < 0.7 else self.world.pool.id,
             "command": ["true"],
+            "environment": LARGE if self.random.random() < 0.1 else {},
             "retryable": self.random.random() < 0.2,
             "type": self.random.choice(["task", "proposed", "tracked"]),
             "log_timeout": "4m",

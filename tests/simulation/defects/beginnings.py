@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from quaymaster.dispatcher import settle
-from quaymaster.dispatcher.placing import announce, match
+from quaymaster.dispatcher.placing import announce, match, spec_object
 from quaymaster.dispatcher.requests import submit
 from quaymaster.dispatcher.workers import begin, finish
 from quaymaster.domain import run as runs
@@ -16,7 +16,7 @@ from quaymaster_worker.protocol.actions import Begin
 from quaymaster_worker.protocol.inbox import Inbox
 
 from tests.shared.memory.agents import FakeAgent
-from tests.simulation.defects.mutation import Patch, mutation
+from tests.simulation.defects.mutation import Patch, mutation, nothing
 from tests.simulation.violation import Invariant as I
 
 
@@ -34,6 +34,11 @@ def go_is_said_before_it_is_written(patch: Patch) -> None:
 def replace_pool(ports: Any, run: Run) -> Any:
     """The pool of a run."""
     return ports.store.pool(run.pool_id)
+
+
+@mutation(I.WRITTEN_BEFORE_TOLD)
+def a_large_command_is_not_kept(patch: Patch) -> None:
+    patch.setattr(spec_object, "keep", nothing)
 
 
 @mutation(I.GO_BY_THE_TABLE)
