@@ -30,8 +30,14 @@ SAM_ARGS    ?=
 .PHONY: help demo test test-busy fast check simulate defects scan bench local build deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
+# The five that one needs first, in that order; then the others.
+FIRST := demo local test format deploy
+
 help: ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@for name in $(FIRST); do sed -n "s/^\($$name\):.*## \(.*\)/  make \1\t\2/p" Makefile; done | expand -t 18
+	@echo
+	@for name in $(FIRST); do echo "/^$$name:/d"; done | sed -f - Makefile | \
+	  sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' | expand -t 18
 
 demo: .venv/.synced tools build ## the whole system on this machine, on a live screen
 	@$(PYTHON) -m quaymaster_local.demo
@@ -48,9 +54,10 @@ test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside 
 fast: .venv/.synced ## the tests that need nothing but memory
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
 
-check: .venv/.synced .tools/sam/.installed ## format, lint, types, template: what CI runs first
+check: .venv/.synced .tools/sam/.installed ## format, lint, imports, types, template: what CI runs first
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/lint-imports --no-cache --no-logo
 	.venv/bin/pyright
 	.venv/bin/cfn-lint
 	$(SAM_CLI) validate --lint --region us-east-1

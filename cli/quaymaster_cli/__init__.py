@@ -1,0 +1,1 @@
+"""The `quaymaster` command: its start and end, and what its commands share."""

@@ -1,0 +1,1 @@
+"""The local cloud: the deployed system on one machine; `cloud` leads here."""

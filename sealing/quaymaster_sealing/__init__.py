@@ -1,0 +1,1 @@
+"""Keys and certificate requests of pools, for the agent and the command line."""

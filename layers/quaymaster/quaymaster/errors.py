@@ -14,7 +14,7 @@ QuaymasterError
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from quaymaster.domain.telling import describe_name
+from quaymaster.telling import describe_name
 
 if TYPE_CHECKING:
     from quaymaster.domain.keys import Key

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from quaymaster.domain.ids import ULID
 from quaymaster.domain.pool import Pool
-from quaymaster.domain.telling import describe_name
 from quaymaster.errors import Refused
 from quaymaster.ports import Clock, Store
+from quaymaster.telling import describe_name
 
 TTL = timedelta(seconds=5)
 """Settings may be this old. What must be exact (limits, generations) is a condition of the write that relies on it."""

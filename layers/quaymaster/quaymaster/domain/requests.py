@@ -22,8 +22,8 @@ from quaymaster.domain.complaints import allowed
 from quaymaster.domain.durations import FORM, format_duration, parse_duration
 from quaymaster.domain.execve import MAX_STRING_BYTES, too_long
 from quaymaster.domain.messages import Message, Sha256, Value, most_bytes
-from quaymaster.domain.telling import describe, describe_field, describe_name
 from quaymaster.errors import Refused
+from quaymaster.telling import describe, describe_field, describe_name
 
 MAX_REQUEST_BYTES = 224 * 1024
 """Of a request as it is encoded: a message of a queue (256 KiB) holds it with who sent it, and an item of the table

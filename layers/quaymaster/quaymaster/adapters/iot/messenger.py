@@ -11,8 +11,8 @@ from quaymaster.adapters.aws.errors import code_of, text_of, translated
 from quaymaster.domain import ids
 from quaymaster.domain.messages import ToAgent
 from quaymaster.domain.requests import Reply
-from quaymaster.domain.telling import describe
 from quaymaster.errors import Refused
+from quaymaster.telling import describe
 
 if TYPE_CHECKING:
     from mypy_boto3_iot_data import IoTDataPlaneClient

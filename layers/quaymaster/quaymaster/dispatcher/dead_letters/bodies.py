@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from quaymaster.domain.durations import FORM as DURATION
 from quaymaster.domain.requests import RunType
-from quaymaster.domain.telling import describe, describe_field
+from quaymaster.telling import describe, describe_field
 
 _WRAPPED = ("body", "base64OriginalPayload")
 _DEPTH = 8

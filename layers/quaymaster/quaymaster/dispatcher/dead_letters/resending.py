@@ -17,9 +17,9 @@ from quaymaster.dispatcher.requests.queue_records import Record, read_record, wr
 from quaymaster.dispatcher.users.pools import find_pool
 from quaymaster.dispatcher.workers.worker_events import WorkerEvent, read_event, read_message
 from quaymaster.domain import ids
-from quaymaster.domain.telling import describe, describe_name
 from quaymaster.errors import Refused
 from quaymaster.ports import DeadLetter, FunctionName, Ports, QueueName, Wake
+from quaymaster.telling import describe, describe_name
 
 DISPATCH_RUNS = "dispatch-runs"
 

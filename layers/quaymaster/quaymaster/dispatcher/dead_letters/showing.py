@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from quaymaster.dispatcher.dead_letters.bodies import read_mapping, request_in, tell
 from quaymaster.domain.api import DeadLetterView
-from quaymaster.domain.telling import describe
 from quaymaster.ports import DeadLetter, FunctionName
+from quaymaster.telling import describe
 
 BODY_SHOWN = 300
 EVENT_SOURCES = {

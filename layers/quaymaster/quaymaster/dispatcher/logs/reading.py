@@ -8,10 +8,10 @@ from quaymaster.domain.messages import LogEnd, Watch
 from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import RunState
-from quaymaster.domain.telling import describe
 from quaymaster.domain.workspace_rules import Bounds
 from quaymaster.errors import Refused, Unavailable
 from quaymaster.ports import Chunk, Ports
+from quaymaster.telling import describe
 
 LINK_LIFE = timedelta(minutes=15)
 """Long enough to fetch a page of chunks; what a link allows is read access to one object."""

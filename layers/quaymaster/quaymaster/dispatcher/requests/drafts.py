@@ -9,8 +9,8 @@ from quaymaster.domain.pool import Pool
 from quaymaster.domain.requests import RunRequest, Workspace, check_strings
 from quaymaster.domain.run import Run, Spec, accepted
 from quaymaster.domain.states import RunState
-from quaymaster.domain.telling import describe
 from quaymaster.errors import Conflict, Refused
+from quaymaster.telling import describe
 
 LONGEST_REQUESTER = 256
 

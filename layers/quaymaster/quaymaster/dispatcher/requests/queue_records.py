@@ -12,10 +12,10 @@ from typing import Any, cast
 
 from quaymaster.dispatcher.requests.drafts import Submission
 from quaymaster.domain.requests import REQUEST_ID, RunRequest, read_request
-from quaymaster.domain.telling import describe, is_plain
 from quaymaster.domain.wakes import read_wake
 from quaymaster.errors import Refused
 from quaymaster.ports import QueueName, Wake
+from quaymaster.telling import describe, is_plain
 
 LONGEST_TOLD = 256
 """Bytes of a topic, which is IoT's limit, and of an id, that are repeated to whoever sent a malformed request."""

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from quaymaster.domain.durations import format_duration, parse_duration
 from quaymaster.domain.pool import PoolSettings, SpotUse
-from quaymaster.domain.telling import describe_name
 from quaymaster.errors import Refused
+from quaymaster.telling import describe_name
 
 _NAMES = tuple(field.name for field in fields(PoolSettings))
 _SHORTEST_GRANT = timedelta(minutes=1)

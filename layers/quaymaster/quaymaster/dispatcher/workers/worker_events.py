@@ -27,9 +27,9 @@ from quaymaster.domain.messages import (
     read_from_agent,
 )
 from quaymaster.domain.requests import refusal
-from quaymaster.domain.telling import describe, describe_name
 from quaymaster.errors import Refused
 from quaymaster.ports import Ports
+from quaymaster.telling import describe, describe_name
 
 
 @dataclass(frozen=True, kw_only=True)
