@@ -25,6 +25,7 @@ ELSEWHERE = [
     ["make demo", "make test"],
     ["make build", ".tools/sam/bin/sam deploy --guided"],
     ["source .venv/bin/activate", 'eval "$(quaymaster local env)"'],
+    ["quaymaster --install-completion"],
 ]
 """CI runs these by themselves, AWS is not here, and the copy has the environment of the tests."""
 SETTLED = (

@@ -36,6 +36,10 @@ def quaymaster(words: list[str]) -> None:
     """Read by the command line itself, options and all; nothing is run."""
     command, path = get_command(app), "quaymaster"
     while isinstance(command, TyperGroup):
+        if words[0].startswith("-"):
+            # An option of the whole command acts as soon as it is read.
+            assert words[0] in {option for parameter in command.params for option in parameter.opts}
+            return
         path, command = f"{path} {words[0]}", command.commands[words[0]]
         words = words[1:]
     command.make_context(path, list(words))

@@ -1,0 +1,1 @@
+complete --command quaymaster --no-files --arguments "(env _QUAYMASTER_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) quaymaster)" --condition "env _QUAYMASTER_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) quaymaster"
