@@ -27,7 +27,7 @@ SAM_ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-busy fast check simulate defects scan bench local build deploy tools format lock clean
+.PHONY: help demo test test-busy fast check simulate defects scan bench local build wheels deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 # The five that one needs first, in that order; then the others.
@@ -76,6 +76,8 @@ bench: .venv/.synced tools build ## the figures, printed and written to build/be
 
 build: .aws-sam/build/template.yaml ## what `sam deploy` deploys
 
+wheels: dist/wheels/.made ## the agent and the command line with all that they need, as wheels for machines like this
+
 deploy: build ## to AWS, after asking (SAM_ARGS="--parameter-overrides Subnets=... SecurityGroups=...")
 	$(SAM_CLI) deploy $(SAM_ARGS)
 
@@ -121,6 +123,21 @@ define lock_tool
 	printf '%s\n' $(foreach pin,$(2),'$(pin)') | $(UV_313) pip compile --quiet --universal --python-version 3.13 \
 	  --no-header --no-annotate -o tools/$(1).txt -
 endef
+
+# ---- The wheels -------------------------------------------------------------------------------------------------------
+WHEELS  = quaymaster quaymaster-sealing quaymaster-worker quaymaster-cli
+PACKED  = $(shell find $(LAYER) sealing worker cli -name '*.py' -o -path '*/completion/*')
+
+# uv builds them and says what they need; pip, which SAM has anyway, fetches that.
+dist/wheels/.made: uv.lock $(MANIFESTS) $(PACKED) .tools/sam/.installed
+	@echo "==> wheels into dist/wheels"
+	@rm -rf dist/wheels && mkdir -p dist/wheels build
+	@for name in $(WHEELS); do $(UV_313) build --quiet --wheel --out-dir dist/wheels --package $$name || exit 1; done
+	@for name in worker cli; do $(UV_313) export --quiet --locked --no-dev --no-emit-workspace --no-hashes \
+	  --package quaymaster-$$name --output-file build/wheels-$$name.txt || exit 1; done
+	@.tools/sam/bin/python -m pip download -qq --disable-pip-version-check --no-deps --only-binary :all: \
+	  --dest dist/wheels $(foreach name,worker cli,--requirement build/wheels-$(name).txt)
+	@touch $@
 
 # ---- The layer and the functions --------------------------------------------------------------------------------------
 $(LAYER)/requirements.txt: uv.lock $(LAYER)/pyproject.toml .tools/python

@@ -147,9 +147,7 @@ class Lab:
         return base64.b64encode(json.dumps(token.dump()).encode()).decode()
 
     def start(self, *arguments: str, **environment: str) -> AgentUnderTest:
-        """Start an agent; its metadata has a number, by which it is told from others."""
-        number = len(self.agents)
-        log = self.logs / f"agent-{number}.log"
+        """Start an agent of this environment, with the pool's token and key."""
         plain = {
             "PATH": os.environ["PATH"],
             "TMPDIR": tempfile.gettempdir(),
@@ -157,24 +155,36 @@ class Lab:
             "QUAYMASTER_POOL_PRIVATE_KEY": self.key.decode(),
             "QUAYMASTER_STATE_DIR": str(self.folder / "state"),
             "QUAYMASTER_DEBUG": "true",
-            "QUAYMASTER_METADATA_number": str(number),
         }
         program = Path(sys.executable).with_name("quaymaster-agent")
+        return self.start_program([str(program), *arguments], plain | environment)
+
+    def start_program(self, command: list[str], environment: dict[str, str]) -> AgentUnderTest:
+        """Start an agent, however it is installed; its metadata has a number, by which it is told from others."""
+        number = len(self.agents)
+        log = self.logs / f"agent-{number}.log"
         with log.open("wb") as file:
-            process = subprocess.Popen([program, *arguments], env=plain | environment, stderr=file)
+            process = subprocess.Popen(
+                command, env=environment | {"QUAYMASTER_METADATA_number": str(number)}, stderr=file
+            )
         agent = AgentUnderTest(process, log)
         self.agents.append(agent)
         return agent
 
     def start_welcomed(self, *arguments: str, terms: Terms | None = None, **environment: str) -> AgentUnderTest:
         """Start an agent, and wait until it has registered."""
-        number, agent = str(len(self.agents)), self.start(*arguments, **environment)
+        agent = self.welcome(self.start(*arguments, **environment))
+        if terms:
+            self.control.agree(agent.worker, agent.session, terms)
+        return agent
+
+    def welcome(self, agent: AgentUnderTest) -> AgentUnderTest:
+        """Wait until it has registered."""
+        number = str(self.agents.index(agent))
         agent.worker, agent.registered = self.control.wait(
             m.Registered, lambda registered: registered.metadata.get("number") == number
         )
         agent.session = agent.registered.session
-        if terms:
-            self.control.agree(agent.worker, agent.session, terms)
         return agent
 
     def crew(self, agent: AgentUnderTest, count: int) -> list[AgentUnderTest]:
