@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from quaymaster_local.aws import RootClients
 from quaymaster_local.errors import DeployFailed
-from quaymaster_local.settings import REGION, Settings, child_environment, root_environment
+from quaymaster_local.settings import Settings, child_environment, root_environment
 
 STACK_NAME = "quaymaster"
 TTL_ATTRIBUTE = "expires_at"
@@ -42,13 +42,12 @@ class StackRequest:
 def deploy(settings: Settings, clients: RootClients, request: StackRequest) -> Stack:
     """Deploy the built template into ministack and read what came of it; raises DeployFailed."""
     parameters = [f"{name}={value}" for name, value in request.parameters.items()]
-    command = [str(settings.sam), "deploy", "--template-file", str(request.template), "--stack-name", request.name]
-    command += ["--region", REGION, "--resolve-s3", "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
-    command += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
-    command += ["--no-progressbar", "--parameter-overrides", *parameters]
+    command = [str(settings.sam), "deploy", "--template-file", str(request.template)]
+    # What it asks for beside its parameters is what the file says, as for a deployment by hand.
+    command += ["--config-file", str(settings.source / "samconfig.toml"), "--config-env", "local"]
+    command += ["--parameter-overrides", *parameters]
     environ = {**child_environment(), **root_environment(clients.endpoint_url), **_sam_environment(request.folder)}
     with request.log.open("w") as log:
-        # In a folder where no samconfig.toml adds to the command.
         ended = subprocess.run(
             command, cwd=request.folder, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
