@@ -69,7 +69,7 @@ def up(name: Name = DEFAULT_NAME, json: Json = False) -> None:
     if json:
         output.show_mapping(asdict(deployment))
         return
-    output.note(_NEXT)
+    output.note(*_NEXT.splitlines())
     _show_environment(output, deployment)
 
 

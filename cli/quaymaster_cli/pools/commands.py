@@ -67,7 +67,7 @@ def create(
         try:
             write(created.token.encode())
         except CliError:
-            session.output.note(f"the token is:\n{created.token}")
+            session.output.note("the token is:", created.token)
             raise
     _show_created(session.output, created, token_file)
 

@@ -81,12 +81,10 @@ class Output:
         """Print a result as it is."""
         print(text)
 
-    def note(self, text: str) -> None:
-        """Say something beside the result."""
-        text = visible(text)
-        if sys.stderr.isatty():
-            text = f"\x1b[2m{text}\x1b[0m"
-        print(text, file=sys.stderr)
+    def note(self, *lines: str) -> None:
+        """Say something beside the result. A line end within a line is not ours, and is shown as what it is."""
+        for line in map(visible, lines):
+            print(f"\x1b[2m{line}\x1b[0m" if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def _fitting(

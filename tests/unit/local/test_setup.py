@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from quaymaster_cli.main import run
 from quaymaster_local.build import BUILT_TEMPLATE, build, sources_digest
 from quaymaster_local.cloud import status
 from quaymaster_local.deployment import Deployment, read_deployment
@@ -169,9 +170,10 @@ def test_a_cloud_that_was_never_up_is_down_and_odd_names_are_refused(sources: Se
         status("../escape", settings=sources)
 
 
-def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: Path) -> None:
+def a_deployment() -> Deployment:
+    """What is written down of a cloud that is up."""
     identity = ProcessIdentity(name="ministack", pid=1, create_time=2.5)
-    deployment = Deployment(
+    return Deployment(
         name="default",
         namespace="quaymaster",
         stack_name="quaymaster",
@@ -191,6 +193,24 @@ def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: P
         started_at="2030-01-01T00:00:00+00:00",
         seconds={"deploy": 1.0},
     )
+
+
+def test_local_up_says_what_comes_next_in_lines_that_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def bring_up(name: str, tell: object) -> Deployment:
+        return a_deployment()
+
+    monkeypatch.setattr("quaymaster_local.cloud.up", bring_up)
+    assert run(["local", "up"]) == 0
+    told = capfd.readouterr()
+    assert "  quaymaster-agent --count 2 2> .local/agent.log &" in told.err.splitlines()
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:1" in told.out.splitlines()
+    assert "\\n" not in told.err
+
+
+def test_a_deployment_is_read_as_it_was_written_and_only_by_its_user(tmp_path: Path) -> None:
+    deployment = a_deployment()
     file = tmp_path / "default" / "deployment.json"
     deployment.write(file)
     assert read_deployment(file) == deployment
