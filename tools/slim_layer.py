@@ -1,19 +1,36 @@
 """Make a SAM build start fast. What is removed is never used; nothing else changes.
 
-Most of a cold start is CPU spent on reading: botocore's table of every AWS endpoint, and sources without bytecode.
+Most of a cold start is CPU spent on reading: botocore's description of every AWS endpoint and of every operation of a
+service, and sources without bytecode.
 """
 
 import compileall
 import gzip
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from py_compile import PycInvalidationMode
-from typing import Any
+from typing import Any, cast
 
 LAYER = "QuaymasterLayer"
-# The AWS services that the functions call; a test compares them with the clients that the layer's code makes.
-SERVICES = frozenset({"dynamodb", "ecs", "iot", "iot-data", "lambda", "s3", "sqs", "ssm"})
+OPERATIONS: Mapping[str, frozenset[str]] = {
+    "dynamodb": frozenset(
+        {"BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"}
+    ),
+    "ecs": frozenset(
+        {"DescribeTaskDefinition", "DescribeTasks", "ListTasks", "RegisterTaskDefinition", "RunTask", "StopTask"}
+    ),
+    "iot": frozenset({"AttachPolicy", "CreateCertificateFromCsr", "CreatePolicy", "DescribeEndpoint"}),
+    "iot-data": frozenset({"Publish"}),
+    "lambda": frozenset({"Invoke"}),
+    "s3": frozenset({"GetObject", "ListObjectsV2", "PutObject"}),
+    "sqs": frozenset({"ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage", "SendMessage"}),
+    "ssm": frozenset({"GetParameter"}),
+}
+"""What the functions call of AWS. A test compares it with the calls in the layer's code."""
+# What botocore looks for beside a service's description, and nobody here asks for.
+BESIDE = ("examples-1.json*", "paginators-1*", "waiters-2.json*")
 MANIFESTS = ("pyproject.toml", "requirements.txt")
 # pydantic looks through every dist-info for plug-ins.
 UNUSED = ("bin", "boto3/data", "boto3/examples", "*.dist-info", "*.data")
@@ -34,16 +51,63 @@ def slim(build: Path) -> None:
 
 
 def trim_services(data: Path) -> None:
-    """Remove the description of every service that is not called."""
-    for folder in (path for path in data.iterdir() if path.is_dir() and path.name not in SERVICES):
-        shutil.rmtree(folder)
+    """Keep of every service that is called what describes those calls, and nothing of the others."""
+    for folder in (path for path in data.iterdir() if path.is_dir()):
+        if folder.name not in OPERATIONS:
+            shutil.rmtree(folder)
+            continue
+        *older, newest = sorted(folder.iterdir())
+        for version in older:
+            shutil.rmtree(version)
+        for unused in (path for pattern in BESIDE for path in newest.glob(pattern)):
+            unused.unlink()
+        packed = newest / "service-2.json.gz"
+        if packed.exists():
+            model = trim_model(json.loads(gzip.decompress(packed.read_bytes())), OPERATIONS[folder.name])
+            (newest / "service-2.json").write_text(json.dumps(model, separators=(",", ":")))
+            packed.unlink()
+
+
+def trim_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:
+    """The description of a service with these operations only, and the shapes that they lead to; nothing to read."""
+    kept = {name: found for name, found in model["operations"].items() if name in operations}
+    shapes: dict[str, Any] = {}
+    waiting = [name for operation in kept.values() for name in _named(operation)]
+    while waiting:
+        name = waiting.pop()
+        if name not in shapes:
+            shapes[name] = model["shapes"][name]
+            waiting += _named(shapes[name])
+    ordered = {name: shape for name, shape in model["shapes"].items() if name in shapes}
+    return _silent(model | {"operations": kept, "shapes": ordered})
+
+
+def _named(described: object) -> Iterator[str]:
+    """The shapes that a description names, however deep."""
+    if isinstance(described, dict):
+        inside = cast("dict[str, object]", described)
+        if isinstance(name := inside.get("shape"), str):
+            yield name
+        yield from (name for inner in inside.values() for name in _named(inner))
+    elif isinstance(described, list):
+        yield from (name for inner in cast("list[object]", described) for name in _named(inner))
+
+
+def _silent(described: Any) -> Any:
+    """A description without what only people read."""
+    if isinstance(described, dict):
+        inside = cast("dict[str, Any]", described)
+        # A member of a shape may have that name; then it is a description itself.
+        spoken = {name for name in ("documentation", "documentationUrl") if isinstance(inside.get(name), str)}
+        return {name: _silent(inner) for name, inner in inside.items() if name not in spoken}
+    return [_silent(inner) for inner in cast("list[Any]", described)] if isinstance(described, list) else described
 
 
 def trim_endpoints(data: Path) -> None:
     """Keep the endpoints of the services that are called: the file is read whole at every start."""
     path = data / "endpoints.json"
     endpoints = json.loads(path.read_text())
-    prefixes = {endpoint_prefix(data / service) for service in SERVICES}
+    prefixes = {endpoint_prefix(data / service) for service in OPERATIONS}
     for partition in endpoints["partitions"]:
         partition["services"] = {name: value for name, value in partition["services"].items() if name in prefixes}
     path.write_text(json.dumps(endpoints, separators=(",", ":")))
@@ -51,9 +115,8 @@ def trim_endpoints(data: Path) -> None:
 
 def endpoint_prefix(service: Path) -> str:
     """The name under which a service stands in endpoints.json."""
-    newest = max(service.iterdir())
-    metadata: dict[str, Any] = json.loads(gzip.decompress((newest / "service-2.json.gz").read_bytes()))["metadata"]
-    return str(metadata["endpointPrefix"])
+    (version,) = service.iterdir()
+    return str(json.loads((version / "service-2.json").read_text())["metadata"]["endpointPrefix"])
 
 
 def compile_sources(folder: Path) -> None:

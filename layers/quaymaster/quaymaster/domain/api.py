@@ -25,7 +25,7 @@ TASK_ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
 class ApiInput(Value):
     """A request's body: a field that nobody knows is refused, because it would silently do nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Problem(Value):

@@ -5,6 +5,7 @@ ignored, so that a newer peer may say more. Spans are whole or fractional second
 carries a worker's idea of the time of day, because only the control plane's clock counts.
 """
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
@@ -38,9 +39,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Value(BaseModel):
-    """Frozen, and forgiving about fields it does not know."""
+    """Frozen, and forgiving about fields it does not know; built at its first use, for a function reads few of them."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
 
 class Message(Value):
@@ -359,12 +360,16 @@ EVENTS: dict[str, type[FromAgent]] = {
     "goodbye": Goodbye,
 }
 
-_TO_AGENT: TypeAdapter[AnyToAgent] = TypeAdapter(AnyToAgent)
+
+@cache
+def _to_agent() -> TypeAdapter[AnyToAgent]:
+    """Made when it is first needed: no function reads what agents are sent."""
+    return TypeAdapter(AnyToAgent)
 
 
 def read_to_agent(payload: bytes) -> AnyToAgent:
     """Read a message to an agent. Raises pydantic.ValidationError."""
-    return _TO_AGENT.validate_json(payload)
+    return _to_agent().validate_json(payload)
 
 
 def read_from_agent(event: str, payload: bytes) -> FromAgent:

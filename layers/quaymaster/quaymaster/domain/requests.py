@@ -77,7 +77,7 @@ EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
 class Workspace(Value):
     """A packed workspace (gzipped tar) that lies in the bucket."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     key: Annotated[str, Field(max_length=256, pattern=r"^inputs/[0-9A-Za-z]+/[0-9A-Za-z_-]+/workspace\.tar\.gz$")]
     sha256: Sha256 | None = None
@@ -86,7 +86,7 @@ class Workspace(Value):
 class RunRequest(Message):
     """Asks for one run on a pool. A field that it does not have is refused: whoever wrote it meant something."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     kind: Literal["run"] = "run"
     id: Annotated[str, Field(pattern=f"^{REQUEST_ID.pattern}$")] | None = None
