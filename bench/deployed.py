@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -42,6 +44,8 @@ ENVIRONMENT = {
 }
 
 
+# The functions are modules of their own, as in Lambda.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "functions"))
 CONTEXT = SimpleNamespace(aws_request_id="bench", get_remaining_time_in_millis=lambda: 30_000)
 
 

@@ -1,122 +1,83 @@
-"""How long a request takes to its worker and to its command, beside an empty function behind the same queue.
+"""How long a request takes to its worker and to its command, beside a chain of the same services without us.
 
-All in one run on the local cloud, so that the ratios mean something on any machine.
+All in one run on the local cloud, in turns, so that the ratios mean something on any machine and in any minute of it.
 """
 
-import io
 import json
-import statistics
 import time
-import zipfile
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
+from quaymaster_local.agent import AgentProcess
 from quaymaster_local.cloud import LocalCloud
 
+from bench.chain import bare_chain
+from bench.figures import Figures, measured
 from tests.shared.deployed.client import Credential, Deployment
 
-SAMPLES = 40
-PAUSE = 0.15
-EMPTY = """
-import time
-
-def handler(event, context):
-    with open({path!r}, "a") as ticks:
-        ticks.write(f"{{time.time()}}\\n")
-"""
+SAMPLES = 60
+WARM_UP = 5
+PAUSE = 0.1
+TASKS = 5
+SECONDS = 60
 
 
-def measure_latency() -> dict[str, float]:
-    """p50 and p99 in milliseconds, and the ratios that travel."""
+@dataclass
+class Samples:
+    """Seconds from SendMessage, each measured in turns with the others."""
+
+    chain: list[float] = field(default_factory=list[float])
+    agent: list[float] = field(default_factory=list[float])
+    command: list[float] = field(default_factory=list[float])
+
+
+def measure_latency() -> Figures:
+    """Milliseconds, and the ratios that travel."""
     with ExitStack() as stack:
         cloud = stack.enter_context(LocalCloud(name="bench"))
         deployment = stack.enter_context(closing(Deployment(cloud)))
-        folder = Path(cloud.deployment.folder)
-        empty = _quantiles("sqs_to_lambda_ms", _empty_function(cloud, folder))
-        agent, command = _submissions(deployment, folder)
-        task = _bare_tasks(deployment)
-    figures = empty | _quantiles("submit_to_agent_ms", agent) | _quantiles("submit_to_command_ms", command)
-    figures |= _quantiles("bare_runtask_ms", task)
-    yardstick = figures["sqs_to_lambda_ms_p50"]
-    for name in ("submit_to_agent", "submit_to_command"):
-        figures[f"{name}_p50_over_sqs_to_lambda"] = round(figures[f"{name}_ms_p50"] / yardstick, 2)
-    return figures
-
-
-def _quantiles(name: str, seconds: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    return {f"{name}_p50": round(cuts[49] * 1000, 1), f"{name}_p99": round(cuts[98] * 1000, 1)}
-
-
-def _empty_function(cloud: LocalCloud, folder: Path) -> list[float]:
-    """From SendMessage to the first line of a function that does nothing else."""
-    ticks = folder / "empty-function"
-    ticks.touch()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("empty.py", EMPTY.format(path=str(ticks)))
-    role = _role(cloud)
-    cloud.client("lambda").create_function(
-        FunctionName="bench-empty",
-        Runtime="python3.13",
-        Role=role,
-        Handler="empty.handler",
-        Code={"ZipFile": packed.getvalue()},
-        Timeout=20,
+        samples = _in_turns(cloud, deployment)
+        tasks = _bare_tasks(deployment)
+    chain, agent, command = (
+        measured([one * 1000 for one in found]) for found in (samples.chain, samples.agent, samples.command)
     )
-    sqs = cloud.client("sqs")
-    queue = sqs.create_queue(QueueName="bench-empty", Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    cloud.client("lambda").create_event_source_mapping(
-        FunctionName="bench-empty", EventSourceArn=arn, BatchSize=10, ScalingConfig={"MaximumConcurrency": 10}
-    )
-    taken: list[float] = []
-    for n in range(SAMPLES + 3):
-        before = len(ticks.read_text().split())
-        sent = time.time()
-        sqs.send_message(QueueUrl=queue, MessageBody="{}")
-        while len(moments := ticks.read_text().split()) == before:
-            _not_for_ever(sent)
-            time.sleep(0.001)
-        if n >= 3:
-            taken.append(float(moments[-1]) - sent)
-        time.sleep(PAUSE)
-    return taken
+    return {
+        "bare_chain_ms": chain,
+        "submit_to_agent_ms": agent,
+        "submit_to_command_ms": command,
+        "bare_runtask_ms": measured([one * 1000 for one in tasks]),
+        "submit_to_agent_over_bare_chain": agent.over(chain),
+        # To its command a request takes two chains: its assignment, and the `go` for which the agent asks.
+        "submit_to_command_over_two_bare_chains": command.over(chain, times=2),
+    }
 
 
-def _role(cloud: LocalCloud) -> str:
-    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    allow = {"Effect": "Allow", "Action": ["sqs:*", "logs:*"], "Resource": "*"}
-    iam = cloud.client("iam")
-    created = iam.create_role(
-        RoleName="bench-empty", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    )
-    iam.put_role_policy(
-        RoleName="bench-empty",
-        PolicyName="queue",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allow]}),
-    )
-    return created["Role"]["Arn"]
-
-
-def _submissions(deployment: Deployment, folder: Path) -> tuple[list[float], list[float]]:
-    """From SendMessage to the agent's `assigned`, and to the command's own first moment."""
-    pool = deployment.create_pool(accept_timeout="15s")
-    agent = deployment.cloud.start_agent(pool.token, pool.key, 2)
+def _in_turns(cloud: LocalCloud, deployment: Deployment) -> Samples:
+    pool, elsewhere = deployment.create_pool(accept_timeout="15s"), deployment.create_pool()
+    agent = cloud.start_agent(pool.token, pool.key, 2)
     deployment.wait_workers(pool.pool_id, 2)
-    to_agent: list[float] = []
-    to_command: list[float] = []
-    for n in range(SAMPLES + 3):
-        sent = time.time()
-        run = deployment.send(pool.pool_id, f"latency-{n}", ["date", "+%s.%N"])
-        found = deployment.wait(run, seconds=60)
-        if n >= 3:
-            to_agent.append(_assigned_at(agent.output(), run) - sent)
-            to_command.append(float(deployment.log(found)[0]["msg"]) - sent)
-        time.sleep(PAUSE)
-    return to_agent, to_command
+    found = Samples()
+    with bare_chain(cloud, elsewhere) as chain:
+        for number in range(WARM_UP + SAMPLES):
+            bare = chain.once(number)
+            time.sleep(PAUSE)
+            to_agent, to_command = _submission(deployment, pool, agent, number)
+            time.sleep(PAUSE)
+            if number >= WARM_UP:
+                found.chain.append(bare)
+                found.agent.append(to_agent)
+                found.command.append(to_command)
+    return found
+
+
+def _submission(deployment: Deployment, pool: Credential, agent: AgentProcess, number: int) -> tuple[float, float]:
+    """From SendMessage to the agent's `assigned`, and to the command's own first moment."""
+    sent = time.time()
+    run = deployment.send(pool.pool_id, f"latency-{number}", ["date", "+%s.%N"])
+    ended = deployment.wait(run, seconds=SECONDS)
+    return _assigned_at(agent.output(), run) - sent, float(deployment.log(ended)[0]["msg"]) - sent
 
 
 def _assigned_at(output: str, run: str) -> float:
@@ -134,20 +95,16 @@ def _bare_tasks(deployment: Deployment) -> list[float]:
     ecs, cluster = deployment.cloud.ecs(), deployment.cloud.outputs["ClusterName"]
     network = {"awsvpcConfiguration": {"subnets": ["subnet-local"], "assignPublicIp": "ENABLED"}}
     taken: list[float] = []
-    for _ in range(5):
+    for _ in range(TASKS):
         sent = time.time()
         started = ecs.run_task(
             cluster=cluster, taskDefinition=definition, launchType="FARGATE", networkConfiguration=network
         )
         task = started["tasks"][0]["taskArn"]
         while ecs.describe_tasks(cluster=cluster, tasks=[task])["tasks"][0]["lastStatus"] != "RUNNING":
-            _not_for_ever(sent)
+            if time.time() - sent > SECONDS:
+                raise RuntimeError("no task ran within a minute")
             time.sleep(0.01)
         taken.append(time.time() - sent)
         ecs.stop_task(cluster=cluster, task=task, reason="measured")
     return taken
-
-
-def _not_for_ever(since: float) -> None:
-    if time.time() - since > 60:
-        raise RuntimeError("nothing came within a minute")

@@ -18,7 +18,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.units = 0
+        self._units: Counter[str] = Counter()
         self.read_units = 0.0
         self._items: dict[tuple[str, str], Item] = {}
         self._waiting: list[tuple[str, Any]] = []
@@ -29,10 +29,19 @@ class Meter:
         client.meta.events.register("before-call", self._count)
         client.meta.events.register("after-call", self._after)
 
+    @property
+    def units(self) -> int:
+        """All write units."""
+        return self._units.total()
+
+    def units_of(self, partition: str) -> int:
+        """The write units of the items under one partition key."""
+        return self._units[partition]
+
     def reset(self) -> None:
         """Forget what was counted; remember the items."""
         self.calls.clear()
-        self.units = 0
+        self._units.clear()
         self.read_units = 0.0
 
     def _count(self, model: Any, **_: Any) -> None:
@@ -66,7 +75,7 @@ class Meter:
 
     def _charge(self, kind: str, body: dict[str, Any], factor: int) -> None:
         if kind == "ConditionCheck":
-            self.units += 2
+            self._units[body["Key"]["pk"]["S"]] += 2
             return
         key = body["Item"] if kind == "Put" else body["Key"]
         at = (key["pk"]["S"], key["sk"]["S"])
@@ -77,9 +86,9 @@ class Meter:
         elif kind == "Update":
             # A count: the item stays as large as it was, and is in no index.
             after = before or key
-        self.units += factor * max(write_units(before) if before else 1, write_units(after) if after else 1)
+        self._units[at[0]] += factor * max(write_units(before) if before else 1, write_units(after) if after else 1)
         for index in INDEXES:
-            self.units += _index_units([before.get(a) for a in index], [after.get(a) for a in index])
+            self._units[at[0]] += _index_units([before.get(a) for a in index], [after.get(a) for a in index])
         if after:
             self._items[at] = after
         else:

@@ -12,18 +12,20 @@ from quaymaster.domain.worker import gone
 from quaymaster.ports import Record
 
 from bench.deployed import Functions, functions
+from bench.figures import Figures, counted
 from tests.shared.memory.records import POOL, a_worker
 
 PAST = (0, 30_000)
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"
 
 
-def count_past() -> dict[str, float]:
+def count_past() -> Figures:
     """Read units for each number of past tasks, and how much they grow from the first to the last."""
     found = {past: _reads(past) for past in PAST}
     figures = {f"{name}_{past}_past": units for past, units in found.items() for name, units in found[past].items()}
     first, last = (found[past] for past in PAST)
-    return figures | {f"{name}_growth": last[name] / first[name] for name in first}
+    figures |= {f"{name}_growth": last[name] / first[name] for name in first}
+    return {name: counted(figure) for name, figure in figures.items()}
 
 
 def _reads(past: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from quaymaster.dispatcher.reaper.due import reap
 from quaymaster.domain.states import RunState
 
 from bench.deployed import functions
+from bench.figures import Figures, counted
 from tests.shared.memory.records import a_run
 
 OVERDUE = 20
@@ -18,9 +19,9 @@ ACTIVE = (100, 1_000, 10_000)
 READS = ("Query", "GetItem", "BatchGetItem")
 
 
-def count_reads() -> dict[str, float]:
+def count_reads() -> Figures:
     """One figure for each number of active runs; flat is the goal."""
-    return {f"reaper_reads_per_overdue_run_{active}_active": _reads(active) for active in ACTIVE}
+    return {f"reaper_reads_per_overdue_run_{active}_active": counted(_reads(active)) for active in ACTIVE}
 
 
 def _reads(active: int) -> float:

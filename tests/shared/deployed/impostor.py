@@ -109,8 +109,8 @@ class Impostor(Client):
         self.session = ulid(datetime.now(UTC), secrets.token_bytes(10))
         self._token = token
         self._worker = worker_id(token.namespace, token.pool_id, name)
-        topic = topic_to(token.namespace, token.pool_id, self._worker)
-        identity = Identity(client_id=self._worker, certificate=token.certificate, key=pool.key, topics=[topic])
+        self.topic = topic_to(token.namespace, token.pool_id, self._worker)
+        identity = Identity(client_id=self._worker, certificate=token.certificate, key=pool.key, topics=[self.topic])
         super().__init__(cloud, identity)
 
     def __enter__(self) -> Self:
