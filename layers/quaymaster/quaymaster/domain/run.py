@@ -6,7 +6,7 @@ Each change checks the table in `states`, raises `version` by one and appends to
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
@@ -136,16 +136,19 @@ def read_history(run: Run) -> list[Change]:
     return changes
 
 
-def _moved(run: Run, state: RunState, at: datetime, by: str, reason: Reason | None = None, note: str = "") -> Run:
-    if not allowed(run.state, state, reason):
-        raise ValueError(f"run {run.id}: {run.state} to {state} with reason {reason} is not in the table")
+def _moved(
+    run: Run, state: RunState, at: datetime, by: str, why: Reason | None = None, said: str = "", /, **changes: Any
+) -> Run:
+    """The run in another state, with an entry in its history, and what else changes with it."""
+    if not allowed(run.state, state, why):
+        raise ValueError(f"run {run.id}: {run.state} to {state} with reason {why} is not in the table")
     version = run.version + 1
-    entry = f"{state}|{version}|{keys.milliseconds(at)}|{by}|{(note or reason or '')[:NOTE_LIMIT]}"
+    entry = f"{state}|{version}|{keys.milliseconds(at)}|{by}|{(said or why or '')[:NOTE_LIMIT]}"
     history = run.history
     if len(history) >= HISTORY_LIMIT:
         # The first entry says how the run came in; the latest say how it is going.
         history = (history[0], *history[-(HISTORY_LIMIT - 2) :])
-    return replace(run, state=state, version=version, history=(*history, entry))
+    return replace(run, state=state, version=version, history=(*history, entry), **changes)
 
 
 def accepted(run: Run, at: datetime, by: str) -> Run:
@@ -155,9 +158,11 @@ def accepted(run: Run, at: datetime, by: str) -> Run:
 
 def claimed(run: Run, worker: str, session: str, at: datetime, timeouts: "Timeouts", due_at: datetime) -> Run:
     """Assigned to a worker: PREPARING, next attempt, effective timeouts."""
-    moved = _moved(run, RunState.PREPARING, at, "dispatcher")
-    return replace(
-        moved,
+    return _moved(
+        run,
+        RunState.PREPARING,
+        at,
+        "dispatcher",
         attempt=run.attempt + 1,
         worker=worker,
         session=session,
@@ -187,7 +192,7 @@ class Timeouts:
 
 def begun(run: Run, at: datetime) -> Run:
     """`go`: from this write on the run is never started again by itself, unless it is retryable."""
-    return replace(_moved(run, RunState.RUNNING, at, "worker"), begun_at=at)
+    return _moved(run, RunState.RUNNING, at, "worker", begun_at=at)
 
 
 def touched(run: Run, **changes: object) -> Run:
@@ -197,9 +202,13 @@ def touched(run: Run, **changes: object) -> Run:
 
 def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, offers: int = 0) -> Run:
     """Back to READY: not answered, handed back, or lost before it had begun (or `retryable`)."""
-    moved = _moved(run, RunState.READY, at, by, note=note)
-    return replace(
-        moved,
+    return _moved(
+        run,
+        RunState.READY,
+        at,
+        by,
+        None,
+        note,
         worker_seconds=held_seconds(run, at),
         worker=None,
         session=None,
@@ -259,9 +268,13 @@ def _ended(
     exit_code: int | None = None,
     log: LogDigest | None = None,
 ) -> Run:
-    moved = _moved(run, state, at, by, reason, note)
-    return replace(
-        moved,
+    return _moved(
+        run,
+        state,
+        at,
+        by,
+        reason,
+        note,
         reason=reason,
         exit_code=exit_code,
         note=note[:200] or None,

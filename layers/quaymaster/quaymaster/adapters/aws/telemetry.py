@@ -1,8 +1,10 @@
 """`Ports.log` in a function: each event is one line, which is structured log and metrics (EMF) at once."""
 
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
@@ -31,19 +33,13 @@ class Telemetry:
         self.logger.info(event, extra={**said, **self._measured(event, said)})
 
     def _measured(self, event: str, fields: dict[str, str | int | float]) -> Mapping[str, object]:
-        metrics = AmazonCloudWatchEMFProvider(
-            namespace=NAMESPACE, service=self._service, metric_set={}, dimension_set={}
-        )
-        metrics.add_metric(event, MetricUnit.Count, 1)
-        for name, found in fields.items():
-            unit = next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
-            if unit and not isinstance(found, str):
-                metrics.add_metric(name, unit, found)
-        found = cast("Mapping[str, object]", metrics.serialize_metric_set())  # pyright: ignore[reportUnknownMemberType]
-        # Each metric comes as a list of one value; alone it reads better and counts the same.
-        return {
-            name: cast("list[object]", value)[0] if isinstance(value, list) else value for name, value in found.items()
+        """What makes a line metrics."""
+        numbers = {
+            name: float(found) for name, found in fields.items() if not isinstance(found, str) and _unit_of(name)
         }
+        described = _described(self._service, event, tuple(numbers))
+        metadata = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": described}
+        return {"_aws": metadata, "service": self._service, event: 1.0, **numbers}
 
     @contextmanager
     def invocation(self, context: object) -> Generator[None]:
@@ -56,3 +52,18 @@ class Telemetry:
             raise
         finally:
             self.logger.remove_keys(["request_id"])
+
+
+def _unit_of(name: str) -> MetricUnit | None:
+    return next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
+
+
+@cache
+def _described(service: str, event: str, names: tuple[str, ...]) -> object:
+    """The description of one kind of line: powertools makes it once, and each line of the kind has it."""
+    metrics = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service=service, metric_set={}, dimension_set={})
+    metrics.add_metric(event, MetricUnit.Count, 1)
+    for name in names:
+        metrics.add_metric(name, _unit_of(name) or MetricUnit.Count, 0)
+    found = cast("dict[str, Any]", metrics.serialize_metric_set())  # pyright: ignore[reportUnknownMemberType]
+    return found["_aws"]["CloudWatchMetrics"]

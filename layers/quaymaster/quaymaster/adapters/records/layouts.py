@@ -98,13 +98,12 @@ _RUN = fields_of(Run, tuple(_RUN_NAMES.items()), frozenset({"id", "pool_id", "ac
 
 
 def _write_run(run: Run) -> Item:
-    short = replace(
+    return _RUN.write(
         run,
         worker=run.worker and run.worker.replace(f".{run.pool_id}.", "..", 1),
         chunk=run.chunk and run.chunk.replace(chunk_prefix(run.pool_id, run.id, run.attempt), "/", 1),
         history=tuple(pack_entry(entry, run.accepted_at) for entry in run.history),
     )
-    return _RUN.write(short)
 
 
 def _read_run(key: Key, item: Item) -> Run:

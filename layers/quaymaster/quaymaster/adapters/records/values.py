@@ -48,11 +48,11 @@ class Fields[T]:
     made: Callable[..., T]
     stored: tuple[StoredField, ...]
 
-    def write(self, value: T) -> Item:
-        """The value's attributes."""
+    def write(self, value: T, **shorter: object) -> Item:
+        """The value's attributes, some of them as they are given here."""
         item: Item = {}
         for field in self.stored:
-            found = getattr(value, field.name)
+            found = shorter[field.name] if field.name in shorter else getattr(value, field.name)
             if found is not None and found != field.default:
                 item[field.attribute] = field.coding.write(found)
         return item

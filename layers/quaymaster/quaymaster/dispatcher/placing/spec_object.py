@@ -19,21 +19,30 @@ MOST_IN_A_MESSAGE = 64 * 1024
 
 def keep(ports: Ports, pool_id: str, spec: Spec) -> None:
     """Write the object, if the spec needs one; writing it twice changes nothing. Raises Unavailable."""
-    body = _body(spec)
-    if len(body) > MOST_IN_A_MESSAGE:
+    if body := _large(spec):
         ports.blobs.write_input(_key(pool_id, spec, body), body)
 
 
 def grant_for(ports: Ports, run: Run, spec: Spec, life: timedelta) -> WorkspaceGrant | None:
     """Permission to read the object, if there is one. Calls nothing."""
-    body = _body(spec)
-    if len(body) <= MOST_IN_A_MESSAGE:
+    body = _large(spec)
+    if not body:
         return None
     return ports.blobs.workspace(_key(run.pool_id, spec, body), hashlib.sha256(body).hexdigest(), life)
 
 
 def _key(pool_id: str, spec: Spec, body: bytes) -> str:
     return objects.spec_key(pool_id, spec.run_id, hashlib.sha256(body).hexdigest())
+
+
+def _large(spec: Spec) -> bytes | None:
+    """The object of a spec that needs one."""
+    characters = sum(map(len, spec.command)) + sum(len(name) + len(text) for name, text in spec.environment.items())
+    if 6 * (characters + len(spec.command) + len(spec.environment)) + 64 <= MOST_IN_A_MESSAGE:
+        # None becomes more than six bytes in JSON, and beside each stand six at most: nearly every spec is so small.
+        return None
+    body = _body(spec)
+    return body if len(body) > MOST_IN_A_MESSAGE else None
 
 
 def _body(spec: Spec) -> bytes:
