@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _table(figures: Figures) -> Table:
-    table = Table("figure", "value", "quartiles", "goal", "", title="Quaymaster benchmarks")
+    table = Table("figure", "value", "spread", "goal", "", title="Quaymaster benchmarks")
     wrong = missed(figures)
     for name, figure in figures.items():
         most = MOST.get(name)

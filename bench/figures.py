@@ -23,19 +23,19 @@ MOST: Mapping[str, float] = {
     "submit_to_agent_over_bare_chain": 1.3,
     "submit_to_command_over_two_bare_chains": 1.3,
 }
-"""The goals: no more than this. A ratio is of medians that were measured in turns, on the same machine."""
+"""The goals: no more than this. A ratio is of figures that were measured in turns, on the same machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A median with its quartiles, or a count, which has no spread."""
+    """What was measured, from where to where it spread; a count has no spread."""
 
     value: float
     low: float
     high: float
 
     def over(self, yardstick: "Figure", times: int = 1) -> "Figure":
-        """As a multiple of the yardstick's median, taken so often."""
+        """As a multiple of the yardstick, taken so often."""
         unit = yardstick.value * times
         return Figure(value=self.value / unit, low=self.low / unit, high=self.high / unit)
 
@@ -52,6 +52,15 @@ def measured(samples: Sequence[float]) -> Figure:
     """What spreads."""
     low, value, high = statistics.quantiles(samples, n=4, method="inclusive")
     return Figure(value=value, low=low, high=high)
+
+
+def least(samples: Sequence[float]) -> Figure:
+    """CPU time, to which other work of the machine only ever adds: the least is nearest to what it takes.
+
+    The spread goes up to the median, and so tells how busy the machine was.
+    """
+    found = min(samples)
+    return Figure(value=found, low=found, high=statistics.median(samples))
 
 
 def missed(figures: Figures) -> list[str]:
