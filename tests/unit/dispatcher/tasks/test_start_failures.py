@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.dispatcher.users.why import explain_run
+from quaymaster.domain.failure_table import LATE
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import Reason, RunState
-from quaymaster.domain.stopped_tasks import LATE, Words, judge_start
+from quaymaster.domain.stopped_tasks import Words, judge_start
 from quaymaster.domain.trouble import StartFailure, Trouble, TroubleKind, after_failure
 from quaymaster.errors import NoCapacity, Refused, Throttled
 

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from quaymaster.adapters.aws.errors import THROTTLED, code_of, may_pass, text_of, translated
 from quaymaster.adapters.ecs.task_definitions import of_pool
+from quaymaster.domain.failure_table import refusal_of
 from quaymaster.domain.ids import CONTAINER
 from quaymaster.domain.pool import Launch, Pool
 from quaymaster.domain.trouble import TroubleKind
@@ -121,8 +122,9 @@ class EcsTasks:
 
 
 def _kind(failures: Sequence["FailureTypeDef"]) -> TroubleKind:
-    passing = all(f.get("reason", "").startswith(("AGENT", "RESOURCE", "Capacity")) for f in failures)
-    return TroubleKind.CAPACITY if passing else TroubleKind.PERMANENT
+    """The worst of them: one that stays is not cured by waiting for the others."""
+    kinds = {refusal_of(failure.get("reason", "")).kind for failure in failures}
+    return TroubleKind.PERMANENT if TroubleKind.PERMANENT in kinds else TroubleKind.CAPACITY
 
 
 def _line(failure: "FailureTypeDef") -> str:

@@ -8,9 +8,9 @@ from quaymaster.dispatcher.apart import apart
 from quaymaster.dispatcher.tasks.counting import account
 from quaymaster.dispatcher.tasks.launch import call
 from quaymaster.domain import deadlines, ids
+from quaymaster.domain.failure_table import LATE
 from quaymaster.domain.pool import Counters, Launch, Pool, followed
 from quaymaster.domain.states import Reason
-from quaymaster.domain.stopped_tasks import LATE
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import Worker, WorkerState
 from quaymaster.errors import Busy, Lost
