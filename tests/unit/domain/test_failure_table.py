@@ -1,13 +1,12 @@
 """The table of failures: each row is reached by what AWS says of it, and the rows before it do not stand in its way."""
 
 import pytest
-from quaymaster.domain.failure_table import REFUSED, STOPPED, Row, Said, refusal_of
+from quaymaster.domain.failure_table import CALLS, REFUSED, STOPPED, Row, Said, error_of, refusal_of
 from quaymaster.domain.states import Reason
 from quaymaster.domain.stopped_tasks import Words, judge_start, row_of
 from quaymaster.domain.trouble import TroubleKind
 
-ALL = [*STOPPED, *REFUSED]
-RETRIED = frozenset({TroubleKind.CAPACITY, TroubleKind.PASSING})
+ALL = [*STOPPED, *REFUSED, *CALLS]
 
 
 def words(row: Row) -> list[Words]:
@@ -31,6 +30,11 @@ def test_each_row_of_refusals_is_reached_by_its_example(row: Row) -> None:
     assert refusal_of(row.example) is row
 
 
+@pytest.mark.parametrize("row", CALLS, ids=lambda row: row.example[:60])
+def test_each_row_of_errors_is_reached_by_its_example(row: Row) -> None:
+    assert error_of(row.example) is row
+
+
 @pytest.mark.parametrize("row", ALL, ids=lambda row: row.example[:60])
 def test_each_row_says_where_it_is_written(row: Row) -> None:
     assert row.source.startswith(("https://docs.aws.amazon.com/", "https://repost.aws/", "dispatcher/"))
@@ -38,7 +42,7 @@ def test_each_row_says_where_it_is_written(row: Row) -> None:
 
 
 def test_only_the_last_row_of_each_part_fits_everything() -> None:
-    for part in (STOPPED, REFUSED):
+    for part in (STOPPED, REFUSED, CALLS):
         assert [row for row in part if not row.marks] == [part[-1]]
 
 

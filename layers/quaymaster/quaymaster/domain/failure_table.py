@@ -162,7 +162,31 @@ REFUSED: tuple[Row, ...] = (
 )
 """Of a failure in RunTask's answer."""
 
+CALLS: tuple[Row, ...] = (
+    _capacity(
+        Said.ERROR,
+        "capacity is unavailable",
+        "RunTask: ClientException: Capacity is unavailable at this time.",
+        _CAPACITY,
+    ),
+    Row(
+        said=Said.ERROR,
+        marks=("throttling",),
+        kind=TroubleKind.THROTTLED,
+        reason=Reason.START_FAILED,
+        example="RunTask: InvalidParameterException: Error retrieving security group information: Throttling",
+        source=_RUN_TASK,
+    ),
+    _stays("", "RunTask: InvalidParameterException: Subnets can not be empty.", _RUN_TASK, said=Said.ERROR),
+)
+"""Of an error that a call got and that is not the service's own (those pass): two of the passing ones have no code."""
+
 
 def refusal_of(reason: str) -> Row:
     """What a failure in RunTask's answer means; the last row fits everything."""
     return next(row for row in REFUSED if row.fits(reason.lower()))
+
+
+def error_of(text: str) -> Row:
+    """What an error means, by its code and its message; the last row fits everything."""
+    return next(row for row in CALLS if row.fits(text.lower()))

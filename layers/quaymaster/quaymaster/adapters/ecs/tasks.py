@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from quaymaster.adapters.aws.errors import THROTTLED, code_of, may_pass, text_of, translated
 from quaymaster.adapters.ecs.task_definitions import of_pool
-from quaymaster.domain.failure_table import refusal_of
+from quaymaster.domain.failure_table import error_of, refusal_of
 from quaymaster.domain.ids import CONTAINER
 from quaymaster.domain.pool import Launch, Pool
 from quaymaster.domain.trouble import TroubleKind
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import FailureTypeDef, NetworkConfigurationTypeDef
 
 MAX_REASON = 255
-_CAPACITY = "Capacity is unavailable at this time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +132,12 @@ def _line(failure: "FailureTypeDef") -> str:
 
 
 def _judged(error: ClientError) -> QuaymasterError:
-    """What to do about it, as a type. Two of the passing troubles are told by their text: ECS gives them no code."""
+    """What to do about it, as a type."""
     text = text_of(error)
-    if _CAPACITY in text:
+    kind = TroubleKind.THROTTLED if code_of(error) in THROTTLED else error_of(text).kind
+    if kind is TroubleKind.CAPACITY:
         return NoCapacity("ecs", text)
-    if code_of(error) in THROTTLED or "Throttling" in text:
+    if kind is TroubleKind.THROTTLED:
         return Throttled("ecs", text)
     if may_pass(error):
         return Unavailable("ecs", text)
