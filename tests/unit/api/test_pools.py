@@ -62,6 +62,26 @@ def test_a_fargate_pool_gets_its_own_task_definition_that_names_its_parameters(a
 
 
 @pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ({"cpu": 2048, "memory": 3072}, "memory: found 3072; with 2048 CPU units 4096 to 16384 in steps of 1024 MiB"),
+        # The other is the deployment's own, 4096 MiB and 2048 units.
+        ({"cpu": 256}, "memory: found 4096; with 256 CPU units one of 512, 1024, 2048 MiB"),
+        ({"memory": 512}, "memory: found 512; with 2048 CPU units"),
+        ({"cpu": 3000}, "cpu: found 3000; one of 256, 512"),
+    ],
+)
+def test_a_size_that_fargate_does_not_sell_is_refused_before_anything_is_made(
+    api: InProcessApi, size: dict[str, int], said: str
+) -> None:
+    answer = api.call("POST", "/pools", {"name": "sea", "kind": "fargate", "csr": CSR, **size})
+    assert answer.status == 400
+    assert said in json.dumps(answer.body)
+    assert api.store.records() == []
+    assert api.tasks.defined == {}
+
+
+@pytest.mark.parametrize(
     "role",
     [
         "arn:aws:iam::111122223333:role/admin",

@@ -8,6 +8,7 @@ from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pool_settings import read_pool_settings
 from quaymaster.domain import ids
 from quaymaster.domain.api import CreatePool
+from quaymaster.domain.fargate_sizes import check_size
 from quaymaster.domain.ids import ULID
 from quaymaster.domain.messages import Endpoint, PoolToken
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
@@ -42,6 +43,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     settings = read_pool_settings(request.settings)
     _check_kind(request)
     _check_role(request, deployment)
+    _check_size(request, deployment)
     if known := ports.store.pool_named(request.name):
         raise NameTaken(request.name, known)
     now = ports.clock()
@@ -93,6 +95,13 @@ def _check_role(request: CreatePool, deployment: Deployment) -> None:
     name = (request.task_role or "").partition(":role/")[2]
     if request.task_role and not name.startswith(deployment.run_role_prefix):
         raise Refused("task_role", request.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
+
+
+def _check_size(request: CreatePool, deployment: Deployment) -> None:
+    """What is not said is as the deployment has it, and must go together with what is."""
+    if request.cpu or request.memory:
+        usual = deployment.task_size
+        check_size(request.cpu or usual.cpu, request.memory or usual.memory)
 
 
 def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: CreatePool) -> str:
