@@ -30,7 +30,7 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 }
 """What the functions call of AWS. A test compares it with the calls in the layer's code."""
 # What botocore looks for beside a service's description, and nobody here asks for.
-BESIDE = ("examples-1.json*", "paginators-1*", "waiters-2.json*")
+BESIDE = ("examples-1.json*", "waiters-2.json*", "paginators-1.sdk-extras.json*")
 MANIFESTS = ("pyproject.toml", "requirements.txt")
 # pydantic looks through every dist-info for plug-ins.
 UNUSED = ("bin", "boto3/data", "boto3/examples", "*.dist-info", "*.data")
@@ -66,6 +66,15 @@ def trim_services(data: Path) -> None:
             model = trim_model(json.loads(gzip.decompress(packed.read_bytes())), OPERATIONS[folder.name])
             (newest / "service-2.json").write_text(json.dumps(model, separators=(",", ":")))
             packed.unlink()
+        trim_pages(newest / "paginators-1.json", OPERATIONS[folder.name])
+
+
+def trim_pages(file: Path, operations: frozenset[str]) -> None:
+    """Keep how the answers of these operations are paged."""
+    if file.exists():
+        pages: dict[str, Any] = json.loads(file.read_text())["pagination"]
+        kept = {name: how for name, how in pages.items() if name in operations}
+        file.write_text(json.dumps({"pagination": kept}, separators=(",", ":")))
 
 
 def trim_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The built artifact, imported with nothing but itself and its layer on the path."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 from quaymaster_local.build import build
 from quaymaster_local.settings import Settings
+
+from tools.slim_layer import OPERATIONS
 
 pytestmark = pytest.mark.local
 
@@ -53,6 +56,23 @@ for service in sys.argv[2:]:
 """
 
 
+CALLS = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from botocore.session import Session
+client = Session().create_client(sys.argv[2], region_name="us-east-1")
+print(*client.meta.method_to_api_mapping.values())
+"""
+PAGES = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from botocore.session import Session
+for service in sys.argv[2:]:
+    client = Session().create_client(service, region_name="us-east-1")
+    print(*(method for method in client.meta.method_to_api_mapping if client.can_paginate(method)))
+"""
+
+
 @pytest.fixture(scope="module")
 def built(local_settings: Settings) -> Path:
     """The folder of the build."""
@@ -85,6 +105,21 @@ def test_clients_of_the_kept_services_find_their_endpoints(built: Path) -> None:
     said = run(CLIENTS, str(built / "QuaymasterLayer/python"), *services)
     assert [line.split()[0] for line in said.splitlines()] == services
     assert all(line.split()[1].startswith("https://") and "amazonaws.com" in line for line in said.splitlines())
+
+
+def test_what_the_code_asks_to_be_paged_can_be(built: Path) -> None:
+    source = "".join(path.read_text() for path in (built / "QuaymasterLayer/python/quaymaster/adapters").rglob("*.py"))
+    asked = set(re.findall(r"get_paginator\(\s*\"([a-z0-9_]+)\"", source))
+    services = sorted(path.name for path in (built / "QuaymasterLayer/python/botocore/data").iterdir() if path.is_dir())
+    said = run(PAGES, str(built / "QuaymasterLayer/python"), *services)
+    assert asked
+    assert asked <= set(said.split())
+
+
+def test_a_client_has_what_the_code_calls_and_nothing_else(built: Path) -> None:
+    for service, operations in OPERATIONS.items():
+        said = run(CALLS, str(built / "QuaymasterLayer/python"), service)
+        assert set(said.split()) == operations
 
 
 def test_bytecode_is_there_and_is_taken_as_it_is(built: Path) -> None:
