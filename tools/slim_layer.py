@@ -78,7 +78,7 @@ def trim_pages(file: Path, operations: frozenset[str]) -> None:
 
 
 def trim_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:
-    """The description of a service with these operations only, and the shapes that they lead to; nothing to read."""
+    """The description of a service with these operations only, and the shapes that they lead to."""
     kept = {name: found for name, found in model["operations"].items() if name in operations}
     shapes: dict[str, Any] = {}
     waiting = [name for operation in kept.values() for name in _named(operation)]
@@ -88,7 +88,8 @@ def trim_model(model: dict[str, Any], operations: frozenset[str]) -> dict[str, A
             shapes[name] = model["shapes"][name]
             waiting += _named(shapes[name])
     ordered = {name: shape for name, shape in model["shapes"].items() if name in shapes}
-    return _silent(model | {"operations": kept, "shapes": ordered})
+    # Of the rest botocore wants even the documentation.
+    return model | {"operations": _silent(kept), "shapes": _silent(ordered)}
 
 
 def _named(described: object) -> Iterator[str]:
