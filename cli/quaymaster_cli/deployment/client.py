@@ -72,6 +72,10 @@ class ApiClient:
         """A page of a pool's runs, newest first."""
         return self._get(api.RunList, "pools", pool, "runs", state=state, stack=stack, limit=limit, cursor=cursor)
 
+    def retry_pool(self, pool: str) -> api.PoolView:
+        """Have a Fargate pool's tasks started again now; repeating it changes nothing."""
+        return _read(api.PoolView, self._call("POST", _join(("pools", pool, "retry")), None, TRIES))
+
     def start_run(self, request: RunRequest) -> api.AcceptedRun:
         """Request a run; the same request id again is the same run."""
         return self._post(api.AcceptedRun, "runs", request)

@@ -112,6 +112,16 @@ def show(session: Session, pool: Annotated[str, typer.Argument(help="A pool's na
         session.output.fields(_fields(found))
 
 
+@command(app, "retry")
+def retry(session: Session, pool: Annotated[str, typer.Argument(help="A Fargate pool's name or id.")]) -> None:
+    """Have a Fargate pool's tasks started again now, whatever failed before."""
+    found = session.api.retry_pool(pool)
+    if session.output.json:
+        session.output.show_json(found)
+    else:
+        session.output.note(f"pool {found.name} starts tasks again; {found.counts.queued} runs wait")
+
+
 def _trouble(pool: "PoolView") -> str | None:
     from quaymaster_cli.showing.output import tell
 

@@ -12,7 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from quaymaster.dispatcher.users.pools import find_pool
+from quaymaster.domain.states import Reason
+from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import WorkerState
+from quaymaster.ports import Replace
 from quaymaster_sealing.keys import make_csr, make_key
 
 from tests.shared.memory.cli_calls import Cli
@@ -173,6 +177,31 @@ def test_a_fargate_pools_key_and_token_are_put_where_its_tasks_read_them(cli: Cl
     assert token["pool_id"] == made["pool"]["id"]
     assert set(cli.parameters.values) == {made["key_parameter"], made["token_parameter"]}
     assert all(len(value.encode()) <= 4096 for value in cli.parameters.values.values())
+
+
+def test_retrying_a_pool_ends_its_pause_and_rings_for_it(cli: Cli) -> None:
+    assert cli("pool", "create", "sea", "--kind", "fargate").code == 0
+    store = cli.api.store
+    pool = find_pool(store, "sea")
+    starts = store.starts(pool.id)
+    assert starts
+    failure = StartFailure(kind=TroubleKind.PERMANENT, reason=Reason.IMAGE_PULL, note="no such image")
+    store.commit(Replace(starts.troubled(failure, cli.api.clock(), b"xx")))
+    assert "no such image" in cli("pool", "show", "sea").out
+    for _ in range(2):
+        ended = cli("pool", "retry", "sea")
+        assert (ended.code, ended.out) == (0, "")
+        assert "pool sea starts tasks again; 0 runs wait" in ended.err
+    assert cli("pool", "retry", "sea", "--json").json["trouble"] is None
+    assert "no such image" not in cli("pool", "show", "sea").out
+
+
+def test_a_private_pool_or_none_at_all_is_nothing_to_retry(cli: Cli, key: Path) -> None:
+    assert cli("pool", "create", "red", "--key", str(key)).code == 0
+    private, unknown = cli("pool", "retry", "red"), cli("pool", "retry", "sea")
+    assert (private.code, unknown.code) == (2, 1)
+    assert "pool: found red; a Fargate pool" in private.err
+    assert "no pool 'sea'" in unknown.err
 
 
 def test_a_fargate_pool_without_a_key_gets_one_that_is_nowhere_else(cli: Cli, tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
     def show(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
         return views.show_pool(ports.store, find_pool(ports.store, pool))
 
+    @app.post("/pools/<pool>/retry", summary="Start a pool's tasks again now, whatever failed before")
+    def retry(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
+        pools.retry_starts(ports, find_pool(ports.store, pool))
+        return views.show_pool(ports.store, find_pool(ports.store, pool))
+
     @app.get("/pools/<pool>/workers", summary="A pool's workers: those that are there, or those that are gone")
     def workers(  # pyright: ignore[reportUnusedFunction]
         pool: PoolRef,

@@ -169,6 +169,10 @@ class Starts:
         """With one more start that came to nothing."""
         return replace(self, trouble=after_failure(self.trouble, failure, now, randomness), version=self.version + 1)
 
+    def retried(self) -> "Starts":
+        """Somebody has mended what stood against it, on Spot as well: the next start is tried at once."""
+        return replace(self, trouble=None, no_spot_until=None, version=self.version + 1)
+
     def untroubled(self) -> "Starts":
         """A task became a worker: whatever stood against it is over."""
         return replace(self, trouble=None, version=self.version + 1)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from quaymaster.dispatcher.users.pools import retry_starts
 from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain.failure_table import LATE
@@ -89,6 +90,28 @@ def test_delays_grow_with_jitter_up_to_a_quarter_of_an_hour():
     assert spans[-1] == (675, 900)
 
 
+def test_a_pool_that_was_mended_starts_at_once_when_somebody_says_so():
+    world = fargate()
+    world.submit()
+    fail_starts(world, 10, **NO_IMAGE)
+    before = trouble(world)
+    assert before
+    assert before.retry_at > world.now
+    assert world.tasks.running == []
+    for _ in range(2):
+        retry_starts(world.ports, world.pool)
+        world.ring()
+        check(world)
+    assert trouble(world) is None
+    assert len(world.tasks.running) == 1, "said twice, it starts nothing more"
+
+
+def test_a_private_pool_has_no_starts_to_try_again():
+    world = World()
+    with pytest.raises(Refused, match="pool: found team-a; a Fargate pool"):
+        retry_starts(world.ports, world.pool)
+
+
 def test_a_pool_whose_image_does_not_exist_says_so_and_fails_its_runs_past_the_limit():
     world = fargate()
     world.submit()
@@ -101,6 +124,7 @@ def test_a_pool_whose_image_does_not_exist_says_so_and_fails_its_runs_past_the_l
     assert "starts in a row came to nothing" in why
     assert "CannotPullContainerError: not found" in why
     assert "the run fails as image_pull in" in why
+    assert f"`quaymaster pool retry {world.pool.name}`" in why
     shown = show_pool(world.table, world.pool).trouble
     assert shown
     assert (shown.reason, shown.times, bool(shown.runs_fail_at)) == (Reason.IMAGE_PULL, found.times, True)

@@ -1,8 +1,9 @@
-"""Pools: create, list and show them."""
+"""Pools: create, list and show them, and have their starts tried again."""
 
 import base64
 import json
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pool_settings import read_pool_settings
@@ -12,10 +13,12 @@ from quaymaster.domain.fargate_sizes import check_size
 from quaymaster.domain.ids import ULID
 from quaymaster.domain.messages import Endpoint, PoolToken
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
-from quaymaster.errors import Lost, NotFound, QuaymasterError, Refused
-from quaymaster.ports import Create, Ports, Store, TaskSettings
+from quaymaster.domain.wakes import Wake
+from quaymaster.errors import Busy, Lost, NotFound, QuaymasterError, Refused
+from quaymaster.ports import Create, Ports, Replace, Store, TaskSettings
 
 TASK_FIELDS = ("image", "cpu", "memory", "task_role")
+TRIES = 5
 
 
 class NameTaken(QuaymasterError):
@@ -128,6 +131,28 @@ def _write(store: Store, pool: Pool) -> None:
     except Lost:
         # Someone created a pool of that name since it was looked for.
         raise NameTaken(pool.name, store.pool_named(pool.name) or pool.id) from None
+
+
+def retry_starts(ports: Ports, pool: Pool) -> None:
+    """Forget what stands against starting the pool's tasks, and have it looked at; saying it twice changes nothing.
+
+    Raises Refused for a pool that starts none, Busy when others kept writing.
+    """
+    if pool.kind_of is not PoolKind.FARGATE:
+        raise Refused("pool", pool.name, "a Fargate pool: workers of a private pool start by themselves")
+    for _ in range(TRIES):
+        starts = ports.store.starts(pool.id)
+        if not starts or (not starts.trouble and not starts.no_spot_until):
+            break
+        try:
+            ports.store.commit(Replace(starts.retried()))
+        except Lost:
+            continue
+        ports.log("starts_retried", {"pool": pool.id, "was": starts.trouble.note[:120] if starts.trouble else None})
+        break
+    else:
+        raise Busy(f"pool {pool.id}: others kept writing")
+    ports.queue.wake(Wake(pool.id), timedelta(0))
 
 
 def find_pool(store: Store, name_or_id: str) -> Pool:

@@ -9,7 +9,7 @@ from quaymaster.domain.api import PoolCounts
 from quaymaster.domain.pool import Pool, PoolKind, Ticket
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import RunState
-from quaymaster.domain.trouble import Trouble
+from quaymaster.domain.trouble import Trouble, TroubleKind
 from quaymaster.ports import Ports
 
 
@@ -135,9 +135,11 @@ def _troubled(around: Surroundings, trouble: Trouble, run: Run) -> str:
     if trouble.retry_at > around.now:
         text += f"; the next is tried in {_span(around.now, trouble.retry_at)}"
     until = trouble.ends_runs_from(run.accepted_at, around.pool.settings.start_failure_limit)
-    return (
-        f"{text}; the run fails as {trouble.reason} in {_span(around.now, until)} unless one works" if until else text
-    )
+    if until:
+        text += f"; the run fails as {trouble.reason} in {_span(around.now, until)} unless one works"
+    if trouble.kind is TroubleKind.PERMANENT:
+        text += f"; `quaymaster pool retry {around.pool.name}` starts one at once when it is mended"
+    return text
 
 
 def _tried(run: Run) -> str:
