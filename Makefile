@@ -27,7 +27,7 @@ SAM_ARGS    ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-busy fast check simulate defects scan bench local build wheels deploy tools format lock clean
+.PHONY: help demo test test-busy fast check check-code check-template simulate defects scan bench local build wheels deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
 # The five that one needs first, in that order; then the others.
@@ -54,11 +54,15 @@ test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside 
 fast: .venv/.synced ## the tests that need nothing but memory
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
 
-check: .venv/.synced .tools/sam/.installed ## format, lint, imports, types, template: what CI runs first
+check: check-code check-template ## format, lint, imports, types, template: what CI runs first
+
+check-code: .venv/.synced
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports --no-cache --no-logo
 	.venv/bin/pyright
+
+check-template: .venv/.synced .tools/sam/.installed
 	.venv/bin/cfn-lint
 	$(SAM_CLI) validate --lint --region us-east-1
 

@@ -43,8 +43,9 @@ def deploy(settings: Settings, clients: RootClients, request: StackRequest) -> S
     """Deploy the built template into ministack and read what came of it; raises DeployFailed."""
     parameters = [f"{name}={value}" for name, value in request.parameters.items()]
     command = [str(settings.sam), "deploy", "--template-file", str(request.template)]
-    # What it asks for beside its parameters is what the file says, as for a deployment by hand.
+    # What is not said here is as the file has it for a deployment by hand; several stacks may lie in one cloud.
     command += ["--config-file", str(settings.source / "samconfig.toml"), "--config-env", "local"]
+    command += ["--stack-name", request.name]
     command += ["--parameter-overrides", *parameters]
     environ = {**child_environment(), **root_environment(clients.endpoint_url), **_sam_environment(request.folder)}
     with request.log.open("w") as log:

@@ -1,5 +1,6 @@
 """What must pass before a change lands is the same everywhere: `make check`, pre-commit, the workflow, `.ci/run`."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ def hooks() -> list[dict[str, Any]]:
 
 def test_pre_commit_runs_what_make_check_runs() -> None:
     known = [hook["entry"].replace(" --force-exclude", "") for hook in hooks()]
-    assert known == [command.removesuffix(" .") for command in recipe("check")]
+    commands = [*recipe("check-code"), *recipe("check-template")]
+    assert known == [command.removesuffix(" .") for command in commands]
+    assert re.findall(r"^check: (.*) ##", MAKEFILE, re.MULTILINE) == ["check-code check-template"]
 
 
 def test_pre_commit_understands_its_configuration() -> None:
@@ -49,8 +52,7 @@ def test_the_workflow_calls_what_must_pass_and_keeps_what_it_leaves() -> None:
 def test_what_must_pass_is_checked_tested_and_shown() -> None:
     text = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("make ")] == [
-        "make check",
-        "make scan",
+        "make --jobs=2 --output-sync=target check scan",
         "make test",
         "make demo",
     ]
