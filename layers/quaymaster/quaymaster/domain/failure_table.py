@@ -1,7 +1,8 @@
 """What AWS says of tasks that did not come up, and what it means: one table, read from above, the first row that fits.
 
 ECS has codes for few of these; of the rest only the text tells. Marks are parts of that text in lower case, all of
-which must be in it. A row without marks is what is left. Each row has what AWS says, and where that is written.
+which must be in it. A row without marks is what is left. An example has the form of what AWS says, and is quoted
+only where its page has it; a source is the page on that kind of failure, not proof of the row's wording.
 """
 
 from dataclasses import dataclass
