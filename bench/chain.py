@@ -1,8 +1,9 @@
 """The yardstick of latency: the same chain of AWS calls with nothing of ours in it.
 
 A queue, a function that reads, writes and publishes with bare botocore, and a subscriber over MQTT: what it takes from
-SendMessage to the message is what the services take, whatever anyone builds of them. The calls, the items' number and
-the message's size are those of a dispatch; queue, function and subscriber are set up as the deployment's.
+SendMessage to the message is what the services take, whatever anyone builds of them. The calls, the number of items,
+their conditions and indexes, and the message's size are those of a dispatch; queue, function and subscriber are set up
+as the deployment's.
 """
 
 import io
@@ -32,9 +33,9 @@ session = botocore.session.Session()
 table, broker = session.create_client("dynamodb"), session.create_client("iot-data")
 
 
-def put(pk, sk):
-    item = {"pk": {"S": pk}, "sk": {"S": sk}, "body": {"S": "x" * 400}}
-    return {"Put": {"TableName": "TABLE", "Item": item}}
+def put(pk, sk, condition="attribute_not_exists(pk)", **indexed):
+    item = {"pk": {"S": pk}, "sk": {"S": sk}, "body": {"S": "x" * 400}, **indexed}
+    return {"Put": {"TableName": "TABLE", "Item": item, "ConditionExpression": condition}}
 
 
 def handler(event, context):
@@ -48,8 +49,12 @@ def handler(event, context):
             ExpressionAttributeValues={":pk": {"S": "pool"}, ":prefix": {"S": "idle#"}},
         )
         marker = {"pk": {"S": "pool"}, "sk": {"S": "idle#1"}}
-        writes = [{"Delete": {"TableName": "TABLE", "Key": marker}}]
-        writes += [put(f"run-{number}", "run"), put(f"run-{number}", "spec"), put("pool", "worker")]
+        gone = "attribute_not_exists(pk)"
+        writes = [{"Delete": {"TableName": "TABLE", "Key": marker, "ConditionExpression": gone}}]
+        listed = {"listing_pk": {"S": "pool"}, "listing_at": {"S": str(number)}}
+        due = {"due_pk": {"S": "due"}, "due_at": {"N": str(number)}}
+        writes += [put(f"run-{number}", "run", **listed, **due), put(f"run-{number}", "spec")]
+        writes += [put("pool", "worker", "attribute_exists(pk) OR attribute_not_exists(pk)")]
         table.transact_write_items(TransactItems=writes)
         message = {"number": number, "body": "x" * SIZE}
         broker.publish(topic="TOPIC", qos=1, payload=json.dumps(message).encode())

@@ -76,16 +76,23 @@ def _submission(deployment: Deployment, pool: Credential, agent: AgentProcess, n
     """From SendMessage to the agent's `assigned`, and to the command's own first moment."""
     sent = time.time()
     run = deployment.send(pool.pool_id, f"latency-{number}", ["date", "+%s.%N"])
+    assigned = _said(agent, run, "assigned")
+    # Nobody asks the API meanwhile: two functions at once would be measured, not one.
+    _said(agent, run, "the phase has ended")
     ended = deployment.wait(run, seconds=SECONDS)
-    return _assigned_at(agent.output(), run) - sent, float(deployment.log(ended)[0]["msg"]) - sent
+    return assigned - sent, float(deployment.log(ended)[0]["msg"]) - sent
 
 
-def _assigned_at(output: str, run: str) -> float:
-    for line in output.splitlines():
-        said: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
-        if said.get("msg") == "assigned" and said.get("run") == run:
-            return datetime.fromisoformat(said["ts"]).timestamp()
-    raise RuntimeError(f"the agent never said that it was assigned {run}")
+def _said(agent: AgentProcess, run: str, what: str) -> float:
+    """When the agent said this of the run."""
+    until = time.time() + SECONDS
+    while time.time() < until:
+        for line in agent.output().splitlines():
+            said: dict[str, Any] = json.loads(line) if run in line and line.startswith("{") else {}
+            if said.get("msg") == what and said.get("run") == run:
+                return datetime.fromisoformat(said["ts"]).timestamp()
+        time.sleep(0.02)
+    raise RuntimeError(f"the agent never said of {run}: {what}")
 
 
 def _bare_tasks(deployment: Deployment) -> list[float]:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from ast import literal_eval
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -99,6 +100,35 @@ def test_the_command_sees_nothing_but_its_own_environment(
             output, _ = await asyncio.gather(read_all(execution), execution.wait())
         expected = {f"PATH={os.defpath}", f"QUAYMASTER_RUN={run_name}", "QUAYMASTER_ATTEMPT=1", "GIVEN=x y"}
         assert set(output.decode().splitlines()) == expected
+
+    run(scenario)
+
+
+def test_words_and_variables_arrive_as_they_are(executor: Executor, tmp_path: Path, run_name: str) -> None:
+    odd = ["", "a b", "two\nlines\n", "tab\t", "=x=", "漢字 é", "\udcff", "x" * 100_000]
+
+    async def scenario() -> None:
+        show = "import os, sys; print([os.fsencode(one) for one in (*sys.argv[1:], os.environ['ODD'])])"
+        what = order(tmp_path, run_name, sys.executable, "-c", show, *odd, ODD="=a\n\tb=\udcff")
+        async with started(executor, what) as execution:
+            output, ended = await asyncio.gather(read_all(execution), execution.wait())
+        assert ended.exit_code == 0
+        assert literal_eval(output.decode()) == [os.fsencode(one) for one in (*odd, "=a\n\tb=\udcff")]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("words", [["echo", "a\0b"], ["\0"]])
+def test_what_no_process_can_be_given_starts_nothing_and_leaves_nothing(
+    executor: Executor, tmp_path: Path, run_name: str, words: list[str]
+) -> None:
+    async def scenario() -> None:
+        ready = await executor.make_ready()
+        for what in (order(tmp_path, run_name, *words), order(tmp_path, run_name, "env", GIVEN="a\0b")):
+            with pytest.raises(StartFailed, match="NUL"):
+                await ready.start(what)
+        await ready.close()
+        assert marked(Mark(run_name, 1)) == []
 
     run(scenario)
 

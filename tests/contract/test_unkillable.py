@@ -4,21 +4,21 @@ Root prepares what is meant to be a host: a program with setuid root, a warden t
 is delegated to it.
 """
 
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import psutil
 import pytest
+from quaymaster_worker.executor import Order
 from quaymaster_worker.processes import warden
 from quaymaster_worker.processes.cgroups import delegated, make_cgroup, remove_cgroup
+from quaymaster_worker.processes.process_executor import encode, read_answer
 
 NOBODY = 65534
 PATIENCE = 1.0
@@ -54,15 +54,15 @@ class Host:
         )  # fmt: skip
         theirs.close()
         self.control.settimeout(30)
-        order = {"command": command, "environment": {"PATH": os.defpath}, "folder": "/", "uid": None, "gid": None}
-        self.control.sendall(json.dumps(order | {"cgroup": str(cgroup) if cgroup else None}).encode() + b"\n")
+        order = Order(command=command, environment={"PATH": os.defpath}, folder=Path("/"), cgroup=cgroup)
+        self.control.sendall(encode(order))
         self.answers = self.control.makefile("rb")
-        self.command = json.loads(self.answers.readline())["started"]
+        self.command = int(read_answer(self.answers.readline())["started"])
 
-    def end(self) -> dict[str, object]:
+    def end(self) -> Mapping[str, str]:
         """Have everything killed; what the warden says of it."""
         self.control.sendall(b"K")
-        return json.loads(self.answers.readline())
+        return read_answer(self.answers.readline())
 
     def close(self) -> None:
         """Kill the warden, if it still lives."""
@@ -90,10 +90,10 @@ def test_what_cannot_be_signalled_is_named_after_a_while_and_costs_no_cpu(folder
         began = time.monotonic()
         answer = host.end()
         assert time.monotonic() - began >= PATIENCE
-        left = cast(list[int], answer["left"])
+        left = [int(pid) for pid in answer["left"].split(",")]
         assert stuck.pid in left
         assert {psutil.Process(pid).name() for pid in left} == {"stay"}, "the others were ended"
-        assert answer["signal"] == signal.SIGKILL
+        assert answer["signal"] == str(int(signal.SIGKILL))
         _, status, used = os.wait4(host.process.pid, 0)
         host.process.returncode = os.waitstatus_to_exitcode(status)
         assert host.process.returncode == 0
@@ -137,18 +137,12 @@ def test_a_delegated_cgroup_ends_even_that(folder: Path, cgroup: Path) -> None:
     assert own
     for path in (own, own / "cgroup.procs", own / "cgroup.kill"):
         os.chown(path, NOBODY, NOBODY)
-    order: dict[str, Any] = {
-        "command": [f"{folder}/stay", "-c", STAY],
-        "environment": {},
-        "folder": "/",
-        "uid": None,
-        "gid": None,
-    }
+    order = Order(command=[f"{folder}/stay", "-c", STAY], environment={}, folder=Path("/"), cgroup=own)
     with control, control.makefile("rb") as answers:
-        control.sendall(json.dumps(order | {"cgroup": str(own)}).encode() + b"\n")
-        until_it_has_roots_rights(json.loads(answers.readline())["started"])
+        control.sendall(encode(order))
+        until_it_has_roots_rights(int(read_answer(answers.readline())["started"]))
         control.sendall(b"K")
-        assert json.loads(answers.readline()) == {"signal": signal.SIGKILL}
+        assert read_answer(answers.readline()) == {"signal": str(int(signal.SIGKILL))}
     assert process.wait(30) == 0
     remove_cgroup(own)
     assert not own.exists()

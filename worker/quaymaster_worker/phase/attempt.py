@@ -60,6 +60,8 @@ class Attempt:
         """Make the folder and bring the workspace, and a large command, into it. Raises PreparationFailed."""
         try:
             self._host.state.hold(self._worker_id, *self.key, self._folder.root)
+            # First, and beside all else: what it starts takes longest.
+            self._starter = await self._host.executor.make_ready()
             self._folder.make()
             self.assign = await with_spec(self._host.http, self.assign, self._folder.root)
             if self.assign.workspace:
@@ -73,7 +75,6 @@ class Attempt:
             if self._user:
                 await _in_thread(self._folder.give_to, self._user)
             self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
-            self._starter = await self._host.executor.make_ready()
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import errno
-import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
 
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Order
@@ -47,10 +46,10 @@ class ProcessExecution:
         """Wait until the command is there. Raises StartFailed."""
         answer = await self._answers.next()
         if "started" in answer:
-            self.command_pid = answer["started"]
+            self.command_pid = int(answer["started"])
             return
         await self._reap()
-        number = answer.get("errno", errno.EIO)
+        number = int(answer.get("errno", errno.EIO))
         code = NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
         raise StartFailed(code, f"cannot start {order.command[0]!r}: {answer.get('error', 'its warden died')}"[:200])
 
@@ -58,8 +57,11 @@ class ProcessExecution:
         """The command's end."""
         answer = await self._answers.next()
         await self._reap()
-        left = answer.get("left", []) if answer else await kill_marked(self._mark)
-        return Ended(exit_code=answer.get("exit"), signal=answer.get("signal"), left=tuple(left))
+        named = answer.get("left")
+        left = [int(pid) for pid in named.split(",")] if named else []
+        if not answer:
+            left = await kill_marked(self._mark)
+        return Ended(exit_code=_number(answer.get("exit")), signal=_number(answer.get("signal")), left=tuple(left))
 
     def stop(self) -> None:
         """SIGTERM to the whole tree."""
@@ -87,7 +89,7 @@ class _Answers:
         self._control = control
         self._rest = b""
 
-    async def next(self) -> dict[str, Any]:
+    async def next(self) -> Mapping[str, str]:
         """The next answer; an empty one when the warden has died."""
         loop = asyncio.get_running_loop()
         while b"\n" not in self._rest:
@@ -99,7 +101,7 @@ class _Answers:
                 return {}
             self._rest += part
         line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line)
+        return read_answer(line)
 
 
 class WaitingWarden:
@@ -113,11 +115,12 @@ class WaitingWarden:
 
     async def start(self, order: Order) -> ProcessExecution:
         """Start the command. Raises StartFailed."""
+        encoded = encode(order)
         self._used = True
         execution = ProcessExecution(self._process, self._output, self._control, mark_of(order.environment))
         # A warden that has died meanwhile gives no answer either, and that is what is told.
         with suppress(ConnectionError):
-            await asyncio.get_running_loop().sock_sendall(self._control, _encode(order))
+            await asyncio.get_running_loop().sock_sendall(self._control, encoded)
         await execution.started(order)
         return execution
 
@@ -138,7 +141,7 @@ class ProcessExecutor:
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(warden.__file__))],
+                [sys.executable, "-I", "-S", _script()],
                 stdin=theirs.fileno(),
                 stdout=write_end,
                 env={"PATH": os.defpath},
@@ -149,6 +152,12 @@ class ProcessExecutor:
             theirs.close()
             os.close(write_end)
         return WaitingWarden(process, await _reader(read_end), ours)
+
+
+def _script() -> str:
+    """The warden, compiled as this process has it if that was kept: a script is compiled again at each start."""
+    kept = cache_from_source(warden.__file__)
+    return kept if Path(kept).exists() else warden.__file__
 
 
 async def _close_and_reap(process: subprocess.Popen[bytes], control: socket.socket) -> None:
@@ -165,17 +174,22 @@ async def _reader(descriptor: int) -> asyncio.StreamReader:
     return reader
 
 
-def _encode(order: Order) -> bytes:
-    return (
-        json.dumps(
-            {
-                "command": list(order.command),
-                "environment": dict(order.environment),
-                "folder": str(order.folder),
-                "uid": order.user.uid if order.user else None,
-                "gid": order.user.gid if order.user else None,
-                "cgroup": str(order.cgroup) if order.cgroup else None,
-            }
-        ).encode()
-        + b"\n"
-    )
+def read_answer(line: bytes) -> Mapping[str, str]:
+    """The fields of a line of the warden's."""
+    return dict(field.split("=", 1) for field in os.fsdecode(line).rstrip("\n").split("\t"))
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def encode(order: Order) -> bytes:
+    """As the warden reads it. Raises StartFailed."""
+    user = (str(order.user.uid), str(order.user.gid)) if order.user else ("", "")
+    environment = [f"{name}={value}" for name, value in order.environment.items()]
+    head = (str(order.folder), *user, str(order.cgroup or ""), str(len(order.command)))
+    fields = [os.fsencode(field) for field in (*head, *order.command, *environment)]
+    if any(b"\0" in field for field in fields):
+        raise StartFailed(NOT_EXECUTABLE, "cannot start a command with a NUL character, in it or in its environment")
+    encoded = b"\0".join(fields)
+    return b"%d\n%s" % (len(encoded), encoded)

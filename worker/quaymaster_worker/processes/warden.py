@@ -1,10 +1,13 @@
 """The small process between the agent and a phase: no process of the phase outlives it, and it outlives no agent.
 
-Run as a script, with nothing of Quaymaster or its dependencies imported. Its standard input is a socket to the agent:
-one line of JSON orders the command, `T` asks the phase to end, `K` kills it, and the end of the stream means that the
-agent is dead. It answers `{"started": pid}` and, once no descendant is left, `{"exit": n}` or `{"signal": n}`; or
-`{"errno": n, "error": text}` when the command could not be started. Descendants that live on after PATIENCE seconds of
-SIGKILL (they have another user's rights, or hang in the kernel) are named in the last answer as `"left": [pid, …]`.
+Run as a script, with nothing of Quaymaster or its dependencies imported, and of the standard library only what starts
+fast: a run waits for it. Its standard input is a socket to the agent. An order comes first: its length in a line, then,
+with NUL between them, folder, uid, gid, cgroup (each may be empty), the number of the command's words, the words, and
+the environment as `NAME=value`. Then `T` asks the phase to end, `K` kills it, and the end of the stream means that the
+agent is dead. It answers in lines of fields with tabs between them: `started=pid` and, once no descendant is left,
+`exit=n` or `signal=n`; or `errno=n` and `error=text` when the command could not be started. Descendants that live on
+after PATIENCE seconds of SIGKILL (they have another user's rights, or hang in the kernel) are named in the last answer
+as `left=pid,pid`.
 
 It is its descendants' reaper, so that none escapes by setsid and double fork. It keeps the agent's uid, so that a phase
 with a uid of its own cannot signal it; the order comes by socket, so that a phase's LD_PRELOAD never loads into it.
@@ -12,15 +15,11 @@ with a uid of its own cannot signal it; the order comes by socket, so that a pha
 
 import ctypes
 import errno
-import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
-from contextlib import suppress
-from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -31,27 +30,42 @@ PATIENCE = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 OOM_SCORE = "500"
 """When memory runs out, the phase goes before the agent does."""
+CONTROL = 0
+"""The socket to the agent."""
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+"""By the warden alone."""
+
+
+class Order:
+    """What the agent wants to be run."""
+
+    def __init__(self, encoded: bytes) -> None:
+        folder, uid, gid, cgroup, words, *rest = encoded.split(b"\0")
+        self.folder = folder
+        self.user = (int(uid), int(gid)) if uid else None
+        self.cgroup = os.fsdecode(cgroup)
+        self.command = rest[: int(words)]
+        self.environment = dict(one.split(b"=", 1) for one in rest[int(words) :])
 
 
 def main() -> None:
     """Start the ordered command, obey, and report its end."""
-    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
-    control = socket.socket(fileno=0)
-    order = _read_order(control)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        _set(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
     set_by_prctl(PR_SET_CHILD_SUBREAPER, 1)
     ended, wake = os.pipe()
     for end in (ended, wake):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, _noticed)
+    order = _read_order()
     try:
-        command = _start(order, control)
+        command = _start(order)
     except OSError as error:
-        _answer(control, {"errno": error.errno, "error": f"{error.filename or order['command'][0]}: {error.strerror}"})
+        _answer(errno=error.errno, error=f"{os.fsdecode(error.filename)}: {error.strerror}")
         return
-    _answer(control, {"started": command})
-    _answer(control, _attend(command, control, ended, order["cgroup"]))
+    _answer(started=command)
+    _answer(**_attend(command, ended, order.cgroup))
 
 
 def set_by_prctl(option: int, value: int) -> bool:
@@ -62,83 +76,111 @@ def set_by_prctl(option: int, value: int) -> bool:
         return False
 
 
-def _read_order(control: socket.socket) -> dict[str, Any]:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = control.recv(65_536)
+def _read_order() -> Order:
+    length, _, found = _more(b"").partition(b"\n")
+    while len(found) < int(length):
+        found = _more(found)
+    return Order(found)
+
+
+def _more(found: bytes) -> bytes:
+    """And what comes next, at least as far as the end of a line that says how much that is."""
+    while True:
+        part = os.read(CONTROL, 65_536)
         if not part:
             sys.exit(0)
-        line += part
-    return json.loads(line)
+        found += part
+        if b"\n" in found:
+            return found
 
 
-def _answer(control: socket.socket, message: dict[str, Any]) -> None:
-    # An agent that is gone needs no answer.
-    with suppress(OSError):
-        control.sendall(json.dumps(message).encode() + b"\n")
+def _answer(**fields: int | str | None) -> None:
+    told = "\t".join(f"{name}={value}" for name, value in fields.items()).replace("\n", " ")
+    try:
+        os.write(CONTROL, os.fsencode(told) + b"\n")
+    except OSError:
+        # An agent that is gone needs no answer.
+        return
 
 
 def _noticed(_number: int, _frame: object) -> None:
     """SIGCHLD only has to wake the select below."""
 
 
-def _start(order: dict[str, Any], control: socket.socket) -> int:
+def _start(order: Order) -> int:
     """Fork and exec the command; an OSError of the child's is raised here."""
     failed, tell = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.close(failed)
-        _become(order, control, parent, tell)
+        _become(order, parent, tell)
     os.close(tell)
-    with os.fdopen(failed, "rb") as pipe:
-        told = pipe.read()
-    if told:
+    with open(failed, "rb") as pipe:
+        number, _, name = pipe.read().partition(b" ")
+    if number:
         os.waitpid(pid, 0)
-        number, name = json.loads(told)
-        raise OSError(number, os.strerror(number), name)
+        raise OSError(int(number), os.strerror(int(number)), name)
     return pid
 
 
-def _become(order: dict[str, Any], control: socket.socket, parent: int, tell: int) -> NoReturn:
-    """In the child: everything up to exec."""
+def _become(order: Order, parent: int, tell: int) -> None:
+    """In the child: everything up to exec; it does not return."""
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            # The C library keeps a few real-time signals for itself.
-            with suppress(OSError):
-                signal.signal(number, signal.SIG_DFL)
-        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-            score.write(OOM_SCORE)
-        if order["cgroup"]:
-            _enter(order["cgroup"])
-        if order["uid"] is not None:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        _write("/proc/self/oom_score_adj", OOM_SCORE)
+        if order.cgroup:
+            # Without it, it is killed process by process.
+            _write(os.path.join(order.cgroup, "cgroup.procs"), "0")
+        if order.user:
+            uid, gid = order.user
             os.setgroups([])
-            os.setgid(order["gid"])
-            os.setuid(order["uid"])
+            os.setgid(gid)
+            os.setuid(uid)
         # After setuid, which clears it; and the parent may have died before it was set.
         set_by_prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
         os.umask(0o022)
-        os.chdir(order["folder"])
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        os.chdir(order.folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), CONTROL)
         os.dup2(1, 2)
-        control.detach()
-        _exec(order["command"], order["environment"])
+        _exec(order.command, order.environment)
     except OSError as error:
-        os.write(tell, json.dumps([error.errno, str(error.filename or order["command"][0])]).encode())
+        os.write(tell, b"%d %s" % (error.errno or errno.EIO, os.fsencode(error.filename or order.command[0])))
     except (ValueError, TypeError):
-        os.write(tell, json.dumps([errno.EINVAL, order["command"][0]]).encode())
+        os.write(tell, b"%d %s" % (errno.EINVAL, order.command[0]))
     os._exit(127)
 
 
-def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
-    """execvp(3) with the command's own PATH. os.execvpe imports on its way, which the new uid may not be able to."""
+def _set(number: int, handler: signal.Handlers) -> None:
+    try:
+        signal.signal(number, handler)
+    except OSError:
+        # The C library keeps a few real-time signals for itself.
+        return
+
+
+def _write(file: str, text: str) -> bool:
+    """Whether it could be written: what the kernel offers under these names, it need not offer here."""
+    try:
+        with open(file, "w") as opened:
+            opened.write(text)
+    except OSError:
+        return False
+    return True
+
+
+def _exec(command: list[bytes], environment: dict[bytes, bytes]) -> None:
+    """execvp(3) with the command's own PATH; it does not return. Raises OSError.
+
+    os.execvpe imports on its way, which the new uid may not be able to.
+    """
     name = command[0]
-    folders = [""] if "/" in name else environment.get("PATH", os.defpath).split(":")
+    folders = [b""] if b"/" in name else environment.get(b"PATH", os.defpath.encode()).split(b":")
     failure = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     for folder in folders:
         try:
@@ -147,98 +189,96 @@ def _exec(command: list[str], environment: dict[str, str]) -> NoReturn:
             continue
         except OSError as error:
             # A folder that this user may not enter has no commands; shells say so too.
-            if os.access(folder or ".", os.X_OK):
+            if os.access(folder or b".", os.X_OK):
                 failure = error
     raise failure
 
 
-def _enter(cgroup: str) -> None:
-    # Without it, it is killed process by process.
-    with suppress(OSError), open(os.path.join(cgroup, "cgroup.procs"), "w") as members:
-        members.write("0")
-
-
-def _attend(command: int, control: socket.socket, ended: int, cgroup: str | None) -> dict[str, Any]:
+def _attend(command: int, ended: int, cgroup: str) -> dict[str, int | str]:
     """Obey and reap until the command has ended and no descendant is left."""
     while True:
-        ready, _, _ = select.select([control, ended], [], [])
-        if control in ready:
-            wish = _receive(control)
+        ready, _, _ = select.select([CONTROL, ended], [], [])
+        if CONTROL in ready:
+            wish = _receive()
             if wish in (b"", b"K"):
                 status = _kill_all(command, cgroup)
                 return _describe(status) | _left()
             if wish == b"T":
                 _signal_tree(signal.SIGTERM)
         if ended in ready:
-            with suppress(BlockingIOError):
-                os.read(ended, 4096)
-            status = _reap(command)
+            _drain(ended)
+            status, children = _reap(command)
             if status is not None:
-                _linger()
-                _kill_all(command, cgroup)
+                if children:
+                    _linger()
+                    _kill_all(command, cgroup)
                 return _describe(status) | _left()
 
 
-def _receive(control: socket.socket) -> bytes:
+def _receive() -> bytes:
     try:
-        return control.recv(1)
+        return os.read(CONTROL, 1)
     except ConnectionError:
         return b""
 
 
-def _reap(command: int) -> int | None:
-    """Reap whatever has ended; the command's wait status if it is among it."""
+def _drain(ended: int) -> None:
+    try:
+        os.read(ended, 4096)
+    except BlockingIOError:
+        return
+
+
+def _reap(command: int) -> tuple[int | None, bool]:
+    """Reap whatever has ended; the command's wait status if it is among it, and whether anything still runs.
+
+    Whoever has no child here has no descendant: what is orphaned becomes a child.
+    """
     found = None
-    with suppress(ChildProcessError):
-        while True:
+    while True:
+        try:
             pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                break
-            if pid == command:
-                found = status
-    return found
+        except ChildProcessError:
+            return found, False
+        if pid == 0:
+            return found, True
+        if pid == command:
+            found = status
 
 
 def _linger() -> None:
     until = time.monotonic() + LINGER
-    while time.monotonic() < until and _descendants():
-        _reap(-1)
+    while time.monotonic() < until and _reap(-1)[1]:
         time.sleep(0.01)
 
 
-def _kill_all(command: int, cgroup: str | None) -> int | None:
-    """SIGKILL until no child is left, or PATIENCE is over: orphans become our children, so none can be missed."""
-    status, pause, until = None, FIRST_PAUSE, time.monotonic() + PATIENCE
+def _kill_all(command: int, cgroup: str) -> int | None:
+    """SIGKILL until no child is left, or PATIENCE is over."""
+    found, pause, until = None, FIRST_PAUSE, time.monotonic() + PATIENCE
     while True:
         _signal_tree(signal.SIGKILL)
         if cgroup:
             # The kernel asks nobody's permission here, not even where a program has another user's rights.
-            with suppress(OSError), open(os.path.join(cgroup, "cgroup.kill"), "w") as kill:
-                kill.write("1")
-        try:
-            while True:
-                pid, found = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    break
-                if pid == command:
-                    status = found
-        except ChildProcessError:
-            return status
-        if time.monotonic() >= until:
-            return status
+            _write(os.path.join(cgroup, "cgroup.kill"), "1")
+        status, children = _reap(command)
+        found = status if found is None else found
+        if not children or time.monotonic() >= until:
+            return found
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def _left() -> dict[str, Any]:
-    left = _descendants()
-    return {"left": left} if left else {}
+def _left() -> dict[str, int | str]:
+    left = _descendants() if _reap(-1)[1] else []
+    return {"left": ",".join(map(str, left))} if left else {}
 
 
 def _signal_tree(number: signal.Signals) -> None:
     for pid in _descendants():
-        with suppress(ProcessLookupError, PermissionError):
+        try:
             os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue
 
 
 def _descendants() -> list[int]:
@@ -246,18 +286,26 @@ def _descendants() -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with suppress(OSError, ValueError), open(f"/proc/{entry}/stat", "rb") as stat:
-                state, parent = stat.read().rpartition(b")")[2].split()[:2]
-                if state in (b"Z", b"X"):
-                    continue
-                children.setdefault(int(parent), []).append(int(entry))
+            state, parent = _state_of(entry)
+            if state not in (b"Z", b"X"):
+                children.setdefault(parent, []).append(int(entry))
     found = list(children.get(os.getpid(), []))
     for pid in found:
         found += children.get(pid, [])
     return found
 
 
-def _describe(status: int | None) -> dict[str, Any]:
+def _state_of(pid: str) -> tuple[bytes, int]:
+    """A process's state and its parent; X, which is dead, if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            state, parent = stat.read().rpartition(b")")[2].split()[:2]
+    except (OSError, ValueError):
+        return b"X", 0
+    return state, int(parent)
+
+
+def _describe(status: int | None) -> dict[str, int | str]:
     if status is None:
         return {"signal": int(signal.SIGKILL)}
     if os.WIFSIGNALED(status):
@@ -267,3 +315,5 @@ def _describe(status: int | None) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main()
+    # What would be put in order now is nothing: the run's end waits for this process's own.
+    os._exit(0)
