@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
     "QUAYMASTER_NAMESPACE": "quaymaster",
     "QUAYMASTER_TABLE": "quaymaster",
     "QUAYMASTER_BUCKET": "quaymaster-bench",

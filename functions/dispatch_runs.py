@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from quaymaster import cold_start
 from quaymaster.dispatcher.lifetime import usable
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.requests.inbox import receive_batch
@@ -28,3 +29,6 @@ def _read(record: dict[str, Any]) -> Record:
         sender=record["attributes"]["SenderId"],
         queue=queue_of(record["eventSourceARN"]),
     )
+
+
+cold_start.over()

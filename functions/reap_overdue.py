@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from quaymaster import cold_start
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.reaper.tick import tick
 from quaymaster.wiring import logged, ports, time_left
@@ -14,3 +15,6 @@ POOLS = Pools(PORTS.store, PORTS.clock)
 def handler(event: dict[str, Any], context: object) -> dict[str, int]:
     """A tick of the schedule in; how much was looked at out."""
     return tick(PORTS, POOLS, time_left(context))
+
+
+cold_start.over()

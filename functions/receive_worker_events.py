@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from quaymaster import cold_start
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.workers.worker_events import WorkerEvent, read_event, receive, receive_presence
 from quaymaster.errors import Refused
@@ -25,3 +26,6 @@ def handler(event: dict[str, Any], context: object) -> None:
         # It will never be better: told once, kept where people look, never retried.
         PORTS.log("event_refused", {"note": str(refused)[:200]})
         PORTS.queue.refuse(json.dumps(event), str(refused), "worker events")
+
+
+cold_start.over()

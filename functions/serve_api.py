@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from quaymaster import cold_start
 from quaymaster.api.application import Api
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.domain.cost import TaskSize, read_prices
@@ -22,3 +23,6 @@ APPLICATION = Api(ports=ports(), functions=functions(), deployment=DEPLOYMENT).a
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer one request; IAM has let it through."""
     return APPLICATION.resolve(event, context)
+
+
+cold_start.over()

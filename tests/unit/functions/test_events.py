@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quaymaster.dispatcher.workers.task_events import TaskStopped, read_task_event
 from quaymaster.domain import ids
 from quaymaster.domain.messages import EVENTS
 from quaymaster.domain.states import Reason, RunState
@@ -202,14 +203,19 @@ def test_the_api_answers_a_function_url(world: World) -> None:
     assert (refused["statusCode"], json.loads(refused["body"])["field"]) == (400, "run_timeout")
 
 
+def the_stopped(detail: dict[str, Any]) -> TaskStopped:
+    stopped = read_task_event(detail, NAMESPACE)
+    assert stopped
+    return stopped
+
+
 def test_the_reason_of_a_sidecar_is_not_taken_for_the_workers_and_fields_may_be_null(world: World) -> None:
     assert world.store.pool(FARGATE_ID)
-    parse = importlib.import_module("receive_task_events").parse
     sidecar = {"name": "log-router", "reason": "OutOfMemoryError: not ours"}
     ours = {"name": "worker", "reason": "CannotPullContainerError: ours"}
-    assert parse({**STOPPED, "containers": [sidecar, ours]}, NAMESPACE).container_reason == ours["reason"]
-    assert parse({**STOPPED, "containers": [sidecar]}, NAMESPACE).container_reason == ""
+    assert the_stopped({**STOPPED, "containers": [sidecar, ours]}).container_reason == ours["reason"]
+    assert the_stopped({**STOPPED, "containers": [sidecar]}).container_reason == ""
     nothing = dict.fromkeys(("containers", "startedBy", "stopCode", "stoppedReason"))
-    stopped = parse({**STOPPED, **nothing}, NAMESPACE)
+    stopped = the_stopped({**STOPPED, **nothing})
     assert (stopped.launch_id, stopped.stop_code, stopped.stopped_reason, stopped.container_reason) == ("", "", "", "")
-    assert parse({**STOPPED, "taskDefinitionArn": None}, NAMESPACE) is None
+    assert read_task_event({**STOPPED, "taskDefinitionArn": None}, NAMESPACE) is None

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from quaymaster import wiring
 from quaymaster.adapters.aws.clients import Clients
@@ -171,6 +173,22 @@ def test_an_event_is_one_line_and_counts_itself_and_measures_what_carries_a_unit
         {"Name": "assigned", "Unit": "Count"},
         {"Name": "wait_ms", "Unit": "Milliseconds"},
     ]
+
+
+def test_a_line_describes_its_metrics_as_powertools_would(capsys: pytest.CaptureFixture[str]) -> None:
+    Telemetry("fleet-three")("assigned", {"wait_ms": 12, "log_bytes": 3, "took_seconds": 1.5})
+    [line] = lines(capsys)
+    theirs: Any = AmazonCloudWatchEMFProvider(
+        namespace="Quaymaster", service="fleet-three", metric_set={}, dimension_set={}
+    )
+    theirs.add_metric("assigned", MetricUnit.Count, 1)
+    theirs.add_metric("wait_ms", MetricUnit.Milliseconds, 12)
+    theirs.add_metric("log_bytes", MetricUnit.Bytes, 3)
+    theirs.add_metric("took_seconds", MetricUnit.Seconds, 1.5)
+    found = theirs.serialize_metric_set()
+    assert line["_aws"]["CloudWatchMetrics"] == found["_aws"]["CloudWatchMetrics"]
+    for name in ("assigned", "wait_ms", "log_bytes", "took_seconds"):
+        assert [line[name]] == found[name]
 
 
 def test_each_line_of_an_invocation_names_its_request_and_a_failure_is_logged_once(

@@ -4,15 +4,12 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, cast
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 type Field = str | int | float | None
 
-_UNITS = {"_ms": MetricUnit.Milliseconds, "_bytes": MetricUnit.Bytes, "_seconds": MetricUnit.Seconds}
+_UNITS = {"_ms": "Milliseconds", "_bytes": "Bytes", "_seconds": "Seconds"}
 _RESERVED = frozenset({"level", "location", "message", "name", "service", "timestamp", "_aws"})
 NAMESPACE = "Quaymaster"
 
@@ -37,7 +34,7 @@ class Telemetry:
         numbers = {
             name: float(found) for name, found in fields.items() if not isinstance(found, str) and _unit_of(name)
         }
-        described = _described(self._service, event, tuple(numbers))
+        described = _described(event, tuple(numbers))
         metadata = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": described}
         return {"_aws": metadata, "service": self._service, event: 1.0, **numbers}
 
@@ -54,16 +51,16 @@ class Telemetry:
             self.logger.remove_keys(["request_id"])
 
 
-def _unit_of(name: str) -> MetricUnit | None:
+def _unit_of(name: str) -> str | None:
     return next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), None)
 
 
 @cache
-def _described(service: str, event: str, names: tuple[str, ...]) -> object:
-    """The description of one kind of line: powertools makes it once, and each line of the kind has it."""
-    metrics = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service=service, metric_set={}, dimension_set={})
-    metrics.add_metric(event, MetricUnit.Count, 1)
-    for name in names:
-        metrics.add_metric(name, _unit_of(name) or MetricUnit.Count, 0)
-    found = cast("dict[str, Any]", metrics.serialize_metric_set())  # pyright: ignore[reportUnknownMemberType]
-    return found["_aws"]["CloudWatchMetrics"]
+def _described(event: str, names: tuple[str, ...]) -> object:
+    """The description of one kind of line, as the format has it and powertools makes it.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html;
+    to load powertools' own way of making it takes a thirtieth of a cold start.
+    """
+    metrics = [{"Name": event, "Unit": "Count"}, *({"Name": name, "Unit": _unit_of(name)} for name in names)]
+    return [{"Namespace": NAMESPACE, "Dimensions": [["service"]], "Metrics": metrics}]

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import BaseModel, Field, ValidationError
+
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import TRIES, Release, release
 from quaymaster.dispatcher.settle import Loss
 from quaymaster.dispatcher.tasks.counting import account
 from quaymaster.domain import deadlines, ids
+from quaymaster.domain.requests import refusal
 from quaymaster.domain.states import Reason
 from quaymaster.domain.stopped_tasks import Words, judge_start
 from quaymaster.domain.trouble import StartFailure
@@ -37,6 +40,49 @@ class TaskStopped:
         return Words(
             stop_code=self.stop_code, stopped_reason=self.stopped_reason, container_reason=self.container_reason
         )
+
+
+class _Container(BaseModel):
+    """A container of a stopped task."""
+
+    name: str | None = None
+    reason: str | None = None
+
+
+class _Detail(BaseModel):
+    """What is read of an event's `detail`; ECS leaves out or makes null what it does not know."""
+
+    task_arn: str = Field(alias="taskArn", min_length=1)
+    definition: str | None = Field(default=None, alias="taskDefinitionArn")
+    status: str | None = Field(default=None, alias="lastStatus")
+    started_by: str | None = Field(default=None, alias="startedBy")
+    stop_code: str | None = Field(default=None, alias="stopCode")
+    stopped_reason: str | None = Field(default=None, alias="stoppedReason")
+    containers: list[_Container] | None = None
+
+
+def read_task_event(found: object, ours: str) -> TaskStopped | None:
+    """What matters of a stopped task of ours; None for any other. Other containers may be beside the worker's.
+
+    Raises Refused for a field that is not what ECS sends.
+    """
+    try:
+        detail = _Detail.model_validate(found)
+    except ValidationError as error:
+        raise refusal(error) from None
+    family = (detail.definition or "").rpartition("/")[2].rpartition(":")[0]
+    pool_id = family.removeprefix(f"{ours}-pool-")
+    if detail.status != "STOPPED" or pool_id == family or not ids.ULID.fullmatch(pool_id):
+        return None
+    reasons = [one.reason or "" for one in detail.containers or [] if one.name == ids.CONTAINER]
+    return TaskStopped(
+        pool_id=pool_id,
+        launch_id=detail.started_by or "",
+        task_arn=detail.task_arn,
+        stop_code=detail.stop_code or "",
+        stopped_reason=detail.stopped_reason or "",
+        container_reason=reasons[0] if reasons else "",
+    )
 
 
 def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
