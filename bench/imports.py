@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.deployed import ENVIRONMENT
 from bench.figures import Figure, Figures, least
 
-ROUNDS = 15
+ROUNDS = 25
 BUILD = Path(".aws-sam/build").absolute()
 LAYER = BUILD / "QuaymasterLayer/python"
 FUNCTIONS: Mapping[str, str] = {

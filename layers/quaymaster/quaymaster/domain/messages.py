@@ -77,7 +77,7 @@ class PutGrant(Value):
     """A presigned PUT of one object; the headers are part of the signature and must be sent as they are."""
 
     url: str
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
 
 
 class Grants(Value):
@@ -135,7 +135,7 @@ class Assign(ToAgent):
     phase: str
     stack: str | None = None
     command: list[str] = []
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default_factory=dict)
     spec: WorkspaceGrant | None = None
     image: str | None = None
     workspace: WorkspaceGrant | None = None
@@ -291,7 +291,7 @@ class Registered(FromAgent):
 
     holding: Holding | None = None
     remains: Annotated[list[Remains], Field(max_length=100)] = []
-    metadata: Annotated[dict[Tag, Tag], Field(max_length=50)] = {}
+    metadata: Annotated[dict[Tag, Tag], Field(max_length=50)] = Field(default_factory=dict)
     agent_version: Annotated[str, Field(max_length=64)] = ""
     launch: Name | None = None
     log_timeout_seconds: Seconds | None = None

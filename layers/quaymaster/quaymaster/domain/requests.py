@@ -94,7 +94,7 @@ class RunRequest(Message):
     type: RunType = RunType.TASK
     stack: Annotated[str, Field(min_length=1), most_bytes(64)] | None = None
     command: Annotated[list[str], Field(min_length=1, max_length=256)]
-    environment: Annotated[dict[EnvironmentName, str], Field(max_length=256)] = {}
+    environment: Annotated[dict[EnvironmentName, str], Field(max_length=256)] = Field(default_factory=dict)
     image: Annotated[str, Field(min_length=1), most_bytes(512)] | None = None
     workspace: Workspace | None = None
     log_timeout: Duration | None = None

@@ -4,7 +4,7 @@ Each change checks the table in `states`, raises `version` by one and appends to
 `claimed` and nowhere else: it is the fencing token on every message, object key and write.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
 from quaymaster.domain.messages import LogDigest, Outcome
 from quaymaster.domain.push import Push
+from quaymaster.domain.replacing import replace
 from quaymaster.domain.requests import RunType, Workspace
 from quaymaster.domain.states import FINAL, HELD, Reason, RunState, allowed
 

@@ -1,6 +1,6 @@
 """A worker: one logical slot that processes one run at a time, and the marker that offers it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
@@ -8,6 +8,7 @@ from typing import ClassVar
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
 from quaymaster.domain.push import Push
+from quaymaster.domain.replacing import replace
 
 
 class WorkerState(StrEnum):

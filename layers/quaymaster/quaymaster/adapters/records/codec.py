@@ -6,7 +6,7 @@ A time is a number of milliseconds, `expires_at` one of seconds; a record read b
 import zlib
 
 from quaymaster.adapters.records import listing
-from quaymaster.adapters.records.history import shorten
+from quaymaster.adapters.records.history import has_note, shorten
 from quaymaster.adapters.records.items import Item, item_size
 from quaymaster.adapters.records.layouts import layout_at, layout_of
 from quaymaster.domain.keys import Key
@@ -51,9 +51,12 @@ def encode(record: Record) -> Item:
 
 
 def _fit(item: Item) -> None:
+    entries = tuple(entry["S"] for entry in item["h"]["L"]) if "h" in item else ()
+    # Most runs have nothing that could be cut, and need not be weighed.
+    if not any(map(has_note, entries)):
+        return
     excess = item_size(item) - UNIT
-    if excess > 0 and "h" in item:
-        entries = tuple(entry["S"] for entry in item["h"]["L"])
+    if excess > 0:
         item["h"] = {"L": [{"S": entry} for entry in shorten(entries, excess)]}
 
 

@@ -38,6 +38,11 @@ def unpack_entry(packed: str, accepted_at: datetime) -> str:
     return f"{_STATE_OF[head[0]]}|{int(head[1:], 36)}|{at}|{actor}|{note}"
 
 
+def has_note(packed: str) -> bool:
+    """Whether a packed entry says more than who changed what, and when."""
+    return not packed.endswith("|")
+
+
 def shorten(history: tuple[str, ...], excess: int) -> tuple[str, ...]:
     """A packed history with `excess` bytes of its notes gone, the oldest first, as far as there are so many."""
     shortened: list[str] = []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -51,11 +51,16 @@ class Fields[T]:
     def write(self, value: T, **shorter: object) -> Item:
         """The value's attributes, some of them as they are given here."""
         item: Item = {}
-        for field in self.stored:
-            found = shorter[field.name] if field.name in shorter else getattr(value, field.name)
-            if found is not None and found != field.default:
-                item[field.attribute] = field.coding.write(found)
+        held = {**vars(value), **shorter} if shorter else vars(value)
+        for name, attribute, default, write in self._writers:
+            found = held[name]
+            if found is not None and found != default:
+                item[attribute] = write(found)
         return item
+
+    @cached_property
+    def _writers(self) -> list[tuple[str, str, object, Callable[[Any], Attribute]]]:
+        return [(field.name, field.attribute, field.default, field.coding.write) for field in self.stored]
 
     def read(self, item: Item, known: Mapping[str, object]) -> T:
         """The value that was written, given the fields that are known without the item."""
