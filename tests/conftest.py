@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck
@@ -34,6 +34,8 @@ SHOWN_LINES = 12
 """So many last lines of each log are shown where a test fails."""
 LOGS_OF_RUN = pytest.StashKey[Path]()
 BEGAN = pytest.StashKey[float]()
+TOLD = pytest.StashKey[list[str]]()
+PROBLEMS = "problems"
 
 
 # An example takes as long as the machine is busy: nothing is wrong with the code for that.
@@ -47,11 +49,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses the local cloud, so that `-m "not local"` leaves all of them out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test that uses the local cloud, so that `-m "not local"` leaves all of them out.
+
+    Where the tests are shared out (pytest-xdist), those on the local cloud share one process and its one cloud, and
+    begin first, because they take longest; every other file stays together.
+    """
     for item in items:
-        if {"cloud", "services"} & set(getattr(item, "fixturenames", ())):
+        if is_local := bool({"cloud", "services"} & set(getattr(item, "fixturenames", ()))):
             item.add_marker(pytest.mark.local)
+        item.add_marker(pytest.mark.xdist_group("cloud" if is_local else item.location[0]))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("local") is None)
 
 
 @pytest.fixture(scope="session")
@@ -99,12 +108,23 @@ def gate(logs: Path) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A session that ended well fails for what no test may fail for."""
+    """A session that ended well fails for what no test may fail for; a process of it tells the one that began it."""
     problems = [*uncollected_processes(), *hook.problems(session.config.stash.get(LOGS_OF_RUN, None))]
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told[PROBLEMS] = problems
+        return
+    problems += session.config.stash.setdefault(TOLD, [])
     for problem in problems:
         print(f"\n{problem}", file=sys.stderr)
     if problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What a process of this session has told at its end; one that died told nothing, and fails its tests itself."""
+    node.config.stash.setdefault(TOLD, []).extend(getattr(node, "workeroutput", {}).get(PROBLEMS, []))
 
 
 def uncollected_processes() -> list[str]:

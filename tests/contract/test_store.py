@@ -17,6 +17,7 @@ from quaymaster.domain.ids import ulid
 from quaymaster.domain.keys import Key
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, Timeouts, claimed, touched
+from quaymaster.domain.spot import Drought
 from quaymaster.domain.worker import Agent, Marker, Worker, freed, gone, occupied
 from quaymaster.errors import Busy, Lost, Refused
 from quaymaster.ports import (
@@ -36,6 +37,7 @@ from tests.shared.deployed.tables import SHAPE, own_table, shape_of
 from tests.shared.memory.records import NOW, OTHER_POOL, POOL, a_launch, a_pool, a_run, a_spec, a_worker, an_idle
 
 SECOND = timedelta(seconds=1)
+DROUGHT = Drought(note="dry", times=2, since=NOW, last_at=NOW, retry_at=NOW)
 LATER = (NOW + timedelta(hours=1)).replace(microsecond=0)
 """To the second, as the table keeps what expires."""
 TIMEOUTS = Timeouts(log=timedelta(minutes=7), run=timedelta(minutes=70))
@@ -249,7 +251,7 @@ def test_tickets_come_best_class_first_and_oldest_first_within_it(store: Store):
 def test_workers_agents_and_launches_of_a_pool_are_kept_apart(store: Store):
     worker, launch = a_worker(), a_launch()
     agent = Agent(pool_id=POOL, worker_id=worker.id, metadata={"host": "a"})
-    counters, starts = Counters(pool_id=POOL, workers_reserved=2), Starts(pool_id=POOL, no_spot_until=NOW)
+    counters, starts = Counters(pool_id=POOL, workers_reserved=2), Starts(pool_id=POOL, drought=DROUGHT)
     elsewhere = a_worker(pool_id=OTHER_POOL)
     store.commit(*map(Create, (worker, launch, agent, counters, starts, elsewhere, a_pool())))
     assert (store.workers(POOL), store.workers(OTHER_POOL)) == ([worker], [elsewhere])

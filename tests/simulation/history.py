@@ -487,10 +487,14 @@ class History:
         stage.start_agent(remains=remains)
 
     def terminate(self, machine: Machine) -> None:
-        """SIGTERM."""
-        if machine.is_there:
-            self.stage.say(f"terminate {machine.name}")
-            machine.agent.terminate()
+        """SIGTERM; of a task on Spot every other time because ECS wants its capacity back."""
+        if not machine.is_there:
+            return
+        self.stage.say(f"terminate {machine.name}")
+        task = self.stage.world.tasks.tasks.get(machine.task or "")
+        if task and task.spot and int(task.arn[-1], 16) % 2:
+            self.stage.take_back(task.arn)
+        machine.agent.terminate()
 
     def doubt(self, machine: Machine) -> None:
         """The broker says that it is gone, and it is not."""

@@ -13,6 +13,7 @@ from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.domain import ids
 from quaymaster.domain.messages import FromAgent, Outcome, Remains, ToAgent
 from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.spot import Capacity
 from quaymaster.domain.states import Reason
 from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.ports import QueueName
@@ -88,6 +89,7 @@ class Stage:
             offers=50,
             losses=40,
             warm=self.warm,
+            capacity=tuple(Capacity)[seed % 3],
         )
         self.world.table.weakness = self.faults
         self.world.tasks.tasks.clear()
@@ -104,6 +106,7 @@ class Stage:
         self.starting: list[str] = []
         self.known_tasks: set[str] = set()
         self.stopped_tasks: set[str] = set()
+        self.taken_back: set[str] = set()
         self.lines: list[tuple[datetime, str]] = []
         self._sessions = 0
         self._plant()
@@ -303,6 +306,8 @@ class Stage:
     def _task_stopped(self, arn: str) -> None:
         self.say(f"task {arn[-4:]} stops")
         said: dict[str, str] = {"stopped_reason": self.world.tasks.tasks[arn].stopped or ""}
+        if arn in self.taken_back:
+            said["stop_code"] = "SpotInterruption"
         if arn in self.starting:
             self.starting.remove(arn)
         for machine in self.machines:
@@ -310,6 +315,13 @@ class Stage:
                 self.kill(machine)
         what = f"ECS: task {arn[-4:]} stopped"
         self.events.append(Event("task_stopped", what, lambda: self.world.stop_task(arn, **said), self.world.now))
+
+    def take_back(self, arn: str) -> None:
+        """ECS wants a task's Spot capacity back, and says so now and when it has stopped."""
+        self.say(f"task {arn[-4:]} is taken back")
+        self.taken_back.add(arn)
+        what = f"ECS: task {arn[-4:]} is taken back"
+        self.events.append(Event("taken_back", what, lambda: self.world.take_back(arn), self.world.now))
 
     def start_task(self) -> None:
         """A task that ECS accepted comes up, or never does."""

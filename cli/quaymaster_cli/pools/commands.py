@@ -128,9 +128,19 @@ def _trouble(pool: "PoolView") -> str | None:
     found = pool.trouble
     if not found:
         return None
-    text = f"failed {found.times} times in a row since {tell(found.since)} ({found.kind}): {found.note}"
-    text += f"; next at {tell(found.retry_at)}"
+    text = f"failed {found.times} times in a row from {tell(found.since)} to {tell(found.last_at)} ({found.kind}): "
+    text += f"{found.note}; next at {tell(found.retry_at)}"
     return text + (f"; runs fail from {tell(found.runs_fail_at)}" if found.runs_fail_at else "")
+
+
+def _drought(pool: "PoolView") -> str | None:
+    from quaymaster_cli.showing.output import tell
+
+    found = pool.spot
+    if not found:
+        return None
+    text = f"nothing to give, {found.times} times from {tell(found.since)} to {tell(found.last_at)}: {found.note}"
+    return f"{text}; asked again at {tell(found.retry_at)}"
 
 
 def _fields(pool: "PoolView") -> list[tuple[str, object]]:
@@ -145,6 +155,7 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         ("reserved", f"{pool.workers_reserved} of {pool.settings['max_workers']}" if pool.task_definition else None),
         ("ECS said", pool.launch_note),
         ("starts", _trouble(pool)),
+        ("Spot", _drought(pool)),
         ("created", pool.created_at),
         ("certificate", pool.certificate_id),
         ("certificate until", pool.certificate_expires_at),

@@ -32,7 +32,9 @@ MEANING = {
     "max_workers": "The most Fargate workers at once",
     "runs_per_worker": "Runs that one Fargate worker takes, one after the other",
     "warm": "Fargate workers that are kept idle, ready for the next run",
-    "spot": "Start tasks on Fargate Spot: never, for read-only runs (proposed, drift), or always",
+    "capacity": "Start Fargate tasks on_demand, on spot, or spot_then_on_demand",
+    "read_only_capacity": "The same for tasks that are started for read-only runs (proposed, drift)",
+    "spot_patience": "How long spot_then_on_demand waits for Spot once it has none",
     "log_cap_bytes": "Bytes of log that are kept of one run",
 }
 
@@ -44,10 +46,12 @@ def with_settings(function: Command) -> Command:
     return expand(function, "settings", options, _used)
 
 
-def _option(name: str, default: timedelta | str | int) -> inspect.Parameter:
+def _option(name: str, default: timedelta | str | int | None) -> inspect.Parameter:
     shown = format_duration(default) if isinstance(default, timedelta) else str(default)
+    if default is None:
+        shown = "as --capacity"
     kind = int if isinstance(default, int) else str
-    metavar = "NUMBER" if kind is int else "DURATION" if isinstance(default, timedelta) else "WHEN"
+    metavar = "NUMBER" if kind is int else "DURATION" if isinstance(default, timedelta) else "WHERE"
     flag = f"--{name.replace('_', '-')}"
     return option(
         name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} (default: {shown}).", metavar=metavar)]

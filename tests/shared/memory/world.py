@@ -21,7 +21,7 @@ from quaymaster.dispatcher.reaper.due import Reaped
 from quaymaster.dispatcher.reaper.tick import tick
 from quaymaster.dispatcher.requests.inbox import receive_batch
 from quaymaster.dispatcher.requests.queue_records import Record as QueueRecord
-from quaymaster.dispatcher.workers.task_events import TaskStopped, task_stopped
+from quaymaster.dispatcher.workers.task_events import TakenBack, TaskStopped, taken_back, task_stopped
 from quaymaster.dispatcher.workers.worker_events import WorkerEvent, receive, receive_presence
 from quaymaster.domain import ids
 from quaymaster.domain.messages import FromAgent, ToAgent
@@ -162,6 +162,10 @@ class World:
             self.pools,
             TaskStopped(pool_id=self.pool.id, launch_id=task.launch_id, task_arn=arn, **cast("Any", fields)),
         )
+
+    def take_back(self, arn: str) -> None:
+        """ECS says that it takes a task's Spot capacity back; the task has two minutes more."""
+        taken_back(self.ports, self.pools, TakenBack(pool_id=self.pool.id, task_arn=arn))
 
     # What passes.
 

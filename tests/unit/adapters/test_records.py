@@ -14,6 +14,7 @@ from quaymaster.adapters.records.layouts import LAYOUTS
 from quaymaster.domain import keys
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, read_history
+from quaymaster.domain.spot import Drought
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import Agent, Marker, gone, questioned
@@ -34,6 +35,7 @@ from tests.shared.memory.records import (
     the_largest_worker,
 )
 
+DROUGHT = Drought(note="dry", times=2, since=NOW, last_at=NOW, retry_at=NOW)
 WORKER, MARKER = an_idle("one", "r4nd0m", log_limit=timedelta(minutes=3))
 RECORDS: list[Record] = [
     a_run(),
@@ -58,7 +60,7 @@ RECORDS: list[Record] = [
     PoolName(name="team #a", pool_id=POOL),
     Counters(pool_id=POOL, workers_reserved=3, reservations=2, version=7),
     Starts(pool_id=POOL),
-    Starts(pool_id=POOL, no_spot_until=NOW, version=2).troubled(
+    Starts(pool_id=POOL, drought=DROUGHT, version=2).troubled(
         StartFailure(kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="a note"), NOW, b"ab"
     ),
     gone(WORKER, "said goodbye", NOW.replace(microsecond=0)),

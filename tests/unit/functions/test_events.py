@@ -205,7 +205,7 @@ def test_the_api_answers_a_function_url(world: World) -> None:
 
 def the_stopped(detail: dict[str, Any]) -> TaskStopped:
     stopped = read_task_event(detail, NAMESPACE)
-    assert stopped
+    assert isinstance(stopped, TaskStopped)
     return stopped
 
 

@@ -39,8 +39,18 @@ def settle(ports: Ports, run: Run, settings: PoolSettings, loss: Loss, now: date
     if run.state is RunState.RUNNING:
         end = ports.blobs.log_end(run.pool_id, run.id, run.attempt)
         if end:
-            return end_with(run, end, settings, now)
+            outcome = on_spot(end.outcome) if loss.reason is Reason.SPOT_INTERRUPTED else end.outcome
+            return end_with(run, end.model_copy(update={"outcome": outcome}), settings, now)
     return _given_up(_after_loss(run, settings, loss, now))
+
+
+def on_spot(outcome: Outcome) -> Outcome:
+    """The outcome of a phase whose Spot capacity was taken back: its agent only knows that it was told to end."""
+    return outcome.model_copy(update={"reason": Reason.SPOT_INTERRUPTED}) if _interrupted(outcome) else outcome
+
+
+def _interrupted(outcome: Outcome) -> bool:
+    return outcome.end == "FAILED" and outcome.reason is Reason.INTERRUPTED
 
 
 def may_repeat(run: Run, outcome: Outcome) -> bool:

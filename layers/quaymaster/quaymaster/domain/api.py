@@ -94,8 +94,20 @@ class TroubleView(Value):
     note: str
     times: int
     since: datetime
+    last_at: datetime
     retry_at: datetime
     runs_fail_at: datetime | None = None
+
+
+class SpotView(Value):
+    """Spot has no capacity: refused `times` in a row, asked again at `retry_at`. Tasks start on demand meanwhile where
+    the pool's settings allow it."""
+
+    note: str
+    times: int
+    since: datetime
+    last_at: datetime
+    retry_at: datetime
 
 
 class PoolView(PoolSummary):
@@ -113,6 +125,7 @@ class PoolView(PoolSummary):
     workers_reserved: int
     launch_note: str | None = None
     trouble: TroubleView | None = None
+    spot: SpotView | None = None
 
 
 class PoolList(Value):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from quaymaster.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, SpotUse, Starts, Ticket
+from quaymaster.domain.pool import MAX_TASKS_PER_CALL, Counters, Launch, Pool, PoolKind, Starts, Ticket
+from quaymaster.domain.spot import Start, start_now
 from quaymaster.domain.worker import Marker, Worker
 
 CONTENDED = 4
@@ -66,25 +67,23 @@ def tasks_wanted(
     """The tasks to start for the waiting tickets, and so that `warm` workers are idle or about to be.
 
     Tasks on their way count against the demand, and every reserved task against `max_workers`. A task is started on
-    Spot for the class of the run that it is started for; which run it then takes, the queue decides.
+    Spot for the class of the run that it is started for; which run it then takes, the queue decides. What waits for
+    Spot takes no place from what does not.
     """
     if pool.kind_of is not PoolKind.FARGATE or not pool.task_definition:
         return []
+    settings = pool.settings
     starting = sum(launch.starting for launch in launches)
-    room = pool.settings.max_workers - counters.workers_reserved
-    warm = max(0, pool.settings.warm - demand.idle)
-    wanted = max(0, min(len(demand.queue) + warm - starting, room))
-    # Those on their way are there for the first of the queue.
-    unserved = demand.queue[starting : starting + wanted]
-    spot = 0
-    if not starts.no_spot_until or now >= starts.no_spot_until:
-        always = pool.settings.spot is SpotUse.ALWAYS
-        spot = wanted if always else sum(_may_use_spot(pool.settings.spot, ticket) for ticket in unserved)
-    return [*_calls(wanted - spot, spot=False), *_calls(spot, spot=True)]
-
-
-def _may_use_spot(use: SpotUse, ticket: Ticket) -> bool:
-    return use is SpotUse.READ_ONLY and ticket.read_only
+    room = max(0, settings.max_workers - counters.workers_reserved)
+    # Those on their way are there for the first of the queue, then for the warm ones.
+    unserved = demand.queue[starting:]
+    warm = max(0, settings.warm - demand.idle - max(0, starting - len(demand.queue)))
+    capacities = [settings.capacity_for(read_only=ticket.read_only) for ticket in unserved]
+    capacities += [settings.capacity] * warm
+    chosen = [start_now(capacity, starts.drought, settings.spot_patience, now) for capacity in capacities]
+    started = [start for start in chosen if start is not Start.WAIT][:room]
+    spot = started.count(Start.SPOT)
+    return [*_calls(len(started) - spot, spot=False), *_calls(spot, spot=True)]
 
 
 def _calls(tasks: int, *, spot: bool) -> list[Call]:

@@ -10,6 +10,7 @@ from quaymaster.domain.keys import Key
 from quaymaster.domain.push import Push
 from quaymaster.domain.requests import RunType
 from quaymaster.domain.run import Run
+from quaymaster.domain.spot import Capacity, Drought, longer
 from quaymaster.domain.trouble import StartFailure, Trouble, after_failure
 
 MAX_TASKS_PER_CALL = 10
@@ -20,14 +21,6 @@ class PoolKind(StrEnum):
 
     PRIVATE = "private"
     FARGATE = "fargate"
-
-
-class SpotUse(StrEnum):
-    """For which runs tasks are started on Fargate Spot, which costs a third and may be taken away."""
-
-    NEVER = "never"
-    READ_ONLY = "read-only"
-    ALWAYS = "always"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +47,27 @@ class PoolSettings:
     max_workers: int = 10
     runs_per_worker: int = 1
     warm: int = 0
-    spot: SpotUse = SpotUse.NEVER
+    capacity: Capacity = Capacity.ON_DEMAND
+    read_only_capacity: Capacity | None = None
+    """For tasks that are started for runs which change nothing (proposed, drift); None: as for all others."""
+    spot_patience: timedelta = timedelta()
+    """How long `spot_then_on_demand` waits for Spot, from its first refusal on."""
     log_cap_bytes: int = 1 << 30
 
     @property
     def lost_after(self) -> timedelta:
         """How long a worker must be silent everywhere before it is called lost."""
         return self.lease + self.stop_grace + self.lost_slack
+
+    def capacity_for(self, *, read_only: bool) -> Capacity:
+        """Where tasks for runs of this class are started."""
+        return self.read_only_capacity or self.capacity if read_only else self.capacity
+
+    @property
+    def longest_patience(self) -> timedelta | None:
+        """How long any class of runs waits for Spot; None for as long as it has none."""
+        used = {self.capacity_for(read_only=read_only) for read_only in (True, False)}
+        return None if Capacity.SPOT in used else self.spot_patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +159,7 @@ class Starts:
 
     pool_id: str
     trouble: Trouble | None = None
-    no_spot_until: datetime | None = None
+    drought: Drought | None = None
     version: int = 1
 
     kind: ClassVar[str] = "starts"
@@ -161,9 +168,14 @@ class Starts:
     def key(self) -> Key:
         return keys.starts(self.pool_id)
 
-    def without_spot(self, until: datetime) -> "Starts":
-        """Spot had nothing to give: tasks are started on demand until then."""
-        return replace(self, no_spot_until=until, version=self.version + 1)
+    def without_spot(self, note: str, settings: PoolSettings, now: datetime, randomness: bytes) -> "Starts":
+        """Spot had nothing to give."""
+        drought = longer(self.drought, note, settings.longest_patience, now, randomness)
+        return replace(self, drought=drought, version=self.version + 1)
+
+    def with_spot(self) -> "Starts":
+        """Spot has served a call in full."""
+        return replace(self, drought=None, version=self.version + 1)
 
     def troubled(self, failure: StartFailure, now: datetime, randomness: bytes) -> "Starts":
         """With one more start that came to nothing."""
@@ -171,7 +183,7 @@ class Starts:
 
     def retried(self) -> "Starts":
         """Somebody has mended what stood against it, on Spot as well: the next start is tried at once."""
-        return replace(self, trouble=None, no_spot_until=None, version=self.version + 1)
+        return replace(self, trouble=None, drought=None, version=self.version + 1)
 
     def untroubled(self) -> "Starts":
         """A task became a worker: whatever stood against it is over."""

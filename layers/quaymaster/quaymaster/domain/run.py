@@ -241,6 +241,14 @@ def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by
     return _ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
 
 
+def explained(run: Run) -> Run:
+    """A run that ended as interrupted, now that ECS has said what for: the Spot capacity of its task was taken back."""
+    head, _, note = run.history[-1].rpartition("|")
+    said = Reason.SPOT_INTERRUPTED if note == Reason.INTERRUPTED else note
+    history = (*run.history[:-1], f"{head}|{said}")
+    return replace(run, version=run.version + 1, reason=Reason.SPOT_INTERRUPTED, history=history)
+
+
 def failed(run: Run, reason: Reason, at: datetime, by: str, note: str = "") -> Run:
     """Ended by the control plane."""
     return _ended(run, RunState.FAILED, reason, at, by, note=note)

@@ -73,12 +73,15 @@ def after_failure(before: Trouble | None, failure: StartFailure, now: datetime, 
         times=times,
         since=since,
         last_at=now,
-        retry_at=now + _pause(times, randomness),
+        retry_at=now + pause(times, randomness),
     )
 
 
-def _pause(times: int, randomness: bytes) -> timedelta:
-    """Nothing after the first failure; then from three quarters to all of a doubling span, so that pools part."""
+def pause(times: int, randomness: bytes) -> timedelta:
+    """How long to wait after so many failures in a row.
+
+    Nothing after the first; then from three quarters to all of a doubling span, so that pools part.
+    """
     if times < 2:
         return timedelta()
     most = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(times - 2, 10))

@@ -56,6 +56,10 @@ class Worker:
     asked_at: datetime | None = None
     note: str | None = None
     left: bool = False
+    taken_back: bool = False
+    """ECS has said that it takes the task's Spot capacity back."""
+    interrupted: str | None = None
+    """The run that it has told as interrupted, as it left: what for, ECS may say later."""
     due_at: datetime | None = None
     push: Push | None = None
     expires_at: datetime | None = None
@@ -173,6 +177,11 @@ def gone(worker: Worker, note: str, expires_at: datetime, *, sought_until: datet
     """
     without = _without_run(worker, WorkerState.GONE, note, sought_until)
     return replace(without, expires_at=expires_at, left=sought_until is None)
+
+
+def warned(worker: Worker) -> Worker:
+    """A worker whose task's Spot capacity is taken back; what it was told to explain by that is explained."""
+    return replace(worker, version=worker.version + 1, taken_back=True, interrupted=None)
 
 
 def disconnected(worker: Worker, at: datetime, due_at: datetime) -> Worker:

@@ -66,6 +66,8 @@ _WORKER_NAMES = {
     "seen_at": "se",
     "disconnected_at": "di",
     "asked_at": "as",
+    "taken_back": "tb",
+    "interrupted": "ir",
     "note": "no",
     "push": "pu",
 }

@@ -6,7 +6,7 @@ a call that is refused may be the repetition of one that was not.
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from quaymaster.domain import ids
 from quaymaster.domain.placement import Demand, tasks_wanted
@@ -17,8 +17,8 @@ from quaymaster.errors import Busy, Lost, NoCapacity, Refused, Throttled, Unavai
 from quaymaster.ports import Count, Create, Ports, Replace, Require, Started, Write, rewritten
 
 TRIES = 5
-SPOT_RETRY = timedelta(minutes=15)
-"""How long tasks are started on demand after Spot had none to give."""
+PASSED_OVER = 100
+"""So many runs that wait for Spot keep none behind them from a task on demand."""
 
 
 def launch_tasks(ports: Ports, pool: Pool) -> None:
@@ -40,7 +40,7 @@ def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
         starts = ports.store.starts(pool_id)
         if not pool or not counters or not starts or not pool.task_definition:
             return reserved
-        most = pool.settings.max_workers + 1
+        most = pool.settings.max_workers + (PASSED_OVER if starts.drought else 1)
         idle = len(ports.store.idle(pool_id, pool.settings.warm)) if pool.settings.warm else 0
         demand = Demand(queue=ports.store.tickets(pool_id, most), idle=idle)
         launches, now = ports.store.launches(pool_id), ports.clock()
@@ -149,7 +149,9 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
         writes: list[Write] = [*rewritten(current, followed(answered, now + pool.settings.start_timeout))]
         if missing:
             writes.append(Count(pool.id, -missing))
-            writes.append(Replace(_less(starts, current, started, now, ports.random(2))))
+            writes.append(Replace(_less(starts, pool, current, started, now, ports.random(2))))
+        elif launch.spot and starts.drought:
+            writes.append(Replace(starts.with_spot()))
         elif starts.trouble and starts.trouble.kind in (TroubleKind.CAPACITY, TroubleKind.THROTTLED):
             # ECS takes tasks again; the rest would be known of the tasks that come of it.
             writes.append(Replace(starts.untroubled()))
@@ -161,10 +163,10 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
     raise Busy(f"launch {launch.id}: others kept writing")
 
 
-def _less(starts: Starts, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Starts:
-    """What a call that was not served in full says of the next one: on demand where Spot is dry, else later."""
+def _less(starts: Starts, pool: Pool, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Starts:
+    """What a call that was not served in full says of the next one: not on Spot where that is dry, else later."""
     if launch.spot and started.kind is TroubleKind.CAPACITY:
-        return starts.without_spot(now + SPOT_RETRY)
+        return starts.without_spot(_note(started) or "no reason given", pool.settings, now, randomness)
     failure = StartFailure(kind=started.kind, reason=_reason(started), note=_note(started) or "no reason given")
     return starts.troubled(failure, now, randomness)
 

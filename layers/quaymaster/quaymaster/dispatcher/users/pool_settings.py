@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 from datetime import timedelta
 
 from quaymaster.domain.durations import format_duration, parse_duration
-from quaymaster.domain.pool import PoolSettings, SpotUse
+from quaymaster.domain.pool import PoolSettings
+from quaymaster.domain.spot import Capacity
 from quaymaster.errors import Refused
 from quaymaster.telling import describe_name
 
@@ -13,15 +14,21 @@ _NAMES = tuple(field.name for field in fields(PoolSettings))
 _SHORTEST_GRANT = timedelta(minutes=1)
 _LONGEST_GRANT = timedelta(days=7)
 """S3 refuses to presign for longer."""
+CAPACITIES = ("capacity", "read_only_capacity")
 SECOND = timedelta(seconds=1)
+LONGEST_PATIENCE = timedelta(hours=24)
 SHORTEST_LEASE = timedelta(seconds=3)
 """A reconnection alone takes a second or two."""
 
 
 def write_pool_settings(settings: PoolSettings) -> dict[str, str | int]:
-    """Every setting by name."""
+    """Every setting that has a value, by name."""
     values = ((name, getattr(settings, name)) for name in _NAMES)
-    return {name: format_duration(value) if isinstance(value, timedelta) else value for name, value in values}
+    return {
+        name: format_duration(value) if isinstance(value, timedelta) else value
+        for name, value in values
+        if value is not None
+    }
 
 
 def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
@@ -36,12 +43,12 @@ def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
     return settings
 
 
-def _read(name: str, value: str | int, default: timedelta | SpotUse | int) -> timedelta | SpotUse | int:
+def _read(name: str, value: str | int, default: timedelta | int) -> timedelta | Capacity | int:
     field = f"settings.{name}"
-    if isinstance(default, SpotUse):
-        if value not in (allowed := [str(use) for use in SpotUse]):
+    if name in CAPACITIES:
+        if value not in (allowed := [str(capacity) for capacity in Capacity]):
             raise Refused(field, _shown(value), f"one of {', '.join(allowed)}")
-        return SpotUse(value)
+        return Capacity(value)
     if isinstance(default, timedelta):
         try:
             return parse_duration(str(value))
@@ -61,6 +68,12 @@ def _shown(value: str | int) -> str:
 def _check(settings: PoolSettings) -> None:
     if settings.warm > settings.max_workers:
         raise Refused("settings.warm", settings.warm, f"at most max_workers, which is {settings.max_workers}")
+    used = {settings.capacity_for(read_only=read_only) for read_only in (True, False)}
+    if settings.spot_patience and Capacity.SPOT_THEN_ON_DEMAND not in used:
+        allowed = (
+            f"0s, unless capacity or read_only_capacity is {Capacity.SPOT_THEN_ON_DEMAND}: nothing else falls back"
+        )
+        raise Refused("settings.spot_patience", format_duration(settings.spot_patience), allowed)
     for name, least, most, why in _bounds(settings):
         span: timedelta = getattr(settings, name)
         if span < least:
@@ -83,3 +96,4 @@ def _bounds(settings: PoolSettings) -> Iterator[tuple[str, timedelta, timedelta 
     yield "idle_timeout", SECOND, None, "a worker must be found idle before it is stopped"
     yield "start_timeout", SECOND, None, "a task needs a moment to become a worker"
     yield "start_failure_limit", SECOND, None, "runs fail after it"
+    yield "spot_patience", timedelta(0), LONGEST_PATIENCE, "a run that may start on demand should not wait for a day"

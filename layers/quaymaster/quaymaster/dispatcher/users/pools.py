@@ -142,7 +142,7 @@ def retry_starts(ports: Ports, pool: Pool) -> None:
         raise Refused("pool", pool.name, "a Fargate pool: workers of a private pool start by themselves")
     for _ in range(TRIES):
         starts = ports.store.starts(pool.id)
-        if not starts or (not starts.trouble and not starts.no_spot_until):
+        if not starts or (not starts.trouble and not starts.drought):
             break
         try:
             ports.store.commit(Replace(starts.retried()))

@@ -16,6 +16,7 @@ from quaymaster.domain.api import (
     PoolView,
     RunSummary,
     RunView,
+    SpotView,
     TroubleView,
     WorkerList,
     WorkerView,
@@ -71,6 +72,7 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         workers_reserved=counters.workers_reserved if counters else 0,
         launch_note=launch_note(store.launches(pool.id), starts),
         trouble=show_trouble(pool, starts),
+        spot=show_drought(starts),
     )
 
 
@@ -85,8 +87,19 @@ def show_trouble(pool: Pool, starts: Starts | None) -> TroubleView | None:
         note=found.note,
         times=found.times,
         since=found.since,
+        last_at=found.last_at,
         retry_at=found.retry_at,
         runs_fail_at=found.ends_runs_from(found.since, pool.settings.start_failure_limit),
+    )
+
+
+def show_drought(starts: Starts | None) -> SpotView | None:
+    """What Spot said last, while it has nothing to give."""
+    found = starts.drought if starts else None
+    if not found:
+        return None
+    return SpotView(
+        note=found.note, times=found.times, since=found.since, last_at=found.last_at, retry_at=found.retry_at
     )
 
 

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from quaymaster.dispatcher.users.views import TICKETS_COUNTED, count_pool, launch_note
 from quaymaster.domain.api import PoolCounts
-from quaymaster.domain.pool import Pool, PoolKind, Ticket
+from quaymaster.domain.pool import Pool, PoolKind, Ticket, ticket_for
 from quaymaster.domain.run import Run
+from quaymaster.domain.spot import Drought, Start, start_now
 from quaymaster.domain.states import RunState
 from quaymaster.domain.trouble import Trouble, TroubleKind
 from quaymaster.ports import Ports
@@ -22,6 +23,7 @@ class Surroundings:
     reserved: int
     launch_note: str | None
     trouble: Trouble | None = None
+    drought: Drought | None = None
     queue: Sequence[Ticket]
     now: datetime
 
@@ -38,6 +40,7 @@ def explain_run(ports: Ports, run: Run) -> str:
         reserved=counters.workers_reserved if counters else 0,
         launch_note=launch_note(ports.store.launches(pool.id), starts),
         trouble=starts.trouble if starts else None,
+        drought=starts.drought if starts else None,
         queue=ports.store.tickets(pool.id, TICKETS_COUNTED),
         now=ports.clock(),
     )
@@ -118,6 +121,8 @@ def _lacking_tasks(around: Surroundings, run: Run, busy: str) -> str:
     said = f" (ECS said: {around.launch_note})" if around.launch_note else ""
     if around.trouble:
         said = f" ({_troubled(around, around.trouble, run)})"
+    elif around.drought and _waits_for_spot(around, run):
+        return _wait_for_spot(around, around.drought, busy)
     if counts.starting:
         starting = f"{_count(counts.starting, 'Fargate task')} of pool {pool.name} {_is(counts.starting)} starting"
         return f"{busy}, {starting}{said}" if busy else f"{starting}{said}"
@@ -128,10 +133,29 @@ def _lacking_tasks(around: Surroundings, run: Run, busy: str) -> str:
     return f"a Fargate task of pool {pool.name} is about to be started{said}"
 
 
+def _waits_for_spot(around: Surroundings, run: Run) -> bool:
+    settings = around.pool.settings
+    capacity = settings.capacity_for(read_only=ticket_for(run).read_only)
+    return start_now(capacity, around.drought, settings.spot_patience, around.now) is Start.WAIT
+
+
+def _wait_for_spot(around: Surroundings, drought: Drought, busy: str) -> str:
+    times = f"{drought.times} times since" if drought.times > 1 else "at"
+    text = f"pool {around.pool.name} waits for Fargate Spot, which had nothing to give {times} "
+    text += f"{drought.since.isoformat(timespec='seconds')} (ECS said: {drought.note}); it is asked again in "
+    text += _span(around.now, drought.retry_at)
+    patience = around.pool.settings.longest_patience
+    if patience is not None:
+        text += f", and from {(drought.since + patience).isoformat(timespec='seconds')} on tasks start on demand"
+    return f"{busy}; {text}" if busy else text
+
+
 def _troubled(around: Surroundings, trouble: Trouble, run: Run) -> str:
     """Why the pool's tasks do not come up, when the next is tried, and whether the run ends for it."""
     times = f"{trouble.times} starts in a row came to nothing" if trouble.times > 1 else "a start came to nothing"
-    text = f"{times} ({trouble.kind}; ECS said: {trouble.note})"
+    first, last = (at.isoformat(timespec="seconds") for at in (trouble.since, trouble.last_at))
+    when = f"from {first} to {last}" if trouble.times > 1 else f"at {last}"
+    text = f"{times} {when} ({trouble.kind}; ECS said: {trouble.note})"
     if trouble.retry_at > around.now:
         text += f"; the next is tried in {_span(around.now, trouble.retry_at)}"
     until = trouble.ends_runs_from(run.accepted_at, around.pool.settings.start_failure_limit)

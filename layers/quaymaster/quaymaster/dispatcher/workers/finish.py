@@ -10,7 +10,7 @@ from quaymaster.dispatcher.placing.announce import Assignment, announce, repeat
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import Release, held_run, release
-from quaymaster.dispatcher.settle import Loss, Settled, concluded, settle
+from quaymaster.dispatcher.settle import Loss, Settled, concluded, on_spot, settle
 from quaymaster.dispatcher.workers.presence import ring, send_who
 from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain import deadlines, ids
@@ -26,7 +26,7 @@ from quaymaster.ports import Create, Delete, Ports, Replace, Write
 TRIES = 8
 AWAY = frozenset({WorkerState.ASKED, WorkerState.GONE})
 
-type Change = Callable[[Run, datetime], Settled]
+type Change = Callable[[Worker, Run, datetime], Settled]
 type DoneEvent = Literal["phase_finished", "handed_back"]
 
 
@@ -42,8 +42,9 @@ class Following:
 def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFinished) -> None:
     """End the run with its worker's outcome; in the same transaction the worker takes the next ticket, or is IDLE."""
 
-    def end(run: Run, now: datetime) -> Settled:
-        return concluded(run, message.outcome, message.log, sender.pool.settings, now, "worker")
+    def end(worker: Worker, run: Run, now: datetime) -> Settled:
+        outcome = on_spot(message.outcome) if worker.taken_back else message.outcome
+        return concluded(run, outcome, message.log, sender.pool.settings, now, "worker")
 
     run = _let_go(ports, pools, sender, message, end)
     if run and run.is_final:
@@ -64,7 +65,7 @@ def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack)
         losses=0,
         offers=0 if message.leaving else 1,
     )
-    _let_go(ports, pools, sender, message, lambda run, now: settle(ports, run, sender.pool.settings, loss, now))
+    _let_go(ports, pools, sender, message, lambda _, run, now: settle(ports, run, sender.pool.settings, loss, now))
 
 
 def goodbye(ports: Ports, pools: Pools, sender: Sender, message: Goodbye) -> None:
@@ -100,11 +101,11 @@ def _let_go(
                 _stale(ports, pools, sender, worker, message)
             return None
         now = ports.clock()
-        settled = change(run, now)
+        settled = change(worker, run, now)
         done = 1 if settled.run.is_final else 0
         leaves = message.leaving or used_up(sender.pool, worker, done)
         following = None if leaves or worker.disconnected_at else next_run(ports, sender, worker, contended=tries > 0)
-        after, writes = _after(ports, sender, worker, following, leaves=leaves, done=done)
+        after, writes = _after(ports, sender, worker, settled.run, following, leaves=leaves, done=done)
         try:
             ports.store.commit(*settled.writes, *writes)
         except Lost:
@@ -122,7 +123,7 @@ def _is_about(message: PhaseFinished | HandedBack, run: Run, worker: Worker) -> 
 
 
 def _after(
-    ports: Ports, sender: Sender, worker: Worker, following: Following | None, *, leaves: bool, done: int
+    ports: Ports, sender: Sender, worker: Worker, run: Run, following: Following | None, *, leaves: bool, done: int
 ) -> tuple[Worker, list[Write]]:
     """The worker once it has let go of its run, and the writes that make it so."""
     now = ports.clock()
@@ -132,6 +133,8 @@ def _after(
         return busy, [Delete(following.ticket), Replace(following.run), Replace(busy)]
     if leaves:
         left = leaving(worker, "takes no more runs", now + deadlines.LEAVE, done=done)
+        if worker.launch and run.is_final and run.reason is Reason.INTERRUPTED:
+            left = replace(left, interrupted=run.id)
         return left, [Replace(left)]
     if worker.disconnected_at:
         # It may be gone for good: it gets its marker when it answers.

@@ -1,24 +1,28 @@
 """ECS Task State Change: a task that has stopped can act no more, whatever its worker said last."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import BaseModel, Field, ValidationError
 
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.release import TRIES, Release, release
+from quaymaster.dispatcher.release import TRIES, Release, marker_gone, release
 from quaymaster.dispatcher.settle import Loss
 from quaymaster.dispatcher.tasks.counting import account
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.requests import refusal
+from quaymaster.domain.run import explained
 from quaymaster.domain.states import Reason
 from quaymaster.domain.stopped_tasks import Words, judge_start
 from quaymaster.domain.trouble import StartFailure
-from quaymaster.domain.worker import Worker, WorkerState, gone
+from quaymaster.domain.worker import Worker, WorkerState, gone, leaving, warned
 from quaymaster.errors import Busy, Lost
-from quaymaster.ports import Ports, Write
+from quaymaster.ports import Ports, Replace, Write
 
+TAKEN_BACK = frozenset({"SpotInterruption", "TerminationNotice"})
+"""Both are stop codes of ECS, and both have been seen of Spot: the second in its older events."""
+NOTICE = "its Spot capacity is taken back"
 NOTED = 4
 """So many tries to note why a start failed; others that note theirs at the same moment then stand for it."""
 
@@ -42,6 +46,14 @@ class TaskStopped:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TakenBack:
+    """ECS is about to stop a task in two minutes, because it wants its Spot capacity back."""
+
+    pool_id: str
+    task_arn: str
+
+
 class _Container(BaseModel):
     """A container of a stopped task."""
 
@@ -61,8 +73,10 @@ class _Detail(BaseModel):
     containers: list[_Container] | None = None
 
 
-def read_task_event(found: object, ours: str) -> TaskStopped | None:
-    """What matters of a stopped task of ours; None for any other. Other containers may be beside the worker's.
+def read_task_event(found: object, ours: str) -> TaskStopped | TakenBack | None:
+    """What matters of a task of ours: that it has stopped, or is about to; None for all else.
+
+    Other containers may be beside the worker's.
 
     Raises Refused for a field that is not what ECS sends.
     """
@@ -72,8 +86,11 @@ def read_task_event(found: object, ours: str) -> TaskStopped | None:
         raise refusal(error) from None
     family = (detail.definition or "").rpartition("/")[2].rpartition(":")[0]
     pool_id = family.removeprefix(f"{ours}-pool-")
-    if detail.status != "STOPPED" or pool_id == family or not ids.ULID.fullmatch(pool_id):
+    if pool_id == family or not ids.ULID.fullmatch(pool_id):
         return None
+    if detail.status != "STOPPED":
+        notice = TakenBack(pool_id=pool_id, task_arn=detail.task_arn)
+        return notice if (detail.stop_code or "") in TAKEN_BACK else None
     reasons = [one.reason or "" for one in detail.containers or [] if one.name == ids.CONTAINER]
     return TaskStopped(
         pool_id=pool_id,
@@ -90,14 +107,15 @@ def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
     expires_at = ports.clock() + deadlines.GONE_RETENTION
     loss = Loss(reason=_reason(event), by="ecs", note=event.words.note[:120])
     failure = judge_start(event.words)
-    worker = ids.worker_id(ports.namespace, event.pool_id, ids.task_id(event.task_arn))
-    if ports.store.worker(event.pool_id, worker):
+    worker_id = ids.worker_id(ports.namespace, event.pool_id, ids.task_id(event.task_arn))
+    if worker := ports.store.worker(event.pool_id, worker_id):
+        explained = explanation(ports, worker) if event.stop_code in TAKEN_BACK else ()
         how = Release(
             loss=loss,
             after=lambda found: _after(found, loss.note, expires_at),
-            beside=lambda tries: _count(ports, event, failure, tries),
+            beside=lambda tries: (*_count(ports, event, failure, tries), *explained),
         )
-        release(ports, pools, event.pool_id, worker, how)
+        release(ports, pools, event.pool_id, worker_id, how)
     else:
         _count_alone(ports, event, failure)
     match(ports, pools, event.pool_id)
@@ -133,9 +151,40 @@ def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> Non
     raise Busy(f"launch {event.launch_id}: others kept writing")
 
 
+def taken_back(ports: Ports, pools: Pools, event: TakenBack) -> None:
+    """An idle worker takes no more runs; of a busy one it is noted, so that its run ends with the true reason.
+
+    The run itself is its agent's: it has SIGTERM, and two minutes. Safe to repeat.
+    """
+    worker_id = ids.worker_id(ports.namespace, event.pool_id, ids.task_id(event.task_arn))
+    for _ in range(TRIES):
+        worker = ports.store.worker(event.pool_id, worker_id)
+        if not worker or worker.taken_back or worker.state is WorkerState.GONE:
+            return
+        after, writes = warned(worker), explanation(ports, worker)
+        if worker.state is WorkerState.IDLE:
+            after = leaving(after, NOTICE, ports.clock() + deadlines.LEAVE)
+            after, writes = replace(after, version=worker.version + 1), (marker_gone(worker),)
+        try:
+            ports.store.commit(Replace(after), *writes)
+        except Lost:
+            continue
+        ports.log("capacity_taken_back", {"worker": worker_id, "was": worker.state, "run": worker.run})
+        return
+    raise Busy(f"worker {worker_id}: others kept writing")
+
+
+def explanation(ports: Ports, worker: Worker) -> tuple[Write, ...]:
+    """The write that gives the run which this worker has told as interrupted the reason that ECS tells; or none."""
+    run = ports.store.run(worker.interrupted) if worker.interrupted else None
+    if not run or not run.is_final or run.worker != worker.id or run.reason is not Reason.INTERRUPTED:
+        return ()
+    return (Replace(explained(run)),)
+
+
 def _reason(event: TaskStopped) -> Reason:
     if "OutOfMemory" in event.container_reason:
         return Reason.OUT_OF_MEMORY
-    if event.stop_code == "SpotInterruption":
+    if event.stop_code in TAKEN_BACK:
         return Reason.SPOT_INTERRUPTED
     return Reason.WORKER_LOST
