@@ -231,6 +231,10 @@ class LocalCloud:
         fault = {"kind": kind, "message": message, "count": count, **({"code": code} if code else {})}
         self._clients.order_fault(self.ecs_endpoint_url, fault)
 
+    def take_back(self, task_arn: str) -> None:
+        """Want a task's Spot capacity back: ECS says so, and the task gets SIGTERM."""
+        self._clients.order_fault(self.ecs_endpoint_url, {"kind": "take_back", "task": task_arn})
+
     def env(self) -> dict[str, str]:
         """The environment of a subprocess that is to use this cloud: endpoint, credentials, region, API."""
         return self.deployment.environment()

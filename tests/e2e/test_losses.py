@@ -43,6 +43,25 @@ def test_an_agent_killed_and_restarted_on_its_host_reports_what_it_removed(
     wait_for_end(pid)
 
 
+def test_a_run_whose_spot_capacity_is_taken_back_says_so_or_comes_again(deployment: Deployment) -> None:
+    pool = deployment.create_pool("fargate", capacity="spot", max_workers=3)
+    single = deployment.send(pool.pool_id, "single", ["sleep", "120"])
+    again = deployment.send(
+        pool.pool_id, "again", ["sh", "-c", "[ $QUAYMASTER_ATTEMPT = 2 ] || sleep 120"], retryable=True
+    )
+    for run in (single, again):
+        deployment.wait(run, "RUNNING")
+    ecs, cluster = deployment.cloud.ecs(), deployment.cloud.outputs["ClusterName"]
+    family = f"{deployment.cloud.namespace}-pool-{pool.pool_id}"
+    for task in ecs.list_tasks(cluster=cluster, family=family)["taskArns"]:
+        deployment.cloud.take_back(task)
+    found = deployment.wait(single)
+    wait_until(lambda: (deployment.run(single) or {})["reason"] == "spot_interrupted")
+    assert (found["state"], found["attempt"]) == ("FAILED", 1)
+    found = deployment.wait(again, "FINISHED", "FAILED")
+    assert (found["state"], found["attempt"]) == ("FINISHED", 2)
+
+
 def test_a_run_whose_agent_dies_before_go_goes_to_another(deployment: Deployment) -> None:
     pool = deployment.create_pool()
     host = start_host(deployment, pool)

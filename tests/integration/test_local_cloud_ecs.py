@@ -461,6 +461,14 @@ def test_ordered_faults_meet_one_run_task_each(services: Fleet) -> None:
     assert stopped["stoppedReason"].startswith("Timeout waiting for network interface")
 
 
+def test_a_task_that_is_taken_back_is_told_while_it_runs_and_when_it_has_stopped(services: Fleet) -> None:
+    (task,) = services.run(startedBy="launch-6")
+    services.wait(task["taskArn"], "RUNNING")
+    services.root.order_fault(services.ecs_url, {"kind": "take_back", "task": task["taskArn"]})
+    stopped = services.wait(task["taskArn"], "STOPPED")
+    assert (stopped["stopCode"], stopped["stoppedReason"]) == ("SpotInterruption", "Your Spot Task was interrupted.")
+
+
 def no_retries() -> Any:
     """A client configuration that shows the first answer."""
     from botocore.config import Config

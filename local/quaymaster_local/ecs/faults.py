@@ -1,4 +1,7 @@
-"""Faults that a test may order from the ECS endpoint: what AWS does now and then, done on demand."""
+"""Faults that a test may order from the ECS endpoint: what AWS does now and then, done on demand.
+
+Those of `FaultKind` meet the next RunTask; `TAKE_BACK` meets a task that runs, at once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+TAKE_BACK = "take_back"
+"""The Spot capacity of `task` is wanted back."""
 
 
 class FaultKind(StrEnum):

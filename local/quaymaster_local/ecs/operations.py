@@ -16,7 +16,7 @@ from quaymaster_local.ecs.errors import (
     Unauthenticated,
     UnknownOperation,
 )
-from quaymaster_local.ecs.faults import Fault, FaultKind, Faults
+from quaymaster_local.ecs.faults import TAKE_BACK, Fault, FaultKind, Faults
 from quaymaster_local.ecs.requests import RunRequest, check_overrides, read_run_request
 from quaymaster_local.ecs.tasks.board import TaskBoard
 from quaymaster_local.ecs.tasks.task import Task
@@ -65,10 +65,13 @@ class Operations:
         return self.definitions.forward(operation, body)
 
     def order_fault(self, caller: Caller, document: Document) -> None:
-        """Let the next RunTask go wrong as described; only root may."""
+        """Let the next RunTask go wrong as described, or take a task back; only root may."""
         if not caller.is_root:
             raise Unauthenticated("AccessDeniedException", "faults are ordered by root")
-        self.faults.order(document)
+        if document["kind"] == TAKE_BACK:
+            self.board.take_back(_task_id(document["task"]))
+        else:
+            self.faults.order(document)
 
     def _run_task(self, caller: Caller, document: Document) -> Document:
         request = read_run_request(document)

@@ -12,7 +12,8 @@ from quaymaster.dispatcher.workers.task_events import TaskStopped, read_task_eve
 from quaymaster.domain import ids
 from quaymaster.domain.messages import EVENTS
 from quaymaster.domain.states import Reason, RunState
-from quaymaster.domain.worker import WorkerState
+from quaymaster.domain.worker import Marker, WorkerState
+from quaymaster.ports import Create
 
 from tests.shared.memory.function_world import (
     CONTEXT,
@@ -30,6 +31,7 @@ from tests.shared.memory.function_world import (
     event,
     make_world,
 )
+from tests.shared.memory.records import a_worker
 
 FILES = sorted(EVENTS_FOLDER.glob("*.json"))
 
@@ -185,6 +187,17 @@ def test_a_running_task_changes_nothing(world: World) -> None:
     before = world.store.records()
     world.handle("receive_task_events.running")
     assert world.store.records() == before
+
+
+def test_a_task_that_is_taken_back_gets_no_more_runs(world: World) -> None:
+    task = ids.worker_id(NAMESPACE, FARGATE_ID, ids.task_id(STOPPED["taskArn"]))
+    marker = Marker(random="m", worker=a_worker(id=task, pool_id=FARGATE_ID, state=WorkerState.IDLE, marker="m"))
+    world.store.commit(Create(marker.worker), Create(marker))
+    for _ in range(2):
+        world.handle("receive_task_events.taken_back")
+    found = world.store.worker(FARGATE_ID, task)
+    assert found
+    assert (found.state, found.taken_back, world.store.idle(FARGATE_ID, 9)) == (WorkerState.LEAVING, True, [])
 
 
 def test_a_tick_sweeps_every_pool(world: World) -> None:
