@@ -191,4 +191,6 @@ def test_no_task_starts_without_the_permission_and_one_does_with_it(
         wait_until(lambda: action in note())
         assert "AccessDenied" in note()
         assert deployment.read(f"/runs/{run}")["state"] == "READY"
+    # The pause that the failures have brought is over as soon as somebody says that it is mended.
+    assert deployment.call("POST", f"/pools/{own.pool_id}/retry")[0] == 200
     assert deployment.wait(run, seconds=120, reaping=True)["state"] == "FINISHED"

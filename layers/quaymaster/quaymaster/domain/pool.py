@@ -42,6 +42,7 @@ class PoolSettings:
     idle_timeout: timedelta = timedelta(minutes=5)
     start_timeout: timedelta = timedelta(minutes=5)
     start_failure_limit: timedelta = timedelta(minutes=15)
+    queue_timeout: timedelta = timedelta(hours=24)
     losses: int = 3
     offers: int = 10
     max_workers: int = 10

@@ -34,18 +34,12 @@ class Reason(StrEnum):
     SPOT_INTERRUPTED = "spot_interrupted"
     INTERRUPTED = "interrupted"
     CYCLED = "cycled"
-    POOL_RESET = "pool_reset"
     KILLED = "killed"
-    HOOK_FAILED = "hook_failed"
     IMAGE_PULL = "image_pull"
-    POLICY_DENIED = "policy_denied"
-    SEAL_BROKEN = "seal_broken"
     WORKSPACE = "workspace"
     START_FAILED = "start_failed"
     NO_CAPACITY = "no_capacity"
     QUEUE_EXPIRED = "queue_expired"
-    UPSTREAM_FAILED = "upstream_failed"
-    SEALED_TO_OLD_KEY = "sealed_to_old_key"
     NO_WORKER_ANSWERED = "no_worker_answered"
     BY_USER = "by_user"
 
@@ -54,9 +48,7 @@ FINAL = frozenset({RunState.FINISHED, RunState.FAILED, RunState.STOPPED, RunStat
 HELD = frozenset({RunState.PREPARING, RunState.RUNNING})
 """The states in which a worker holds the run."""
 
-BY_THE_WORKER = frozenset(
-    {Reason.WORKER_LOST, Reason.INTERRUPTED, Reason.SPOT_INTERRUPTED, Reason.CYCLED, Reason.POOL_RESET}
-)
+BY_THE_WORKER = frozenset({Reason.WORKER_LOST, Reason.INTERRUPTED, Reason.SPOT_INTERRUPTED, Reason.CYCLED})
 """Ends of a phase that are its worker's going and nothing of the run's own: a retryable run comes again after these."""
 
 
@@ -76,10 +68,9 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(None, S.READY, "no idle worker"),
     Transition(None, S.PREPARING, "an idle worker at once"),
     Transition(None, S.SKIPPED, "drift over the limit"),
-    Transition(None, S.FAILED, "drift disabled, or a stack that cannot run", frozenset({R.POLICY_DENIED})),
     Transition(S.QUEUED, S.READY, "unblocked"),
     Transition(S.QUEUED, S.CANCELED, "by a user", frozenset({R.BY_USER})),
-    Transition(S.QUEUED, S.FAILED, "cannot be unblocked", frozenset({R.UPSTREAM_FAILED, R.QUEUE_EXPIRED})),
+    Transition(S.QUEUED, S.FAILED, "cannot be unblocked", frozenset({R.QUEUE_EXPIRED})),
     Transition(S.READY, S.PREPARING, "assigned to a worker; the attempt rises by one"),
     Transition(S.READY, S.CANCELED, "by a user", frozenset({R.BY_USER})),
     Transition(
@@ -93,7 +84,6 @@ TRANSITIONS: tuple[Transition, ...] = (
                 R.START_FAILED,
                 R.IMAGE_PULL,
                 R.OUT_OF_MEMORY,
-                R.SEALED_TO_OLD_KEY,
                 R.NO_WORKER_ANSWERED,
                 R.WORKER_LOST,
             }
@@ -109,8 +99,6 @@ TRANSITIONS: tuple[Transition, ...] = (
         frozenset(
             {
                 R.IMAGE_PULL,
-                R.POLICY_DENIED,
-                R.SEAL_BROKEN,
                 R.WORKSPACE,
                 R.START_FAILED,
                 R.OUT_OF_MEMORY,
@@ -135,9 +123,7 @@ TRANSITIONS: tuple[Transition, ...] = (
                 R.SPOT_INTERRUPTED,
                 R.INTERRUPTED,
                 R.CYCLED,
-                R.POOL_RESET,
                 R.KILLED,
-                R.HOOK_FAILED,
                 R.START_FAILED,
             }
         ),

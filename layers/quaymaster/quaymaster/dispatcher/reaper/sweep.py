@@ -7,6 +7,7 @@ from quaymaster.dispatcher.apart import apart
 from quaymaster.dispatcher.placing.announce import repeat
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.reaper.expire import expire_waiting
 from quaymaster.dispatcher.release import marker_gone
 from quaymaster.dispatcher.tasks.follow import follow_launches, gone_at, reconcile, recount
 from quaymaster.dispatcher.tasks.launch import launch_tasks
@@ -54,6 +55,7 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
     parts: dict[str, Callable[[], object]] = {
         "offers": lambda: _offers(ports, pools, pool, workers, until),
         "workers": lambda: _call_back(ports, workers, until),
+        "expired": lambda: expire_waiting(ports, pool, until),
     }
     if pool.kind_of is PoolKind.FARGATE:
         parts |= {

@@ -7,10 +7,10 @@ from quaymaster.dispatcher.apart import apart
 from quaymaster.domain import deadlines
 from quaymaster.domain.pool import Pool, Starts, Ticket
 from quaymaster.domain.run import failed
-from quaymaster.domain.states import RunState
+from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import Trouble
 from quaymaster.errors import Busy, Lost
-from quaymaster.ports import Delete, Ports, Replace, Require
+from quaymaster.ports import Delete, Ports, Replace, Require, Write
 
 AT_ONCE = 50
 """So many runs of a pool are ended in one sweep; the next goes on."""
@@ -37,14 +37,19 @@ def fail_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
 
 
 def _fail(ports: Ports, starts: Starts, trouble: Trouble, ticket: Ticket, now: datetime) -> None:
+    note = f"no task could be started, {trouble.times} times in a row: {trouble.note}"
+    end_waiting(ports, ticket, trouble.reason, note, now, Require(starts))
+
+
+def end_waiting(ports: Ports, ticket: Ticket, reason: Reason, note: str, now: datetime, *beside: Write) -> None:
+    """End a run that waits, unless somebody has taken it meanwhile."""
     run = ports.store.run(ticket.run_id)
     if not run or run.state is not RunState.READY:
         return
-    note = f"no task could be started, {trouble.times} times in a row: {trouble.note}"
-    ended = failed(run, trouble.reason, now, "reaper", note)
+    ended = failed(run, reason, now, "reaper", note)
     ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
     try:
-        ports.store.commit(Replace(ended), Delete(ticket), Require(starts))
+        ports.store.commit(Replace(ended), Delete(ticket), *beside)
     except (Lost, Busy):
         ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
         return

@@ -17,6 +17,7 @@ _LONGEST_GRANT = timedelta(days=7)
 CAPACITIES = ("capacity", "read_only_capacity")
 SECOND = timedelta(seconds=1)
 LONGEST_PATIENCE = timedelta(hours=24)
+LEAST_QUEUE_TIMEOUT = timedelta(minutes=1)
 SHORTEST_LEASE = timedelta(seconds=3)
 """A reconnection alone takes a second or two."""
 
@@ -96,4 +97,5 @@ def _bounds(settings: PoolSettings) -> Iterator[tuple[str, timedelta, timedelta 
     yield "idle_timeout", SECOND, None, "a worker must be found idle before it is stopped"
     yield "start_timeout", SECOND, None, "a task needs a moment to become a worker"
     yield "start_failure_limit", SECOND, None, "runs fail after it"
+    yield "queue_timeout", LEAST_QUEUE_TIMEOUT, None, "a worker needs a while to be found, or to come up"
     yield "spot_patience", timedelta(0), LONGEST_PATIENCE, "a run that may start on demand should not wait for a day"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from quaymaster.dispatcher.users.views import TICKETS_COUNTED, count_pool, launch_note
 from quaymaster.domain.api import PoolCounts
@@ -12,6 +12,9 @@ from quaymaster.domain.spot import Drought, Start, start_now
 from quaymaster.domain.states import RunState
 from quaymaster.domain.trouble import Trouble, TroubleKind
 from quaymaster.ports import Ports
+
+TOLD_BEFORE = timedelta(hours=1)
+"""So long before a run ends for having waited too long, it says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +101,10 @@ def _waiting(run: Run, around: Surroundings) -> str:
     before = [ticket.run_id for ticket in around.queue]
     place = before.index(run.id) + 1 if run.id in before else None
     position = f"it is number {place} in the queue" if place else "it is in the queue"
-    tried = _tried(run)
-    return f"{position}: {_lacking(around, run)}{tried}"
+    expires_at = run.accepted_at + around.pool.settings.queue_timeout
+    near = expires_at - around.now <= TOLD_BEFORE
+    ends = f"; it ends in {_span(around.now, expires_at)} unless a worker takes it" if near else ""
+    return f"{position}: {_lacking(around, run)}{_tried(run)}{ends}"
 
 
 def _lacking(around: Surroundings, run: Run) -> str:

@@ -1,0 +1,38 @@
+"""Runs that have waited in the queue for longer than their pool allows."""
+
+from datetime import datetime
+
+from quaymaster.dispatcher.apart import apart
+from quaymaster.dispatcher.tasks.start_failures import end_waiting
+from quaymaster.domain.durations import format_duration
+from quaymaster.domain.pool import Pool, Starts, Ticket
+from quaymaster.domain.states import Reason
+from quaymaster.domain.trouble import TroubleKind
+from quaymaster.ports import Ports
+
+AT_ONCE = 100
+"""The first so many of the queue are looked at in each sweep: those behind them wait their turn for this too."""
+
+
+def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
+    """End the runs that were accepted so long ago and wait still, by what there was too little of."""
+    now, timeout = ports.clock(), pool.settings.queue_timeout
+    late = [one for one in ports.store.tickets(pool.id, AT_ONCE) if now >= one.accepted_at + timeout]
+    if not late:
+        return
+    reason, note = _lacking(ports.store.starts(pool.id))
+    waited = f"it waited for a worker for {format_duration(timeout)}{note}"
+
+    def end(ticket: Ticket) -> None:
+        end_waiting(ports, ticket, reason, waited, now)
+
+    apart(ports, until, late, end, lambda ticket: ("run_not_swept", {"pool": pool.id, "run": ticket.run_id}))
+
+
+def _lacking(starts: Starts | None) -> tuple[Reason, str]:
+    trouble, drought = (starts.trouble, starts.drought) if starts else (None, None)
+    if trouble and trouble.kind is TroubleKind.CAPACITY:
+        return Reason.NO_CAPACITY, f"; AWS had none to give, {trouble.times} times in a row: {trouble.note}"
+    if drought:
+        return Reason.NO_CAPACITY, f"; Fargate Spot had nothing to give, {drought.times} times in a row: {drought.note}"
+    return Reason.QUEUE_EXPIRED, ""
