@@ -104,9 +104,14 @@ def test_the_command_sees_nothing_but_its_own_environment(
     run(scenario)
 
 
-def test_words_and_variables_arrive_as_they_are(executor: Executor, tmp_path: Path, run_name: str) -> None:
-    odd = ["", "a b", "two\nlines\n", "tab\t", "=x=", "漢字 é", "\udcff", "x" * 100_000]
-
+@pytest.mark.parametrize(
+    "odd",
+    [["", "a b", "two\nlines\n", "tab\t", "=x=", "漢字 é", "\udcff"], ["x" * 120_000] * 8, ["\n" * 120_000] * 2],
+    ids=["odd", "large", "lines"],
+)
+def test_words_and_variables_arrive_as_they_are(
+    executor: Executor, tmp_path: Path, run_name: str, odd: list[str]
+) -> None:
     async def scenario() -> None:
         show = "import os, sys; print([os.fsencode(one) for one in (*sys.argv[1:], os.environ['ODD'])])"
         what = order(tmp_path, run_name, sys.executable, "-c", show, *odd, ODD="=a\n\tb=\udcff")

@@ -77,21 +77,20 @@ def set_by_prctl(option: int, value: int) -> bool:
 
 
 def _read_order() -> Order:
-    length, _, found = _more(b"").partition(b"\n")
-    while len(found) < int(length):
-        found = _more(found)
-    return Order(found)
+    found = b""
+    while b"\n" not in found:
+        found += _part()
+    length, _, encoded = found.partition(b"\n")
+    while len(encoded) < int(length):
+        encoded += _part()
+    return Order(encoded)
 
 
-def _more(found: bytes) -> bytes:
-    """And what comes next, at least as far as the end of a line that says how much that is."""
-    while True:
-        part = os.read(CONTROL, 65_536)
-        if not part:
-            sys.exit(0)
-        found += part
-        if b"\n" in found:
-            return found
+def _part() -> bytes:
+    part = os.read(CONTROL, 65_536)
+    if not part:
+        sys.exit(0)
+    return part
 
 
 def _answer(**fields: int | str | None) -> None:
