@@ -106,7 +106,11 @@ def test_the_command_sees_nothing_but_its_own_environment(
 
 @pytest.mark.parametrize(
     "odd",
-    [["", "a b", "two\nlines\n", "tab\t", "=x=", "漢字 é", "\udcff"], ["x" * 120_000] * 8, ["\n" * 120_000] * 2],
+    [
+        ["=a\n\tb=\udcff", "", "a b", "two\nlines\n", "tab\t", "=x=", "漢字 é", "\udcff"],
+        ["x" * 120_000] * 8,
+        ["\n" * 120_000] * 2,
+    ],
     ids=["odd", "large", "lines"],
 )
 def test_words_and_variables_arrive_as_they_are(
@@ -114,11 +118,11 @@ def test_words_and_variables_arrive_as_they_are(
 ) -> None:
     async def scenario() -> None:
         show = "import os, sys; print([os.fsencode(one) for one in (*sys.argv[1:], os.environ['ODD'])])"
-        what = order(tmp_path, run_name, sys.executable, "-c", show, *odd, ODD="=a\n\tb=\udcff")
+        what = order(tmp_path, run_name, sys.executable, "-c", show, *odd, ODD=odd[0])
         async with started(executor, what) as execution:
             output, ended = await asyncio.gather(read_all(execution), execution.wait())
         assert ended.exit_code == 0
-        assert literal_eval(output.decode()) == [os.fsencode(one) for one in (*odd, "=a\n\tb=\udcff")]
+        assert literal_eval(output.decode()) == [os.fsencode(one) for one in (*odd, odd[0])]
 
     run(scenario)
 
