@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.util import cache_from_source
 from pathlib import Path
 
 from quaymaster_worker.errors import StartFailed
@@ -18,6 +17,8 @@ from quaymaster_worker.processes.marks import Mark, kill_marked, mark_of
 
 READ_SIZE = 64 * 1024
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+START = "import sys; sys.path.append(sys.argv[1]); import warden; warden.run()"
+"""Imported, the warden is compiled once and kept; a script would be compiled at each start."""
 
 
 class ProcessExecution:
@@ -141,7 +142,7 @@ class ProcessExecutor:
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", _script()],
+                [sys.executable, "-I", "-S", "-c", START, str(Path(warden.__file__).parent)],
                 stdin=theirs.fileno(),
                 stdout=write_end,
                 env={"PATH": os.defpath},
@@ -152,12 +153,6 @@ class ProcessExecutor:
             theirs.close()
             os.close(write_end)
         return WaitingWarden(process, await _reader(read_end), ours)
-
-
-def _script() -> str:
-    """The warden, compiled as this process has it if that was kept: a script is compiled again at each start."""
-    kept = cache_from_source(warden.__file__)
-    return kept if Path(kept).exists() else warden.__file__
 
 
 async def _close_and_reap(process: subprocess.Popen[bytes], control: socket.socket) -> None:

@@ -1,6 +1,6 @@
 """The small process between the agent and a phase: no process of the phase outlives it, and it outlives no agent.
 
-Run as a script, with nothing of Quaymaster or its dependencies imported, and of the standard library only what starts
+Runs by itself, with nothing of Quaymaster or its dependencies imported, and of the standard library only what starts
 fast: a run waits for it. Its standard input is a socket to the agent. An order comes first: its length in a line, then,
 with NUL between them, folder, uid, gid, cgroup (each may be empty), the number of the command's words, the words, and
 the environment as `NAME=value`. Then `T` asks the phase to end, `K` kills it, and the end of the stream means that the
@@ -312,7 +312,11 @@ def _describe(status: int | None) -> dict[str, int | str]:
     return {"exit": os.WEXITSTATUS(status)}
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Do it, and be gone: the run's end waits for this process's own, and nothing is left to be put in order."""
     main()
-    # What would be put in order now is nothing: the run's end waits for this process's own.
     os._exit(0)
+
+
+if __name__ == "__main__":
+    run()
