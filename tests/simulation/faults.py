@@ -19,7 +19,9 @@ GENTLE = 0.03
 TARGETS = 4
 RARE = (
     "logs.assemble",
+    "placing.announce",
     "placing.spec_object",
+    "reaper.expire",
     "reaper.reap_run",
     "reaper.reap_worker",
     "reaper.sweep",
@@ -29,6 +31,7 @@ RARE = (
     "tasks.start_failures",
     "workers.finish",
     "workers.register",
+    "workers.task_events",
 )
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
 SLOW = ("logs.assemble", "reaper.reap_run", "release")

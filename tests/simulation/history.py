@@ -487,12 +487,12 @@ class History:
         stage.start_agent(remains=remains)
 
     def terminate(self, machine: Machine) -> None:
-        """SIGTERM; of a task on Spot every other time because ECS wants its capacity back."""
+        """SIGTERM; of a task on Spot because ECS wants its capacity back."""
         if not machine.is_there:
             return
         self.stage.say(f"terminate {machine.name}")
         task = self.stage.world.tasks.tasks.get(machine.task or "")
-        if task and task.spot and int(task.arn[-1], 16) % 2:
+        if task and task.spot:
             self.stage.take_back(task.arn)
         machine.agent.terminate()
 
@@ -738,6 +738,8 @@ AIMED: dict[str, list[Callable[[History, Machine], None]]] = {
     "assemble": [*[History.wedge] * 6, *[History.cut_off] * 6],
     "reap_worker": [History.cut_off] * 12,
     "release": [History.wedge] * 12,
+    "announce": [History.wedge] * 6,
+    "task_events": [History.terminate] * 12,
 }
 """What is likelier in a history that aims at a call of this module."""
 EVENT_OF = {Prepared: "prepared", HandedBack: "handed_back", Renew: "renew", PhaseFinished: "phase_finished"}

@@ -40,6 +40,12 @@ def waiting_with_a_deadline() -> tuple[Run, list[Write]]:
     return run, [Create(run), Create(a_spec(run)), Create(ticket_for(run))]
 
 
+def waiting_for_too_long() -> tuple[Run, list[Write]]:
+    """A run that has waited for a day and an hour."""
+    run = a_run("planted old", accepted_at=NOW - timedelta(hours=25))
+    return run, [Create(run), Create(a_spec(run)), Create(ticket_for(run))]
+
+
 def overdue_ending() -> tuple[Run, list[Write]]:
     """A run whose worker does not answer its kill, shortly before it is given up."""
     ready, worker = a_run("planted ending"), a_worker("planted")

@@ -121,6 +121,9 @@ class Stage:
         if self.seed % 4 == 1:
             self.world.table.commit(*planted.miscounted())
         runs = [planted.waiting_with_a_deadline] if self.seed % 4 < 2 else []
+        if self.kind is PoolKind.FARGATE and self.seed % 4 == 3:
+            # Here no worker is there before the first sweep.
+            runs.append(planted.waiting_for_too_long)
         if self.faults.slow in SLOW:
             runs += [planted.overdue_ending, planted.unassembled]
         for plant in runs:
@@ -308,6 +311,8 @@ class Stage:
         said: dict[str, str] = {"stopped_reason": self.world.tasks.tasks[arn].stopped or ""}
         if arn in self.taken_back:
             said["stop_code"] = "SpotInterruption"
+            if not int(arn[-1], 16) % 2:
+                self._notice(arn)
         if arn in self.starting:
             self.starting.remove(arn)
         for machine in self.machines:
@@ -317,9 +322,13 @@ class Stage:
         self.events.append(Event("task_stopped", what, lambda: self.world.stop_task(arn, **said), self.world.now))
 
     def take_back(self, arn: str) -> None:
-        """ECS wants a task's Spot capacity back, and says so now and when it has stopped."""
+        """ECS wants a task's Spot capacity back, and says so: of every other one not before it has stopped."""
         self.say(f"task {arn[-4:]} is taken back")
         self.taken_back.add(arn)
+        if int(arn[-1], 16) % 2:
+            self._notice(arn)
+
+    def _notice(self, arn: str) -> None:
         what = f"ECS: task {arn[-4:]} is taken back"
         self.events.append(Event("taken_back", what, lambda: self.world.take_back(arn), self.world.now))
 
