@@ -55,7 +55,9 @@ def start(
     session: Session,
     words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")],
     pool: Annotated[str, typer.Option(help="The pool's name or id.")],
-    image: Annotated[str | None, typer.Option(help="Image to run the command in, where the worker can.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image that the pool's tasks must have; any other is refused.")
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(

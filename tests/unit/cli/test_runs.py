@@ -40,17 +40,24 @@ def sent(cli: Cli) -> RunRequest:
 def test_start_queues_the_request_and_prints_the_runs_id(cli: Cli) -> None:
     ended = cli("run", "start", "--pool", "red", "--id", "mine", "--env", "A=b=c", "--env", "EMPTY=",
                 "--log-timeout", "90s", "--run-timeout", "1h10m", "--type", "proposed", "--stack", "net",
-                "--image", "alpine:3", "--retryable", "--", "sh", "-c", "echo $A", "--pool", "x")  # fmt: skip
+                "--retryable", "--", "sh", "-c", "echo $A", "--pool", "x")  # fmt: skip
     assert ended.code == 0, ended.err
     request = sent(cli)
     assert request.command == ["sh", "-c", "echo $A", "--pool", "x"]
     assert request.environment == {"A": "b=c", "EMPTY": ""}
-    assert (request.type, request.stack, request.image, request.retryable) == ("proposed", "net", "alpine:3", True)
+    assert (request.type, request.stack, request.retryable) == ("proposed", "net", True)
     assert request.log_timeout
     assert request.run_timeout
     assert (request.log_timeout.total_seconds(), request.run_timeout.total_seconds()) == (90, 4200)
     add_run(cli.api, request="mine")
     assert cli("run", "show", ended.out.strip(), "--json").json["request_id"] == "mine"
+
+
+def test_an_image_that_no_worker_of_the_pool_runs_is_refused_by_name(cli: Cli) -> None:
+    ended = cli("run", "start", "--pool", "red", "--image", "alpine:3", "--", "true")
+    assert ended.code == 2
+    assert ended.err.startswith("quaymaster: image: found text of 8 characters; none: workers of pool red run commands")
+    assert not cli.api.queue.take()
 
 
 def test_each_start_without_an_id_is_another_request(cli: Cli) -> None:

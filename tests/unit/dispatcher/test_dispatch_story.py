@@ -39,18 +39,13 @@ def test_a_run_goes_to_an_idle_worker_at_once_and_ends_with_its_outcome():
 def test_an_assignment_says_everything_the_agent_needs():
     world = World(accept_timeout=timedelta(seconds=9))
     (one,) = joined(world, "w1", prompt=False)
-    world.submit(command=["make", "all"], environment={"A": "b"}, image="alpine", stack="net", log_timeout="3m")
+    world.submit(command=["make", "all"], environment={"A": "b"}, stack="net", log_timeout="3m")
     (sent,) = world.messenger.sent
     assert sent.expires == timedelta(seconds=9)
     assign = sent.message
     assert isinstance(assign, Assign)
     assert assign.session == one.session
-    assert (assign.command, assign.environment, assign.image, assign.stack) == (
-        ["make", "all"],
-        {"A": "b"},
-        "alpine",
-        "net",
-    )
+    assert (assign.command, assign.environment, assign.stack) == (["make", "all"], {"A": "b"}, "net")
     assert (assign.log_timeout_seconds, assign.run_timeout_seconds) == (180, 70 * 60)
     assert assign.grants.chunks.key_prefix.endswith("/000001/")
 

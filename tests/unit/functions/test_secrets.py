@@ -53,7 +53,6 @@ REQUEST: dict[str, Any] = {
     "stack": "net",
     "command": ["true"],
     "environment": {"A": "b"},
-    "image": "alpine",
     "workspace": {"key": f"inputs/{POOL_ID}/x/workspace.tar.gz", "sha256": "0" * 64},
     "log_timeout": "1m",
     "run_timeout": "1m",

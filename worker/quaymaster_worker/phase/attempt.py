@@ -110,8 +110,6 @@ class Attempt:
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
         )
-        if assign.image and not host.settings.ecs_metadata_uri:
-            self.log.say(f"the image {assign.image} is not used: this worker runs commands as processes of its host")
 
     async def run(self) -> Outcome:
         """Run the phase to the end of its last process; after `begin`."""

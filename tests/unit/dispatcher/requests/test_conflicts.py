@@ -17,7 +17,6 @@ OTHER: list[tuple[str, object]] = [
     ("stack", "t"),
     ("retryable", True),
     ("type", "proposed"),
-    ("image", "other"),
 ]
 
 

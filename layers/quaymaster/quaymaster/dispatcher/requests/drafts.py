@@ -5,7 +5,7 @@ from datetime import datetime
 
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.durations import format_duration
-from quaymaster.domain.pool import Pool
+from quaymaster.domain.pool import Pool, PoolKind
 from quaymaster.domain.requests import RunRequest, Workspace, check_strings
 from quaymaster.domain.run import Run, Spec, accepted
 from quaymaster.domain.states import RunState
@@ -71,8 +71,17 @@ def check_request(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
     check_strings(request.command, request.environment)
     check_timeouts(request, pool)
+    if request.image and request.image != pool.image:
+        raise Refused("image", describe(request.image), _images(pool))
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:
         raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
+
+
+def _images(pool: Pool) -> str:
+    """Which images a run of this pool may ask for."""
+    if pool.kind_of is PoolKind.PRIVATE:
+        return f"none: workers of pool {pool.name} run commands as processes of their hosts"
+    return f"none but the image of pool {pool.name}'s tasks, in which every run of it is executed"
 
 
 def check_timeouts(request: RunRequest, pool: Pool) -> None:
