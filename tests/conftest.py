@@ -56,9 +56,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     begin first, because they take longest; every other file stays together.
     """
     for item in items:
-        if is_local := bool({"cloud", "services"} & set(getattr(item, "fixturenames", ()))):
+        if {"cloud", "services"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local)
-        item.add_marker(pytest.mark.xdist_group("cloud" if is_local else item.location[0]))
+        # Some ask for the cloud as they run, and are marked by hand.
+        group = "cloud" if item.get_closest_marker("local") else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("local") is None)
 

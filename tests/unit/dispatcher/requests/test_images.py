@@ -25,7 +25,7 @@ def request(world: World, image: str | None) -> list[str]:
 def with_image(image: str) -> World:
     world = World(PoolKind.FARGATE)
     world.table.commit(Replace(replace(world.pool, image=image, version=world.pool.version + 1)))
-    world.pools = Pools(world.store, world.clock)
+    world.pools = Pools(world.ports.store, world.clock)
     return world
 
 
