@@ -31,7 +31,7 @@ SAM_ARGS    ?=
 export SAM_CLI_TELEMETRY := 0
 
 # Two processes: tests/conftest.py says which tests go together, and in which order.
-IN_TWO := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder --max-worker-restart=0
+IN_TWO := --numprocesses=2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0
 
 # The five that one needs first, in that order; then the others.
 FIRST := demo local test format deploy

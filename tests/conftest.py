@@ -36,6 +36,8 @@ LOGS_OF_RUN = pytest.StashKey[Path]()
 BEGAN = pytest.StashKey[float]()
 TOLD = pytest.StashKey[list[str]]()
 PROBLEMS = "problems"
+SLOW = "on the local cloud"
+SUITES_ON_THE_CLOUD = ("tests/contract/", "tests/integration/", "tests/e2e/")
 
 
 # An example takes as long as the machine is busy: nothing is wrong with the code for that.
@@ -49,21 +51,37 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test that uses the local cloud, so that `-m "not local"` leaves all of them out.
 
-    Where the tests are shared out (pytest-xdist), those on the local cloud share one process and its one cloud, and
-    begin first, because they take longest; every other file stays together.
+    Where the tests are shared out, those of the slow suites begin first.
     """
     for item in items:
         if {"cloud", "services"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local)
-        # Some ask for the cloud as they run, and are marked by hand.
-        group = "cloud" if item.get_closest_marker("local") else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("local") is None)
+        items.sort(key=lambda item: part_of(item.nodeid) != SLOW)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How tests are shared out among processes (pytest-xdist)."""
+    # Only where that is asked for.
+    from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
+
+    class InParts(LoadScopeScheduling):
+        """The slow suites are one part, and share one local cloud; of all else, each file is one."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return part_of(nodeid)
+
+    return InParts(config, log)
+
+
+def part_of(nodeid: str) -> str:
+    """The tests that go to one process together."""
+    file = nodeid.partition("::")[0]
+    return SLOW if file.startswith(SUITES_ON_THE_CLOUD) else file
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,13 @@ CLEAN = """
 def test_that_passes():
     pass
 """
-HOOKS = ("pytest_collection_modifyitems", "pytest_sessionfinish", "pytest_testnodedown")
-SHARED_OUT = ["--numprocesses=2", "--dist=loadgroup"]
+HOOKS = (
+    "pytest_collection_modifyitems",
+    "pytest_sessionfinish",
+    "pytest_testnodedown",
+    "pytest_xdist_make_scheduler",
+)
+SHARED_OUT = ["--numprocesses=2", "--dist=loadscope"]
 
 
 @pytest.mark.parametrize("words", [[], SHARED_OUT], ids=["one process", "shared out"])
