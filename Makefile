@@ -30,9 +30,6 @@ SAM_ARGS    ?=
 .PHONY: help demo test test-busy fast check check-code check-template simulate defects scan bench local build wheels deploy tools format lock clean
 export SAM_CLI_TELEMETRY := 0
 
-# Two processes: tests/conftest.py says which tests go together, and in which order.
-IN_TWO := --numprocesses=2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0
-
 # The five that one needs first, in that order; then the others.
 FIRST := demo local test format deploy
 
@@ -49,10 +46,10 @@ local: .venv/.synced tools build ## start the local cloud
 	@.venv/bin/quaymaster local up
 
 test: .venv/.synced tools .tools/aws/.installed build ## every test, those on the local cloud included
-	$(PYTHON) -m pytest $(IN_TWO) $(PYTEST_ARGS)
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside three busy loops, as on a machine that others use
-	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest $(IN_TWO) --durations=20 $(PYTEST_ARGS)
+	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest --durations=20 $(PYTEST_ARGS)
 
 fast: .venv/.synced ## the tests that need nothing but memory
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract
