@@ -180,6 +180,20 @@ def test_a_command_that_cannot_start_says_so_with_a_shells_code(
     run(scenario)
 
 
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "a\t=\n"])
+def test_a_name_that_is_no_word_of_an_answer_is_not_found_either(
+    executor: Executor, tmp_path: Path, run_name: str, name: str
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(StartFailed) as failed:
+            await (await executor.make_ready()).start(order(tmp_path, run_name, name))
+        assert failed.value.exit_code == 127
+        assert repr(name) in failed.value.note
+        assert "No such file or directory" in failed.value.note
+
+    run(scenario)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can close a folder to the command's user")
 def test_a_folder_of_the_path_that_is_closed_to_the_user_hides_no_missing_command(
     executor: Executor, tmp_path: Path, run_name: str

@@ -62,7 +62,7 @@ def main() -> None:
     try:
         command = _start(order)
     except OSError as error:
-        _answer(errno=error.errno, error=f"{os.fsdecode(error.filename)}: {error.strerror}")
+        _answer(errno=error.errno, error=f"{os.fsdecode(error.filename or order.command[0])}: {error.strerror}")
         return
     _answer(started=command)
     _answer(**_attend(command, ended, order.cgroup))
@@ -94,7 +94,9 @@ def _part() -> bytes:
 
 
 def _answer(**fields: int | str | None) -> None:
-    told = "\t".join(f"{name}={value}" for name, value in fields.items()).replace("\n", " ")
+    # A name that is not found may hold what parts fields and answers.
+    plain = {name: str(value).replace("\t", " ").replace("\n", " ") for name, value in fields.items()}
+    told = "\t".join(f"{name}={value}" for name, value in plain.items())
     try:
         os.write(CONTROL, os.fsencode(told) + b"\n")
     except OSError:

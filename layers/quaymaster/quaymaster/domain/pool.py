@@ -65,10 +65,14 @@ class PoolSettings:
         return self.read_only_capacity or self.capacity if read_only else self.capacity
 
     @property
+    def capacities(self) -> set[Capacity]:
+        """All that any class of runs uses."""
+        return {self.capacity_for(read_only=read_only) for read_only in (True, False)}
+
+    @property
     def longest_patience(self) -> timedelta | None:
         """How long any class of runs waits for Spot; None for as long as it has none."""
-        used = {self.capacity_for(read_only=read_only) for read_only in (True, False)}
-        return None if Capacity.SPOT in used else self.spot_patience
+        return None if Capacity.SPOT in self.capacities else self.spot_patience
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ class TaskBoard:
                 slot.thread.start()
             return [dataclasses.replace(task) for task in tasks]
 
-    def stop(self, task_id: str, reason: str | None) -> Task:
+    def stop(self, task_id: str, reason: str | None, code: StopCode = StopCode.USER_INITIATED) -> Task:
         """Ask a task to stop: SIGTERM, and SIGKILL after its stop timeout. Stopping it again changes nothing."""
         with self._lock:
             slot = self._slots.get(task_id)
@@ -88,18 +88,12 @@ class TaskBoard:
             raise InvalidParameterException("The referenced task was not found.")
         with slot.gate:
             if not slot.stop.is_set() and not slot.task.ended:
-                self._request_stop(slot, reason or "Task stopped by user")
+                self._request_stop(slot, reason or "Task stopped by user", code)
             return dataclasses.replace(slot.task)
 
     def take_back(self, task_id: str) -> None:
         """Want a task's Spot capacity back: an event while it runs, SIGTERM, and SIGKILL after its stop timeout."""
-        with self._lock:
-            slot = self._slots.get(task_id)
-        if slot is None:
-            raise InvalidParameterException("The referenced task was not found.")
-        with slot.gate:
-            if not slot.stop.is_set() and not slot.task.ended:
-                self._request_stop(slot, "Your Spot Task was interrupted.", StopCode.SPOT_INTERRUPTION)
+        self.stop(task_id, "Your Spot Task was interrupted.", StopCode.SPOT_INTERRUPTION)
 
     def tasks(self, wanted: Callable[[Task], bool]) -> list[Task]:
         """Copies of the remembered tasks that the predicate wants, oldest first."""
@@ -178,7 +172,7 @@ class TaskBoard:
             self._change(slot, status=TaskStatus.RUNNING, pid=slot.container.pid, started_at=datetime.now(UTC))
             return slot.container
 
-    def _request_stop(self, slot: _Slot, reason: str, code: StopCode = StopCode.USER_INITIATED) -> None:
+    def _request_stop(self, slot: _Slot, reason: str, code: StopCode) -> None:
         now = datetime.now(UTC)
         stopping = {"stop_code": code, "stopped_reason": reason, "stopping_at": now}
         self._change(slot, desired=TaskStatus.STOPPED, **stopping)

@@ -69,8 +69,7 @@ def _shown(value: str | int) -> str:
 def _check(settings: PoolSettings) -> None:
     if settings.warm > settings.max_workers:
         raise Refused("settings.warm", settings.warm, f"at most max_workers, which is {settings.max_workers}")
-    used = {settings.capacity_for(read_only=read_only) for read_only in (True, False)}
-    if settings.spot_patience and Capacity.SPOT_THEN_ON_DEMAND not in used:
+    if settings.spot_patience and Capacity.SPOT_THEN_ON_DEMAND not in settings.capacities:
         allowed = (
             f"0s, unless capacity or read_only_capacity is {Capacity.SPOT_THEN_ON_DEMAND}: nothing else falls back"
         )
