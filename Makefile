@@ -22,6 +22,8 @@ SOURCES   = template.yaml samconfig.toml tools/build.py tools/slim_layer.py $(BU
 # Folders as well: theirs is the only time that changes when a file is removed.
 BUILT     = $(shell find functions $(LAYER)/quaymaster -name '*.py' -o -type d -not -name __pycache__)
 PYTEST_ARGS ?=
+# Two processes: the suites on the local cloud stay in one (tests/conftest.py).
+SHARED_OUT  ?= --numprocesses=2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0
 SEEDS       ?= 1000
 SAM_ARGS    ?=
 
@@ -46,10 +48,10 @@ local: .venv/.synced tools build ## start the local cloud
 	@.venv/bin/quaymaster local up
 
 test: .venv/.synced tools .tools/aws/.installed build ## every test, those on the local cloud included
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest $(SHARED_OUT) $(PYTEST_ARGS)
 
 test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside three busy loops, as on a machine that others use
-	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest --durations=20 $(PYTEST_ARGS)
+	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest $(SHARED_OUT) --durations=20 $(PYTEST_ARGS)
 
 fast: .venv/.synced ## the tests that need nothing but memory
 	$(PYTHON) -m pytest -m "not local and not docker" tests/unit tests/contract

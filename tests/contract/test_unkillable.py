@@ -20,6 +20,8 @@ from quaymaster_worker.processes import warden
 from quaymaster_worker.processes.cgroups import delegated, make_cgroup, remove_cgroup
 from quaymaster_worker.processes.process_executor import encode, read_answer
 
+from tests.shared.passage import let_others_pass
+
 NOBODY = 65534
 PATIENCE = 1.0
 STAY = "import os, time; os.setuid(0); time.sleep(300)"
@@ -30,8 +32,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a pro
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that everybody can enter, with a warden of little patience and a program that has root's rights."""
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(path.stat().st_mode | 0o011)
+    let_others_pass(tmp_path)
     source = Path(warden.__file__).read_text()
     assert "\nPATIENCE = 10.0\n" in source
     (tmp_path / "warden.py").write_text(source.replace("\nPATIENCE = 10.0\n", f"\nPATIENCE = {PATIENCE}\n"))

@@ -13,6 +13,7 @@ from quaymaster_worker.errors import ExitCode
 from tests.integration.agent_lab import Lab
 from tests.integration.control_plane import Terms
 from tests.integration.proxy import Mode, Proxy
+from tests.shared.passage import let_others_pass
 from tests.shared.tls_parties import CA, party
 
 pytestmark = pytest.mark.local
@@ -42,8 +43,7 @@ def test_two_agents_go_through_every_outage_and_both_still_work(lab: Lab, proxy:
     options = {"QUAYMASTER_TOKEN": token, "QUAYMASTER_GIVE_UP_AFTER": f"{GIVE_UP_AFTER:.0f}s"}
     idle, busy = (lab.start_welcomed(terms=Terms(lease=600), **options) for _ in range(2))
     over = tmp_path / "over"
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o711)
+    let_others_pass(tmp_path)
     lab.begin(busy, "THROUGH", ["sh", "-c", f"while [ ! -e {over} ]; do echo on; sleep 0.5; done; echo over"])
     for mode in (Mode.CLOSE, Mode.RESET, Mode.STALL, Mode.EARLY):
         proxy.become(mode)

@@ -16,6 +16,7 @@ from quaymaster_cli.workspace.selection import select
 from quaymaster_local.cloud import LocalCloud
 
 from tests.shared.cloudformation import REPOSITORY
+from tests.shared.passage import let_others_pass
 
 pytestmark = pytest.mark.local
 
@@ -48,8 +49,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
     subprocess.run(["git", "add", "."], cwd=copy, check=True)
     # The phases' user passes through to the state folder.
-    for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    let_others_pass(tmp_path)
     yield copy
     for process in psutil.process_iter():
         if _is_in(process, copy):

@@ -20,6 +20,7 @@ from quaymaster_worker.errors import ExitCode
 
 from tests.integration.agent_lab import Lab
 from tests.shared.cloudformation import REPOSITORY
+from tests.shared.passage import let_others_pass
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(600)]
 
@@ -73,9 +74,8 @@ class HostOfOnesOwn:
 def host(wheels: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostOfOnesOwn]:
     """The steps are the page's, with the paths of the host below a folder of ours, and no systemd to tell."""
     folder = tmp_path_factory.mktemp("host")
-    for each in (folder.parent.parent, folder.parent, folder):
-        # Phases have a user of their own, who passes through to their folder.
-        each.chmod(each.stat().st_mode | 0o011)
+    # Phases have a user of their own, who passes through to their folder.
+    let_others_pass(folder)
     root, home = folder / "root", folder / "home"
     home.mkdir()
     shutil.copytree(wheels, home / "wheels")

@@ -24,6 +24,8 @@ from quaymaster_worker.settings import RunUser, Settings
 from quaymaster_worker.trial import try_out
 from quaymaster_worker.workspace.folders import StateFolder
 
+from tests.shared.passage import let_others_pass
+
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root chooses users")
 
 
@@ -80,8 +82,7 @@ def test_a_chosen_user_is_one_workers(tmp_path: Path) -> None:
 def test_a_state_folder_that_the_runs_user_cannot_reach_is_refused_by_name(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     (closed / "state").mkdir(parents=True)
-    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        path.chmod(path.stat().st_mode | 0o011)
+    let_others_pass(tmp_path)
     folder, user = StateFolder(closed / "state"), RunUser(name="quaymaster-x", uid=FREE[0], gid=FREE[0])
     folder.make()
     closed.chmod(0o700)
