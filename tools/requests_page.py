@@ -33,7 +33,7 @@ REQUEST: Mapping[str, Told] = {
     "stack": Told("the stack that the run belongs to, a label; 64 bytes", "network", "--stack"),
     "command": Told("the command and its arguments; no shell reads them", ["make", "deploy"], "-- COMMAND..."),
     "environment": Told("variables of the command", {"TF_LOG": "info"}, "--environment"),
-    "image": Told("image that its workers run in, or left out; any other is refused; 512 bytes", "alpine:3", "--image"),
+    "image": Told("image of a Fargate task of its own, which the pool must allow; 512 bytes", "alpine:3", "--image"),
     "workspace": Told("a packed folder that was put into the bucket before (`POST /inputs` says where)",
                       {"key": _PLACE}, "--dir"),
     "log_timeout": Told("end it when silent for so long; a Go duration", "7m", "--log-timeout"),

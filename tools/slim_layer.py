@@ -19,7 +19,16 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
         {"BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"}
     ),
     "ecs": frozenset(
-        {"DescribeTaskDefinition", "DescribeTasks", "ListTasks", "RegisterTaskDefinition", "RunTask", "StopTask"}
+        {
+            "DeregisterTaskDefinition",
+            "DescribeTaskDefinition",
+            "DescribeTasks",
+            "ListTaskDefinitions",
+            "ListTasks",
+            "RegisterTaskDefinition",
+            "RunTask",
+            "StopTask",
+        }
     ),
     "iot": frozenset({"AttachPolicy", "CreateCertificateFromCsr", "CreatePolicy", "DescribeEndpoint"}),
     "iot-data": frozenset({"Publish"}),

@@ -1,10 +1,15 @@
 """The counts of the benchmarks hold their goals at every change; the latencies are measured by `make bench` alone."""
 
+import logging
+
+import pytest
 from bench.calls import count_calls
 from bench.figures import counted, least, measured, missed
 
 
-def test_calls_and_write_units_hold_their_goals() -> None:
+def test_calls_and_write_units_hold_their_goals(caplog: pytest.LogCaptureFixture) -> None:
+    # The functions set the level of our loggers: it is put back behind them.
+    caplog.set_level(logging.INFO, "quaymaster")
     found = count_calls()
     assert found
     assert missed(found) == []

@@ -10,7 +10,7 @@ from quaymaster_cli.pools.options import with_settings
 from quaymaster_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from quaymaster.domain.api import CreatedPool, PoolView
+    from quaymaster.domain.api import CreatedPool, PoolView, TroubleView
 
     from quaymaster_cli.showing.output import Output
 
@@ -122,10 +122,9 @@ def retry(session: Session, pool: Annotated[str, typer.Argument(help="A Fargate 
         session.output.note(f"pool {found.name} starts tasks again; {found.counts.queued} runs wait")
 
 
-def _trouble(pool: "PoolView") -> str | None:
+def _trouble(found: "TroubleView | None") -> str | None:
     from quaymaster_cli.showing.output import tell
 
-    found = pool.trouble
     if not found:
         return None
     text = f"failed {found.times} times in a row from {tell(found.since)} to {tell(found.last_at)} ({found.kind}): "
@@ -154,13 +153,14 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         ("queued", counts.queued),
         ("reserved", f"{pool.workers_reserved} of {pool.settings['max_workers']}" if pool.task_definition else None),
         ("ECS said", pool.launch_note),
-        ("starts", _trouble(pool)),
+        ("starts", _trouble(pool.trouble)),
         ("Spot", _drought(pool)),
         ("created", pool.created_at),
         ("certificate", pool.certificate_id),
         ("certificate until", pool.certificate_expires_at),
         ("task definition", pool.task_definition),
         ("image", pool.image),
+        *((f"image {one.image}", _trouble(one.trouble) or "starts") for one in pool.images),
         ("cpu", pool.cpu),
         ("memory", pool.memory),
         ("task role", pool.task_role),

@@ -36,6 +36,7 @@ MEANING = {
     "capacity": "Start Fargate tasks on_demand, on spot, or spot_then_on_demand",
     "read_only_capacity": "The same for tasks that are started for read-only runs (proposed, drift)",
     "spot_patience": "How long spot_then_on_demand waits for Spot once it has none",
+    "images": "Images that a run may name, for a Fargate task of its own; * stands for any text",
     "log_cap_bytes": "Bytes of log that are kept of one run",
 }
 
@@ -47,12 +48,19 @@ def with_settings(function: Command) -> Command:
     return expand(function, "settings", options, _used)
 
 
-def _option(name: str, default: timedelta | str | int | None) -> inspect.Parameter:
-    shown = format_duration(default) if isinstance(default, timedelta) else str(default)
-    if default is None:
-        shown = "as --capacity"
-    kind = int if isinstance(default, int) else str
-    metavar = "NUMBER" if kind is int else "DURATION" if isinstance(default, timedelta) else "WHERE"
+def _option(name: str, default: timedelta | tuple[str, ...] | str | int | None) -> inspect.Parameter:
+    kind, metavar, shown = str, "WHERE", str(default)
+    match default:
+        case None:
+            shown = "as --capacity"
+        case timedelta():
+            metavar, shown = "DURATION", format_duration(default)
+        case tuple():
+            metavar, shown = "IMAGE,…", "none"
+        case int():
+            kind, metavar = int, "NUMBER"
+        case str():
+            pass
     flag = f"--{name.replace('_', '-')}"
     return option(
         name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} (default: {shown}).", metavar=metavar)]

@@ -56,7 +56,7 @@ def start(
     words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")],
     pool: Annotated[str, typer.Option(help="The pool's name or id.")],
     image: Annotated[
-        str | None, typer.Option(help="Image that the pool's tasks must have; any other is refused.")
+        str | None, typer.Option(help="Image of a Fargate task of the run's own; the pool must allow it.")
     ] = None,
     folder: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import IO, Protocol
 
 from quaymaster.domain import keys
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import Key
 from quaymaster.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Starts, Ticket
@@ -19,7 +20,21 @@ from quaymaster.domain.trouble import TroubleKind
 from quaymaster.domain.wakes import Wake as Wake
 from quaymaster.domain.worker import Agent, Marker, Worker
 
-type Record = Agent | Counters | Launch | Marker | Pool | PoolEntry | PoolName | Run | Spec | Starts | Ticket | Worker
+type Record = (
+    Agent
+    | Counters
+    | ImageDefinition
+    | Launch
+    | Marker
+    | Pool
+    | PoolEntry
+    | PoolName
+    | Run
+    | Spec
+    | Starts
+    | Ticket
+    | Worker
+)
 """Everything that lies in the table. Each record knows its `key` and its `version`."""
 
 type Clock = Callable[[], datetime]
@@ -173,7 +188,17 @@ class Store(Protocol):
         ...
 
     def tickets(self, pool_id: str, limit: int) -> list[Ticket]:
-        """READY runs, best class first, oldest first within a class."""
+        """READY runs that any idle worker may take, best class first, oldest first within a class."""
+        ...
+
+    def bound(self, pool_id: str, limit: int) -> list[Ticket]:
+        """READY runs that wait for a task of their own, in the same order."""
+        ...
+
+    def image_definition(self, pool_id: str, made_from: str, image: str) -> ImageDefinition | None: ...
+
+    def image_definitions(self, pool_id: str) -> list[ImageDefinition]:
+        """Every task definition that was made for an image."""
         ...
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
@@ -306,6 +331,25 @@ class Tasks(Protocol):
 
     def define(self, pool_id: str, settings: "TaskSettings") -> str:
         """Register the pool's own task definition; its ARN."""
+        ...
+
+    def define_image(self, task_definition: str, image: str) -> str:
+        """Register a task definition again, in the same family, with another image; the ARN.
+
+        Raises Refused when ECS will not have it, Throttled or Unavailable when it does not answer. Repeating makes
+        another revision.
+        """
+        ...
+
+    def definitions(self, pool_id: str) -> list[str]:
+        """ARNs of the pool's family that may be run. Raises Unavailable."""
+        ...
+
+    def retire(self, task_definition: str, younger: timedelta) -> bool:
+        """Let a definition be run no more, unless it was registered within the last `younger`; whether it was retired.
+
+        Its tasks go on. Raises Unavailable.
+        """
         ...
 
 

@@ -76,7 +76,7 @@ def a_launch(name: str = "launch", /, **changes: Any) -> Launch:
 
 def the_largest_run() -> Run:
     """A held run with the longest ids, every field that can be set beside `ending`, and a full, wordy history."""
-    run = a_run("largest", stack="s" * 64, retryable=True)
+    run = a_run("largest", stack="s" * 64, retryable=True, bound=True)
     worker = worker_id(LONGEST_NAMESPACE, POOL, "f" * 32)
     timeouts = Timeouts(log=timedelta(minutes=7, milliseconds=1), run=timedelta(hours=23, milliseconds=1))
     at = NOW + timedelta(days=1)

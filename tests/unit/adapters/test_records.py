@@ -12,6 +12,7 @@ from quaymaster.adapters.records.history import pack_entry, shorten, unpack_entr
 from quaymaster.adapters.records.items import Item, item_size, write_units
 from quaymaster.adapters.records.layouts import LAYOUTS
 from quaymaster.domain import keys
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, read_history
 from quaymaster.domain.spot import Drought
@@ -37,6 +38,9 @@ from tests.shared.memory.records import (
 
 DROUGHT = Drought(note="dry", times=2, since=NOW, last_at=NOW, retry_at=NOW)
 WORKER, MARKER = an_idle("one", "r4nd0m", log_limit=timedelta(minutes=3))
+IMAGE = ImageDefinition(
+    pool_id=POOL, image="registry.example/red:1", made_from="family:1", task_definition="family:2", used_at=NOW
+)
 RECORDS: list[Record] = [
     a_run(),
     a_run(stack="network", due_at=NOW, expires_at=NOW.replace(microsecond=0)),
@@ -55,6 +59,7 @@ RECORDS: list[Record] = [
     Agent(pool_id=POOL, worker_id=WORKER.id, agent_version="0.1.0", metadata={"host": "a"}),
     Agent(pool_id=POOL, worker_id=WORKER.id),
     a_pool(),
+    a_pool(settings=PoolSettings(images=("registry.example/*", "b"))),
     a_pool(settings=PoolSettings(log_timeout=timedelta(seconds=5), max_workers=3), certificate_expires_at=NOW),
     PoolEntry(pool_id=POOL, name="team-a"),
     PoolName(name="team #a", pool_id=POOL),
@@ -67,7 +72,11 @@ RECORDS: list[Record] = [
     gone(WORKER, "did not answer", NOW.replace(microsecond=0), sought_until=NOW),
     questioned(WORKER, NOW, NOW),
     ticket_for(a_run()),
+    ticket_for(a_run(bound=True)),
+    IMAGE,
+    IMAGE.troubled(StartFailure(kind=TroubleKind.PASSING, reason=Reason.IMAGE_PULL, note="a note"), NOW, b"ab"),
     a_launch(),
+    a_launch(run=a_run().id, count=1),
     a_launch(tasks=("arn:1", "arn:2"), joined=("1",), answered=True, due_at=NOW, note="throttled"),
 ]
 

@@ -68,7 +68,7 @@ def test_every_pool_setting_is_listed_with_its_default() -> None:
     values = {field.name: getattr(defaults, field.name) for field in fields(PoolSettings)}
     shown = {name: format_duration(v) if isinstance(v, timedelta) else str(v) for name, v in values.items()}
     listed = {name: cells[1].strip("`") for name, cells in rows("Pool settings").items()}
-    assert listed == shown | {"read_only_capacity": "as capacity"}
+    assert listed == shown | {"read_only_capacity": "as capacity", "images": "none"}
 
 
 def test_every_template_parameter_is_listed_with_its_default() -> None:

@@ -12,7 +12,9 @@ FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOv
 # AWS knows no resource for these: nothing narrower than "*" would ever allow them.
 WITHOUT_RESOURCE = {
     "ecr:GetAuthorizationToken": "the token is the registry's, not a repository's",
+    "ecs:DeregisterTaskDefinition": "no resource type in ECS's authorization table",
     "ecs:DescribeTaskDefinition": "no resource type in ECS's authorization table",
+    "ecs:ListTaskDefinitions": "no resource type in ECS's authorization table",
     "ecs:ListTasks": "its resource is a container instance, of which Fargate has none; limited by ecs:cluster instead",
     "ecs:RegisterTaskDefinition": "no resource type in ECS's authorization table",
     "iot:CreateCertificateFromCsr": "the certificate has no name before it exists",

@@ -110,6 +110,18 @@ class SpotView(Value):
     retry_at: datetime
 
 
+class ImageView(Value):
+    """An image that runs of a pool have named: what their tasks are made from, and what stands against starting them.
+
+    `used_at` is the day on which a run wanted it last.
+    """
+
+    image: str
+    task_definition: str
+    used_at: datetime
+    trouble: TroubleView | None = None
+
+
 class PoolView(PoolSummary):
     """A pool in full."""
 
@@ -125,6 +137,7 @@ class PoolView(PoolSummary):
     workers_reserved: int
     launch_note: str | None = None
     trouble: TroubleView | None = None
+    images: list[ImageView] = []
     spot: SpotView | None = None
 
 

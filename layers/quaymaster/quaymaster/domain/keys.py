@@ -1,10 +1,11 @@
 """The layout of the table: where each record lies. The order of sort keys is part of the design.
 
-In one pool's partition, `idle#` < `launch#` < `pool` < `ticket#` < `worker#`, so that one Query reads the settings
-together with the tickets. Workers that are over lie in a partition of their own, moved there by the write that ends
-them; launches that are over are taken away: no read that dispatching or a sweep makes passes over them.
+In one pool's partition, `bound#` < `idle#` < `launch#` < `pool` < `ticket#` < `worker#`, so that one Query reads the
+settings together with the tickets. Workers that are over lie in a partition of their own, moved there by the write that
+ends them; launches that are over are taken away: no read that dispatching or a sweep makes passes over them.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,6 +64,16 @@ def marker(pool_id: str, random: str, worker_id: str) -> Key:
 def ticket(pool_id: str, rank: int, accepted_at: datetime, run_id: str) -> Key:
     """Present exactly while the run is READY; sorts by class, then by acceptance."""
     return Key(pool_partition(pool_id), f"ticket#{rank}#{milliseconds(accepted_at):013}#{run_id}")
+
+
+def bound_ticket(pool_id: str, rank: int, accepted_at: datetime, run_id: str) -> Key:
+    """The same of a run that only the task started for it may take: out of the sight of whoever looks for a ticket."""
+    return Key(pool_partition(pool_id), f"bound#{rank}#{milliseconds(accepted_at):013}#{run_id}")
+
+
+def image_definition(pool_id: str, made_from: str, image: str) -> Key:
+    """The task definition that was made from a pool's for an image."""
+    return Key(pool_partition(pool_id), f"image#{hashlib.sha256(f'{made_from} {image}'.encode()).hexdigest()[:32]}")
 
 
 def worker(pool_id: str, worker_id: str) -> Key:

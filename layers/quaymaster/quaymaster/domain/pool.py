@@ -53,6 +53,8 @@ class PoolSettings:
     """For tasks that are started for runs which change nothing (proposed, drift); None: as for all others."""
     spot_patience: timedelta = timedelta()
     """How long `spot_then_on_demand` waits for Spot, from its first refusal on."""
+    images: tuple[str, ...] = ()
+    """Which images a run may name that are not its pool's, as patterns: it then has a task of its own."""
     log_cap_bytes: int = 1 << 30
 
     @property
@@ -201,12 +203,13 @@ RANK = {RunType.TRACKED: 2, RunType.DESTROY: 2, RunType.TASK: 2, RunType.PROPOSE
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """Present exactly while its run is READY."""
+    """Present exactly while its run is READY. One that is bound is for a task that is started for its run alone."""
 
     pool_id: str
     rank: int
     accepted_at: datetime
     run_id: str
+    bound: bool = False
     version: int = 1
 
     kind: ClassVar[str] = "ticket"
@@ -218,12 +221,13 @@ class Ticket:
 
     @property
     def key(self) -> Key:
-        return keys.ticket(self.pool_id, self.rank, self.accepted_at, self.run_id)
+        made = keys.bound_ticket if self.bound else keys.ticket
+        return made(self.pool_id, self.rank, self.accepted_at, self.run_id)
 
 
 def ticket_for(run: Run) -> Ticket:
     """The queue entry of a READY run."""
-    return Ticket(pool_id=run.pool_id, rank=RANK[run.type], accepted_at=run.accepted_at, run_id=run.id)
+    return Ticket(pool_id=run.pool_id, rank=RANK[run.type], accepted_at=run.accepted_at, run_id=run.id, bound=run.bound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,13 +235,15 @@ class Launch:
     """A RunTask call: reserved first, then made, then followed until its last task has stopped.
 
     `count` tasks are reserved. `tasks` are ARNs that ECS named; `joined` and `stopped` are task ids, each at most
-    once, so that a doubled or early event counts once. `attempt` numbers the tries of the call.
+    once, so that a doubled or early event counts once. `attempt` numbers the tries of the call. `run`: its one task is
+    started for this run alone.
     """
 
     id: str
     pool_id: str
     count: int
     task_definition: str
+    run: str | None = None
     attempt: int = 1
     spot: bool = False
     version: int = 1

@@ -66,6 +66,8 @@ class Run:
     attempt: int = 0
     accepted_at: datetime
     retryable: bool = False
+    bound: bool = False
+    """Only a task that is started for it may take it: it named an image that is not its pool's."""
 
     worker: str | None = None
     session: str | None = None

@@ -46,6 +46,8 @@ class Worker:
     log_limit: timedelta | None = None
     run_limit: timedelta | None = None
     launch: str | None = None
+    bound: bool = False
+    """Its task was started for one run alone."""
     task_arn: str | None = None
     runs_done: int = 0
     created_at: datetime

@@ -14,6 +14,7 @@ from quaymaster.adapters.records.actions import actions
 from quaymaster.adapters.records.codec import DUE_PARTITIONS, decode, due_partition, key_item, read_key
 from quaymaster.adapters.records.items import Item
 from quaymaster.domain import keys
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import Key
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket
 from quaymaster.domain.run import Run, Spec
@@ -186,6 +187,15 @@ class DynamoStore:
 
     def tickets(self, pool_id: str, limit: int) -> list[Ticket]:
         return self._range(Ticket, keys.pool_partition(pool_id), "ticket#", limit)
+
+    def bound(self, pool_id: str, limit: int) -> list[Ticket]:
+        return self._range(Ticket, keys.pool_partition(pool_id), "bound#", limit)
+
+    def image_definition(self, pool_id: str, made_from: str, image: str) -> ImageDefinition | None:
+        return self._get(ImageDefinition, keys.image_definition(pool_id, made_from, image))
+
+    def image_definitions(self, pool_id: str) -> list[ImageDefinition]:
+        return self._range(ImageDefinition, keys.pool_partition(pool_id), "image#")
 
     def launch(self, pool_id: str, launch_id: str) -> Launch | None:
         return self._get(Launch, keys.launch(pool_id, launch_id))

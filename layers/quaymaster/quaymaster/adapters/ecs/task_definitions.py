@@ -1,4 +1,4 @@
-"""A pool's own task definition: the model of the template with the pool's secrets and settings."""
+"""A pool's own task definition: the model of the template with the pool's secrets and settings, or another image."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +31,16 @@ _KEPT = frozenset(
 """What RegisterTaskDefinition takes of what DescribeTaskDefinition tells; the rest is ECS's own bookkeeping."""
 
 
+def with_image(model: "TaskDefinitionTypeDef", container: str, image: str) -> "RegisterTaskDefinitionRequestTypeDef":
+    """The request that registers a pool's task definition again, with another image for its workers."""
+    containers = [dict(found) for found in model.get("containerDefinitions", [])]
+    for found in containers:
+        if found.get("name") == container:
+            found["image"] = image
+    made = _kept(model) | {"family": model.get("family", ""), "containerDefinitions": containers}
+    return cast("RegisterTaskDefinitionRequestTypeDef", made)
+
+
 def of_pool(
     model: "TaskDefinitionTypeDef", family: str, container: str, settings: TaskSettings
 ) -> "RegisterTaskDefinitionRequestTypeDef":
@@ -47,9 +57,7 @@ def of_pool(
         worker["secrets"] = _secrets(worker, settings)
         if settings.image is not None:
             worker["image"] = settings.image
-    # Empty texts are no values: ECS knows no pidMode named "".
-    made: dict[str, Any] = {name: value for name, value in model.items() if name in _KEPT and value != ""}
-    made |= {"family": family, "containerDefinitions": containers}
+    made = _kept(model) | {"family": family, "containerDefinitions": containers}
     if settings.cpu is not None:
         made["cpu"] = str(settings.cpu)
     if settings.memory is not None:
@@ -57,6 +65,11 @@ def of_pool(
     if settings.task_role is not None:
         made["taskRoleArn"] = settings.task_role
     return cast("RegisterTaskDefinitionRequestTypeDef", made)
+
+
+def _kept(model: "TaskDefinitionTypeDef") -> dict[str, Any]:
+    # Empty texts are no values: ECS knows no pidMode named "".
+    return {name: value for name, value in model.items() if name in _KEPT and value != ""}
 
 
 def _secrets(worker: dict[str, Any], settings: TaskSettings) -> list[dict[str, str]]:

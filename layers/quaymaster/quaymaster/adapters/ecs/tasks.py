@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from quaymaster.adapters.aws.errors import THROTTLED, code_of, may_pass, text_of, translated
-from quaymaster.adapters.ecs.task_definitions import of_pool
+from quaymaster.adapters.ecs.task_definitions import of_pool, with_image
 from quaymaster.domain.failure_table import error_of, refusal_of
 from quaymaster.domain.ids import CONTAINER
 from quaymaster.domain.pool import Launch, Pool
@@ -17,7 +18,11 @@ from quaymaster.ports import Started, TaskSettings, pages
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
-    from mypy_boto3_ecs.type_defs import FailureTypeDef, NetworkConfigurationTypeDef
+    from mypy_boto3_ecs.type_defs import (
+        FailureTypeDef,
+        NetworkConfigurationTypeDef,
+        RegisterTaskDefinitionResponseTypeDef,
+    )
 
 MAX_REASON = 255
 
@@ -93,12 +98,34 @@ class EcsTasks:
         client = self._client()
         with translated("ecs", _judged):
             model = client.describe_task_definition(taskDefinition=self._place.model)["taskDefinition"]
-            family = f"{self._place.namespace}-pool-{pool_id}"
-            made = client.register_task_definition(**of_pool(model, family, CONTAINER, settings))["taskDefinition"]
-        arn = made.get("taskDefinitionArn")
-        if not arn:
-            raise Unavailable("ecs", "RegisterTaskDefinition named no ARN")
-        return arn
+            made = client.register_task_definition(**of_pool(model, self._family(pool_id), CONTAINER, settings))
+        return _arn(made)
+
+    def define_image(self, task_definition: str, image: str) -> str:
+        client = self._client()
+        with translated("ecs", _judged):
+            model = client.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+            made = client.register_task_definition(**with_image(model, CONTAINER, image))
+        return _arn(made)
+
+    def definitions(self, pool_id: str) -> list[str]:
+        with translated("ecs"):
+            pages_of = self._client().get_paginator("list_task_definitions")
+            answers = pages_of.paginate(familyPrefix=self._family(pool_id), status="ACTIVE")
+            return [arn for answer in answers for arn in answer["taskDefinitionArns"]]
+
+    def retire(self, task_definition: str, younger: timedelta) -> bool:
+        client = self._client()
+        with translated("ecs"):
+            found = client.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+            registered_at = found.get("registeredAt")
+            if not registered_at or datetime.now(UTC) - registered_at < younger:
+                return False
+            client.deregister_task_definition(taskDefinition=task_definition)
+        return True
+
+    def _family(self, pool_id: str) -> str:
+        return f"{self._place.namespace}-pool-{pool_id}"
 
     def _not_stopped(self, arns: Sequence[str]) -> list[str]:
         tasks = self._client().describe_tasks(cluster=self._place.cluster, tasks=arns)["tasks"]
@@ -118,6 +145,13 @@ class EcsTasks:
         named: object = error.response.get("resourceIds")
         found = [str(arn) for arn in named] if isinstance(named, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         return tuple(found or self.of_launch(launch))
+
+
+def _arn(answer: "RegisterTaskDefinitionResponseTypeDef") -> str:
+    arn = answer["taskDefinition"].get("taskDefinitionArn")
+    if not arn:
+        raise Unavailable("ecs", "RegisterTaskDefinition named no ARN")
+    return arn
 
 
 def _kind(failures: Sequence["FailureTypeDef"]) -> TroubleKind:

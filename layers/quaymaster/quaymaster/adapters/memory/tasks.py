@@ -1,9 +1,10 @@
 """ECS in memory: tasks that are names only. Tests end them, and make the service fail."""
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from quaymaster.domain.pool import Launch, Pool
-from quaymaster.errors import QuaymasterError, Unavailable
+from quaymaster.errors import QuaymasterError, Refused, Unavailable
 from quaymaster.ports import Started, TaskSettings
 
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"
@@ -26,7 +27,8 @@ class MemoryTasks:
 
     `capacity` tasks can run at once, and `spot_capacity` of them on Spot; a RunTask beyond that starts what fits and
     names the rest as failures. `error` is raised by the next call of `run`, after the tasks have started if
-    `answer_lost` is set. While `down` is set, every call fails.
+    `answer_lost` is set. While `down` is set, every call fails. `images` are the definitions that were made for one,
+    `image_errors` what is raised instead; `retired` are run no more, and `young` are too young for that.
     """
 
     namespace: str = "quaymaster"
@@ -37,6 +39,10 @@ class MemoryTasks:
     answer_lost: bool = False
     tasks: dict[str, MemoryTask] = field(default_factory=dict[str, MemoryTask])
     defined: dict[str, TaskSettings] = field(default_factory=dict[str, TaskSettings])
+    images: dict[str, str] = field(default_factory=dict[str, str])
+    image_errors: dict[str, QuaymasterError] = field(default_factory=dict[str, QuaymasterError])
+    retired: set[str] = field(default_factory=set[str])
+    young: set[str] = field(default_factory=set[str])
     calls: int = 0
     _answers: dict[str, Started] = field(default_factory=dict[str, Started])
 
@@ -46,6 +52,8 @@ class MemoryTasks:
         error, self.error = self.error, None
         if error and not self.answer_lost:
             raise error
+        if launch.task_definition in self.retired:
+            raise Refused("task definition", launch.task_definition, "one that is not retired")
         # The token alone decides: with other parameters ECS answers a conflict that names the same tasks.
         started = self._answers.get(launch.token) or self._start(launch)
         if error:
@@ -67,6 +75,27 @@ class MemoryTasks:
         arn = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{family}:{revision}"
         self.defined[arn] = settings
         return arn
+
+    def define_image(self, task_definition: str, image: str) -> str:
+        self._answer()
+        if error := self.image_errors.get(image):
+            raise error
+        family, _, _ = task_definition.rpartition(":")
+        arn = f"{family}:{len(self.images) + 1001}"
+        self.images[arn] = image
+        return arn
+
+    def definitions(self, pool_id: str) -> list[str]:
+        self._answer()
+        own = f"/{self.namespace}-pool-{pool_id}:"
+        return [arn for arn in (*self.defined, *self.images) if own in arn and arn not in self.retired]
+
+    def retire(self, task_definition: str, younger: timedelta) -> bool:
+        self._answer()
+        if task_definition in self.young:
+            return False
+        self.retired.add(task_definition)
+        return True
 
     @property
     def running(self) -> list[MemoryTask]:

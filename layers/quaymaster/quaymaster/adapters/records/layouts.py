@@ -11,6 +11,7 @@ from typing import Any
 from quaymaster.adapters.records.history import pack_entry, unpack_entry
 from quaymaster.adapters.records.items import Item
 from quaymaster.adapters.records.values import fields_of, moment, number
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import POOLS, Key
 from quaymaster.domain.objects import chunk_prefix
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, Starts, Ticket
@@ -25,6 +26,7 @@ _RUN_NAMES = {
     "state": "st",
     "attempt": "at",
     "retryable": "rt",
+    "bound": "bo",
     "worker": "w",
     "session": "ss",
     "claimed_at": "cl",
@@ -58,6 +60,7 @@ _WORKER_NAMES = {
     "log_limit": "ll",
     "run_limit": "rl",
     "launch": "la",
+    "bound": "bo",
     "task_arn": "ta",
     "runs_done": "rd",
     "created_at": "cr",
@@ -141,10 +144,17 @@ def _read_marker(key: Key, item: Item) -> Marker:
 
 
 def _known_ticket(key: Key) -> Known:
-    _, rank, at, run_id = key.sk.split("#", 3)
-    return {"pool_id": _after(key.pk), "rank": int(rank), "accepted_at": moment(int(at)), "run_id": run_id}
+    kind, rank, at, run_id = key.sk.split("#", 3)
+    return {
+        "pool_id": _after(key.pk),
+        "rank": int(rank),
+        "accepted_at": moment(int(at)),
+        "run_id": run_id,
+        "bound": kind == "bound",
+    }
 
 
+_TICKET_KEY = {"pool_id", "rank", "accepted_at", "run_id", "bound"}
 _POOL, _PAST, _RUN_PK = "pool#", "past#", "run#"
 
 
@@ -159,7 +169,9 @@ LAYOUTS: tuple[Layout, ...] = (
     _plain(PoolName, (POOLS, "name#"), lambda key: {"name": _after(key.sk)}, {"name"}),
     _plain(Counters, (_POOL, "counters"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
     _plain(Starts, (_POOL, "counters#starts"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
-    _plain(Ticket, (_POOL, "ticket#"), _known_ticket, {"pool_id", "rank", "accepted_at", "run_id"}),
+    _plain(Ticket, (_POOL, "ticket#"), _known_ticket, _TICKET_KEY),
+    _plain(Ticket, (_POOL, "bound#"), _known_ticket, _TICKET_KEY),
+    _plain(ImageDefinition, (_POOL, "image#"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
     _plain(
         Agent,
         (_POOL, "agent#"),

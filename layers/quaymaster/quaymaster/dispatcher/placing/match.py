@@ -40,6 +40,8 @@ def match(ports: Ports, pools: Pools, pool_id: str) -> None:
     while lost < ROUNDS:
         tickets = ports.store.tickets(pool_id, MAX_CLAIMS)
         if not tickets:
+            if pool.settings.images and ports.store.bound(pool_id, 1):
+                launch_tasks(ports, pool)
             return
         markers = ports.store.idle(pool_id, IDLE_PAGE)
         if not markers:

@@ -17,7 +17,10 @@ AT_ONCE = 100
 def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     """End the runs that were accepted so long ago and wait still, by what there was too little of."""
     now, timeout = ports.clock(), pool.settings.queue_timeout
-    late = [one for one in ports.store.tickets(pool.id, AT_ONCE) if now >= one.accepted_at + timeout]
+    waiting = ports.store.tickets(pool.id, AT_ONCE)
+    if pool.settings.images:
+        waiting += ports.store.bound(pool.id, AT_ONCE)
+    late = [one for one in waiting if now >= one.accepted_at + timeout]
     if not late:
         return
     reason, note = _lacking(ports.store.starts(pool.id))

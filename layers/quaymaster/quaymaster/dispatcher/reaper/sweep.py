@@ -10,6 +10,7 @@ from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.reaper.expire import expire_waiting
 from quaymaster.dispatcher.release import marker_gone
 from quaymaster.dispatcher.tasks.follow import follow_launches, gone_at, reconcile, recount
+from quaymaster.dispatcher.tasks.image_definitions import retire_unused
 from quaymaster.dispatcher.tasks.launch import launch_tasks
 from quaymaster.dispatcher.tasks.start_failures import fail_waiting
 from quaymaster.dispatcher.workers.finish import stop_task
@@ -67,6 +68,7 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
         parts |= {
             "warm": lambda: pool.settings.warm and launch_tasks(ports, pool),
             "tasks": lambda: _tasks(ports, pool, until),
+            "images": lambda: pool.settings.images and retire_unused(ports, pool, until),
         }
     begun = apart(
         ports,

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.durations import format_duration
+from quaymaster.domain.images import is_allowed
 from quaymaster.domain.pool import Pool, PoolKind
 from quaymaster.domain.requests import RunRequest, Workspace, check_strings
 from quaymaster.domain.run import Run, Spec, accepted
@@ -51,6 +52,7 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
         state=RunState.READY,
         accepted_at=now,
         retryable=request.retryable,
+        bound=_wants_its_own(request, pool),
     )
     spec = Spec(
         run_id=run_id,
@@ -71,17 +73,28 @@ def check_request(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
     check_strings(request.command, request.environment)
     check_timeouts(request, pool)
-    if request.image and request.image != pool.image:
+    if _wants_its_own(request, pool) and not _may_have_its_own(request, pool):
         raise Refused("image", describe(request.image), _images(pool))
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:
         raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
+
+
+def _wants_its_own(request: RunRequest, pool: Pool) -> bool:
+    """Whether only a task that is started for it has the image that it names."""
+    return request.image is not None and request.image != pool.image
+
+
+def _may_have_its_own(request: RunRequest, pool: Pool) -> bool:
+    return pool.kind_of is PoolKind.FARGATE and is_allowed(request.image or "", pool.settings.images)
 
 
 def _images(pool: Pool) -> str:
     """Which images a run of this pool may ask for."""
     if pool.kind_of is PoolKind.PRIVATE:
         return f"none: workers of pool {pool.name} run commands as processes of their hosts"
-    return f"none but the image of pool {pool.name}'s tasks, in which every run of it is executed"
+    if pool.settings.images:
+        return f"an image that pool {pool.name} allows: {', '.join(pool.settings.images)}"
+    return f"none but the image of pool {pool.name}'s tasks: its setting images allows no other"
 
 
 def check_timeouts(request: RunRequest, pool: Pool) -> None:

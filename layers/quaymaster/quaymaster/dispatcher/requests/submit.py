@@ -153,7 +153,9 @@ def _is_ready(run: Run | None) -> bool:
 def _write(ports: Ports, progress: Progress, batch: list[Draft]) -> None:
     """Write a batch in one transaction; whatever lost is taken out of it, and the rest is tried again."""
     while batch:
-        offers: dict[str, Marker] = dict(zip((draft.run.id for draft in batch), progress.markers, strict=False))
+        # A run that is bound is for no worker that is there.
+        offered = (draft.run.id for draft in batch if not draft.run.bound)
+        offers: dict[str, Marker] = dict(zip(offered, progress.markers, strict=False))
         new, writes = _plan(progress.pool, batch, offers)
         try:
             ports.store.commit(*writes)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from quaymaster.dispatcher.tasks.bound import start_failed
+from quaymaster.domain.placement import EVERYBODYS
 from quaymaster.domain.pool import followed
 from quaymaster.domain.trouble import StartFailure
 from quaymaster.ports import Count, Ports, Replace, Write, rewritten
@@ -28,6 +30,8 @@ def account(ports: Ports, pool_id: str, launch_id: str, task: str, failure: Star
     writes: list[Write] = [*rewritten(launch, followed(counted, launch.due_at))]
     if counted.places != launch.places:
         writes.append(Count(pool_id, counted.places - launch.places))
+    if came_to_nothing and launch.run and came_to_nothing.kind not in EVERYBODYS:
+        return (*writes, *start_failed(ports, launch, came_to_nothing))
     is_first = set(launch.stopped) <= set(launch.joined)
     starts = ports.store.starts(pool_id) if came_to_nothing and is_first else None
     if starts and came_to_nothing:

@@ -6,19 +6,18 @@ a call that is refused may be the repetition of one that was not.
 """
 
 from dataclasses import replace
-from datetime import datetime
 
+from quaymaster.dispatcher.tasks.bound import start_failed
+from quaymaster.dispatcher.tasks.reserve import reserve
 from quaymaster.domain import ids
-from quaymaster.domain.placement import Demand, tasks_wanted
+from quaymaster.domain.placement import EVERYBODYS
 from quaymaster.domain.pool import Launch, Pool, Starts, followed
 from quaymaster.domain.states import Reason
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.errors import Busy, Lost, NoCapacity, Refused, Throttled, Unavailable
-from quaymaster.ports import Count, Create, Ports, Replace, Require, Started, Write, rewritten
+from quaymaster.ports import Count, Ports, Replace, Started, Write, rewritten
 
 TRIES = 5
-PASSED_OVER = 100
-"""So many runs that wait for Spot keep none behind them from a task on demand."""
 
 
 def launch_tasks(ports: Ports, pool: Pool) -> None:
@@ -26,47 +25,11 @@ def launch_tasks(ports: Ports, pool: Pool) -> None:
     if not pool.task_definition:
         return
     spot_is_dry = False
-    for launch in _reserve(ports, pool.id):
+    for launch in reserve(ports, pool.id):
         spot_is_dry |= call(ports, pool, launch) < launch.count and launch.spot
     if spot_is_dry:
-        for launch in _reserve(ports, pool.id):
+        for launch in reserve(ports, pool.id):
             call(ports, pool, launch)
-
-
-def _reserve(ports: Ports, pool_id: str) -> list[Launch]:
-    reserved: list[Launch] = []
-    for _ in range(TRIES):
-        pool, counters = ports.store.pool(pool_id), ports.store.counters(pool_id)
-        starts = ports.store.starts(pool_id)
-        if not pool or not counters or not starts or not pool.task_definition:
-            return reserved
-        most = pool.settings.max_workers + (PASSED_OVER if starts.drought else 1)
-        idle = len(ports.store.idle(pool_id, pool.settings.warm)) if pool.settings.warm else 0
-        demand = Demand(queue=ports.store.tickets(pool_id, most), idle=idle)
-        launches, now = ports.store.launches(pool_id), ports.clock()
-        calls = tasks_wanted(pool, demand, launches, counters, starts, now)
-        if not calls:
-            return reserved
-        paused_until = starts.trouble.retry_at if starts.trouble else now
-        if now < paused_until:
-            ports.log("starts_paused", {"pool": pool_id, "until": paused_until.isoformat(timespec="seconds")})
-            return reserved
-        launch = Launch(
-            id=ids.ulid(now, ports.random(10)),
-            pool_id=pool_id,
-            count=calls[0].count,
-            spot=calls[0].spot,
-            task_definition=pool.task_definition,
-            created_at=now,
-            due_at=now + pool.settings.accept_timeout,
-        )
-        try:
-            places = Count(pool_id, launch.count, pool.settings.max_workers, counters.reservations)
-            ports.store.commit(Create(launch), places, Require(pool))
-        except (Lost, Busy):
-            continue
-        reserved.append(launch)
-    return reserved
 
 
 def call(ports: Ports, pool: Pool, launch: Launch) -> int:
@@ -149,7 +112,7 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
         writes: list[Write] = [*rewritten(current, followed(answered, now + pool.settings.start_timeout))]
         if missing:
             writes.append(Count(pool.id, -missing))
-            writes.append(Replace(_less(starts, pool, current, started, now, ports.random(2))))
+            writes += _less(ports, pool, current, starts, started)
         elif launch.spot and starts.drought:
             writes.append(Replace(starts.with_spot()))
         elif starts.trouble and starts.trouble.kind in (TroubleKind.CAPACITY, TroubleKind.THROTTLED):
@@ -163,12 +126,19 @@ def _write_answer(ports: Ports, pool: Pool, launch: Launch, started: Started) ->
     raise Busy(f"launch {launch.id}: others kept writing")
 
 
-def _less(starts: Starts, pool: Pool, launch: Launch, started: Started, now: datetime, randomness: bytes) -> Starts:
-    """What a call that was not served in full says of the next one: not on Spot where that is dry, else later."""
+def _less(ports: Ports, pool: Pool, launch: Launch, starts: Starts, started: Started) -> tuple[Write, ...]:
+    """What a call that was not served in full says of the next one: not on Spot where that is dry, else later.
+
+    One for a single run that is refused for good says nothing of others: it ends that run.
+    """
+    now, randomness = ports.clock(), ports.random(2)
+    note = _note(started) or "no reason given"
     if launch.spot and started.kind is TroubleKind.CAPACITY:
-        return starts.without_spot(_note(started) or "no reason given", pool.settings, now, randomness)
-    failure = StartFailure(kind=started.kind, reason=_reason(started), note=_note(started) or "no reason given")
-    return starts.troubled(failure, now, randomness)
+        return (Replace(starts.without_spot(note, pool.settings, now, randomness)),)
+    failure = StartFailure(kind=started.kind, reason=_reason(started), note=note)
+    if launch.run and failure.kind not in EVERYBODYS:
+        return start_failed(ports, launch, failure)
+    return (Replace(starts.troubled(failure, now, randomness)),)
 
 
 def _reason(started: Started) -> Reason:

@@ -6,7 +6,7 @@ from datetime import datetime
 from quaymaster.dispatcher.apart import apart
 from quaymaster.domain import deadlines
 from quaymaster.domain.pool import Pool, Starts, Ticket
-from quaymaster.domain.run import failed
+from quaymaster.domain.run import Run, failed
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import Trouble
 from quaymaster.errors import Busy, Lost
@@ -46,11 +46,17 @@ def end_waiting(ports: Ports, ticket: Ticket, reason: Reason, note: str, now: da
     run = ports.store.run(ticket.run_id)
     if not run or run.state is not RunState.READY:
         return
-    ended = failed(run, reason, now, "reaper", note)
-    ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
     try:
-        ports.store.commit(Replace(ended), Delete(ticket), *beside)
+        ports.store.commit(*ended_waiting(run, ticket, reason, note, now), *beside)
     except (Lost, Busy):
         ports.log("event_ignored", {"run": run.id, "note": "changed meanwhile"})
         return
-    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})
+    ports.log("run_ended", {"run": run.id, "state": RunState.FAILED, "reason": reason, "attempt": run.attempt})
+
+
+def ended_waiting(run: Run, ticket: Ticket, reason: Reason, note: str, now: datetime) -> tuple[Write, ...]:
+    """The writes that end a READY run, which has this ticket."""
+    ended = failed(run, reason, now, "reaper", note)
+    # The log of a lost attempt is still to be put together.
+    ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
+    return Replace(ended), Delete(ticket)

@@ -1,5 +1,6 @@
 """A pool's settings as users write them: names with Go durations and whole numbers."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -18,6 +19,8 @@ CAPACITIES = ("capacity", "read_only_capacity")
 SECOND = timedelta(seconds=1)
 LONGEST_PATIENCE = timedelta(hours=24)
 LEAST_QUEUE_TIMEOUT = timedelta(minutes=1)
+_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@*-]*|\*[A-Za-z0-9._:/@*-]*")
+LONGEST_PATTERNS = 1024
 SHORTEST_LEASE = timedelta(seconds=3)
 """A reconnection alone takes a second or two."""
 
@@ -25,11 +28,13 @@ SHORTEST_LEASE = timedelta(seconds=3)
 def write_pool_settings(settings: PoolSettings) -> dict[str, str | int]:
     """Every setting that has a value, by name."""
     values = ((name, getattr(settings, name)) for name in _NAMES)
-    return {
-        name: format_duration(value) if isinstance(value, timedelta) else value
-        for name, value in values
-        if value is not None
-    }
+    return {name: _written(value) for name, value in values if value not in (None, ())}
+
+
+def _written(value: timedelta | tuple[str, ...] | str | int) -> str | int:
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    return ",".join(value) if isinstance(value, tuple) else value
 
 
 def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
@@ -44,8 +49,12 @@ def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
     return settings
 
 
-def _read(name: str, value: str | int, default: timedelta | int) -> timedelta | Capacity | int:
+def _read(
+    name: str, value: str | int, default: timedelta | tuple[str, ...] | int
+) -> timedelta | tuple[str, ...] | Capacity | int:
     field = f"settings.{name}"
+    if isinstance(default, tuple):
+        return _patterns(field, value)
     if name in CAPACITIES:
         if value not in (allowed := [str(capacity) for capacity in Capacity]):
             raise Refused(field, _shown(value), f"one of {', '.join(allowed)}")
@@ -60,6 +69,18 @@ def _read(name: str, value: str | int, default: timedelta | int) -> timedelta | 
     if isinstance(value, str) or value < least:
         raise Refused(field, _shown(value), f"a whole number of at least {least}")
     return value
+
+
+def _patterns(field: str, value: str | int) -> tuple[str, ...]:
+    """Names of images, in which `*` stands for any text, with commas between."""
+    found = tuple(part.strip() for part in str(value).split(",")) if value != "" else ()
+    if any(not _PATTERN.fullmatch(part) for part in found) or len(str(value)) > LONGEST_PATTERNS:
+        allowed = (
+            "names of images with commas between, in which * stands for any text, like "
+            f"'registry.example/team/*,registry.example/tools:1', of {LONGEST_PATTERNS} characters at most"
+        )
+        raise Refused(field, _shown(value), allowed)
+    return found
 
 
 def _shown(value: str | int) -> str:

@@ -15,10 +15,13 @@ from quaymaster.domain.messages import Endpoint, PoolToken
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
 from quaymaster.domain.wakes import Wake
 from quaymaster.errors import Busy, Lost, NotFound, QuaymasterError, Refused
-from quaymaster.ports import Create, Ports, Replace, Store, TaskSettings
+from quaymaster.ports import Create, Ports, Replace, Store, TaskSettings, Write
+from quaymaster.telling import describe
 
 TASK_FIELDS = ("image", "cpu", "memory", "task_role")
 TRIES = 5
+RETRIED_AT_ONCE = 50
+"""So many images are forgiven in one transaction: more that fail at once are not foreseen."""
 
 
 class NameTaken(QuaymasterError):
@@ -86,6 +89,8 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
 def _check_kind(request: CreatePool) -> None:
     if request.kind is PoolKind.FARGATE:
         return
+    if images := request.settings.get("images"):
+        raise Refused("settings.images", describe(str(images)), "nothing: only a Fargate pool starts tasks for images")
     for field in TASK_FIELDS:
         if getattr(request, field) is not None:
             raise Refused(
@@ -142,13 +147,18 @@ def retry_starts(ports: Ports, pool: Pool) -> None:
         raise Refused("pool", pool.name, "a Fargate pool: workers of a private pool start by themselves")
     for _ in range(TRIES):
         starts = ports.store.starts(pool.id)
-        if not starts or (not starts.trouble and not starts.drought):
+        images = [one for one in ports.store.image_definitions(pool.id) if one.trouble][:RETRIED_AT_ONCE]
+        writes: list[Write] = [Replace(one.untroubled()) for one in images]
+        if starts and (starts.trouble or starts.drought):
+            writes.append(Replace(starts.retried()))
+        if not writes:
             break
         try:
-            ports.store.commit(Replace(starts.retried()))
+            ports.store.commit(*writes)
         except Lost:
             continue
-        ports.log("starts_retried", {"pool": pool.id, "was": starts.trouble.note[:120] if starts.trouble else None})
+        was = starts.trouble.note[:120] if starts and starts.trouble else None
+        ports.log("starts_retried", {"pool": pool.id, "was": was, "images": len(images)})
         break
     else:
         raise Busy(f"pool {pool.id}: others kept writing")

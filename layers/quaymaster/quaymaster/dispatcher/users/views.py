@@ -10,6 +10,7 @@ from quaymaster.domain import objects
 from quaymaster.domain.api import (
     ChangeView,
     EndingView,
+    ImageView,
     LogPlace,
     PoolCounts,
     PoolSummary,
@@ -24,6 +25,7 @@ from quaymaster.domain.api import (
 from quaymaster.domain.cost import TaskSize, cost_of
 from quaymaster.domain.pool import Launch, Pool, PoolKind, Starts
 from quaymaster.domain.run import Run, Spec, held_seconds, read_history
+from quaymaster.domain.trouble import Trouble
 from quaymaster.domain.worker import Agent, Worker, WorkerState
 from quaymaster.ports import Store
 
@@ -40,7 +42,7 @@ def count_pool(store: Store, pool_id: str) -> PoolCounts:
         busy=states[WorkerState.BUSY],
         absent=states[WorkerState.ASKED],
         starting=sum(launch.starting for launch in store.launches(pool_id)),
-        queued=len(store.tickets(pool_id, TICKETS_COUNTED)),
+        queued=len(store.tickets(pool_id, TICKETS_COUNTED)) + len(store.bound(pool_id, TICKETS_COUNTED)),
     )
 
 
@@ -71,14 +73,28 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         task_role=pool.task_role,
         workers_reserved=counters.workers_reserved if counters else 0,
         launch_note=launch_note(store.launches(pool.id), starts),
-        trouble=show_trouble(pool, starts),
+        trouble=show_trouble(pool, starts.trouble if starts else None),
+        images=show_images(store, pool),
         spot=show_drought(starts),
     )
 
 
-def show_trouble(pool: Pool, starts: Starts | None) -> TroubleView | None:
-    """What stands against starting a pool's tasks, if anything does."""
-    found = starts.trouble if starts else None
+def show_images(store: Store, pool: Pool) -> list[ImageView]:
+    """The images for which tasks of a pool are started, or were not long ago, by name."""
+    found = (one for one in store.image_definitions(pool.id) if one.made_from == pool.task_definition)
+    return [
+        ImageView(
+            image=one.image,
+            task_definition=one.task_definition,
+            used_at=one.used_at,
+            trouble=show_trouble(pool, one.trouble),
+        )
+        for one in sorted(found, key=lambda one: one.image)
+    ]
+
+
+def show_trouble(pool: Pool, found: Trouble | None) -> TroubleView | None:
+    """What stands against starting tasks of a pool, or of an image, if anything does."""
     if not found:
         return None
     return TroubleView(

@@ -1,34 +1,13 @@
 """Why a run is where it is, in one line that names what it waits for."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from quaymaster.dispatcher.users.views import TICKETS_COUNTED, count_pool, launch_note
-from quaymaster.domain.api import PoolCounts
-from quaymaster.domain.pool import Pool, PoolKind, Ticket, ticket_for
+from quaymaster.dispatcher.users.waiting import OwnTask, Surroundings, span, waiting
+from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Run
-from quaymaster.domain.spot import Drought, Start, start_now
 from quaymaster.domain.states import RunState
-from quaymaster.domain.trouble import Trouble, TroubleKind
 from quaymaster.ports import Ports
-
-TOLD_BEFORE = timedelta(hours=1)
-"""So long before a run ends for having waited too long, it says so."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What stands around a run: its pool, the pool's workers, the queue (best first), and the clock."""
-
-    pool: Pool
-    counts: PoolCounts
-    reserved: int
-    launch_note: str | None
-    trouble: Trouble | None = None
-    drought: Drought | None = None
-    queue: Sequence[Ticket]
-    now: datetime
 
 
 def explain_run(ports: Ports, run: Run) -> str:
@@ -45,9 +24,21 @@ def explain_run(ports: Ports, run: Run) -> str:
         trouble=starts.trouble if starts else None,
         drought=starts.drought if starts else None,
         queue=ports.store.tickets(pool.id, TICKETS_COUNTED),
+        own=_own_task(ports, pool, run) if run.bound else None,
         now=ports.clock(),
     )
     return explain(run, surroundings)
+
+
+def _own_task(ports: Ports, pool: Pool, run: Run) -> OwnTask:
+    spec = ports.store.specs([run.id]).get(run.id)
+    image = (spec.image if spec else None) or ""
+    found = (launch for launch in ports.store.launches(pool.id) if launch.run == run.id and launch.starting)
+    return OwnTask(
+        image=image,
+        definition=ports.store.image_definition(pool.id, pool.task_definition or "", image),
+        launch=next(found, None),
+    )
 
 
 def explain(run: Run, around: Surroundings) -> str:
@@ -66,7 +57,7 @@ def explain(run: Run, around: Surroundings) -> str:
         case RunState.PREPARING:
             return _preparing(run, around.now)
         case RunState.READY:
-            return _waiting(run, around)
+            return waiting(run, around)
         case _:
             return "it is blocked by another run"
 
@@ -83,115 +74,15 @@ def _how_it_ended(run: Run) -> str:
 def _running(run: Run, now: datetime) -> str:
     text = f"it runs on {run.worker}"
     if run.begun_at:
-        text += f" for {_span(run.begun_at, now)}"
+        text += f" for {span(run.begun_at, now)}"
     if run.upload_failing:
         text += "; its worker says that it cannot upload the log"
     return text
 
 
 def _preparing(run: Run, now: datetime) -> str:
-    since = _span(run.claimed_at, now) if run.claimed_at else "a moment"
+    since = span(run.claimed_at, now) if run.claimed_at else "a moment"
     if run.answered_at:
         return f"{run.worker} has been preparing it (image, workspace) for {since}"
     again = "; it was offered a second time" if run.resent_at else ""
     return f"it was offered to {run.worker} {since} ago, which has not answered yet{again}"
-
-
-def _waiting(run: Run, around: Surroundings) -> str:
-    before = [ticket.run_id for ticket in around.queue]
-    place = before.index(run.id) + 1 if run.id in before else None
-    position = f"it is number {place} in the queue" if place else "it is in the queue"
-    expires_at = run.accepted_at + around.pool.settings.queue_timeout
-    near = expires_at - around.now <= TOLD_BEFORE
-    ends = f"; it ends in {_span(around.now, expires_at)} unless a worker takes it" if near else ""
-    return f"{position}: {_lacking(around, run)}{_tried(run)}{ends}"
-
-
-def _lacking(around: Surroundings, run: Run) -> str:
-    pool, counts = around.pool, around.counts
-    if counts.idle:
-        return f"{_count(counts.idle, 'worker')} of pool {pool.name} {_is(counts.idle)} idle and about to take runs"
-    busy = f"all {_count(counts.busy, 'worker')} of pool {pool.name} are busy" if counts.busy > 1 else ""
-    busy = f"the only worker of pool {pool.name} is busy" if counts.busy == 1 else busy
-    if counts.absent:
-        absent = f"{_count(counts.absent, 'worker')} of pool {pool.name} {_does(counts.absent)} not answer"
-        busy = f"{busy}, and {absent}" if busy else absent
-    if pool.kind_of is PoolKind.PRIVATE:
-        return busy or f"no worker of pool {pool.name} is connected; start quaymaster-agent with its token and key"
-    return _lacking_tasks(around, run, busy)
-
-
-def _lacking_tasks(around: Surroundings, run: Run, busy: str) -> str:
-    pool, counts = around.pool, around.counts
-    said = f" (ECS said: {around.launch_note})" if around.launch_note else ""
-    if around.trouble:
-        said = f" ({_troubled(around, around.trouble, run)})"
-    elif around.drought and _waits_for_spot(around, run):
-        return _wait_for_spot(around, around.drought, busy)
-    if counts.starting:
-        starting = f"{_count(counts.starting, 'Fargate task')} of pool {pool.name} {_is(counts.starting)} starting"
-        return f"{busy}, {starting}{said}" if busy else f"{starting}{said}"
-    limit = pool.settings.max_workers
-    if around.reserved >= limit:
-        full = f"pool {pool.name} is at its limit of {_count(limit, 'worker')} (max_workers)"
-        return f"{busy}; {full}{said}" if busy else f"{full}{said}"
-    return f"a Fargate task of pool {pool.name} is about to be started{said}"
-
-
-def _waits_for_spot(around: Surroundings, run: Run) -> bool:
-    settings = around.pool.settings
-    capacity = settings.capacity_for(read_only=ticket_for(run).read_only)
-    return start_now(capacity, around.drought, settings.spot_patience, around.now) is Start.WAIT
-
-
-def _wait_for_spot(around: Surroundings, drought: Drought, busy: str) -> str:
-    times = f"{drought.times} times since" if drought.times > 1 else "at"
-    text = f"pool {around.pool.name} waits for Fargate Spot, which had nothing to give {times} "
-    text += f"{drought.since.isoformat(timespec='seconds')} (ECS said: {drought.note}); it is asked again in "
-    text += _span(around.now, drought.retry_at)
-    patience = around.pool.settings.longest_patience
-    if patience is not None:
-        text += f", and from {(drought.since + patience).isoformat(timespec='seconds')} on tasks start on demand"
-    return f"{busy}; {text}" if busy else text
-
-
-def _troubled(around: Surroundings, trouble: Trouble, run: Run) -> str:
-    """Why the pool's tasks do not come up, when the next is tried, and whether the run ends for it."""
-    times = f"{trouble.times} starts in a row came to nothing" if trouble.times > 1 else "a start came to nothing"
-    first, last = (at.isoformat(timespec="seconds") for at in (trouble.since, trouble.last_at))
-    when = f"from {first} to {last}" if trouble.times > 1 else f"at {last}"
-    text = f"{times} {when} ({trouble.kind}; ECS said: {trouble.note})"
-    if trouble.retry_at > around.now:
-        text += f"; the next is tried in {_span(around.now, trouble.retry_at)}"
-    until = trouble.ends_runs_from(run.accepted_at, around.pool.settings.start_failure_limit)
-    if until:
-        text += f"; the run fails as {trouble.reason} in {_span(around.now, until)} unless one works"
-    if trouble.kind is TroubleKind.PERMANENT:
-        text += f"; `quaymaster pool retry {around.pool.name}` starts one at once when it is mended"
-    return text
-
-
-def _tried(run: Run) -> str:
-    tries: list[str] = []
-    if run.offers:
-        tries.append(f"{_count(run.offers, 'offer')} had no answer")
-    if run.losses:
-        tries.append(f"{_count(run.losses, 'worker')} {'were' if run.losses > 1 else 'was'} lost before it had begun")
-    return f"; {', '.join(tries)}" if tries else ""
-
-
-def _span(at: datetime, now: datetime) -> str:
-    seconds = max(0, round((now - at).total_seconds()))
-    return f"{seconds}s" if seconds < 120 else f"{seconds // 60}m"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
-def _does(number: int) -> str:
-    return "does" if number == 1 else "do"

@@ -16,7 +16,7 @@ from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.messages import Done, Goodbye, HandedBack, PhaseFinished
 from quaymaster.domain.placement import CONTENDED, apart, used_up
-from quaymaster.domain.pool import Ticket
+from quaymaster.domain.pool import Ticket, ticket_for
 from quaymaster.domain.run import Run, Spec, claimed
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import Worker, WorkerState, asked, freed, gone, leaving, occupied
@@ -179,16 +179,26 @@ def next_run(ports: Ports, sender: Sender, worker: Worker, *, contended: bool) -
     """The next run of the queue, claimed for this worker."""
     tickets = ports.store.tickets(sender.pool.id, CONTENDED)
     for ticket in apart(tickets, ports.random(32)) if contended else tickets:
-        found = ports.store.run_and_spec(ticket.run_id)
-        if not found or found[0].state is not RunState.READY:
-            continue
-        run, spec = found
-        now = ports.clock()
-        timeouts = deadlines.effective(spec, sender.pool.settings, worker)
-        due_at = deadlines.first_look(timeouts, sender.pool.settings, now)
-        taken = claimed(run, worker.id, worker.session, now, timeouts, due_at)
-        return Following(ticket, taken, spec)
+        if following := _claimed_by(ports, sender, worker, ticket.run_id):
+            return following
     return None
+
+
+def bound_run(ports: Ports, sender: Sender, worker: Worker, run_id: str) -> Following | None:
+    """The run that a worker's task was started for, claimed for it, if it waits still."""
+    return _claimed_by(ports, sender, worker, run_id)
+
+
+def _claimed_by(ports: Ports, sender: Sender, worker: Worker, run_id: str) -> Following | None:
+    found = ports.store.run_and_spec(run_id)
+    if not found or found[0].state is not RunState.READY:
+        return None
+    run, spec = found
+    now = ports.clock()
+    timeouts = deadlines.effective(spec, sender.pool.settings, worker)
+    due_at = deadlines.first_look(timeouts, sender.pool.settings, now)
+    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at)
+    return Following(ticket_for(run), taken, spec)
 
 
 def _stale(

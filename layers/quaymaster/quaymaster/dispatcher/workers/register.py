@@ -8,7 +8,8 @@ from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import TRIES, Release, held_run, release
 from quaymaster.dispatcher.settle import Loss
-from quaymaster.dispatcher.workers.finish import Following, next_run, stop_task
+from quaymaster.dispatcher.tasks.image_definitions import definition_of
+from quaymaster.dispatcher.workers.finish import Following, bound_run, next_run, stop_task
 from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.messages import Holding, Registered, Remains, Welcome
@@ -110,27 +111,26 @@ def _take_in(
         log_limit=_span(message.log_timeout_seconds),
         run_limit=_span(message.run_timeout_seconds),
         launch=launch.id if launch else fresh.launch,
+        bound=bool(launch.run) if launch else fresh.bound,
         task_arn=launch.task_of(ids.worker_name(sender.worker_id)) if launch else fresh.task_arn,
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
     after = idle = replace(idle, seen_at=sender.at)
-    following = None
-    if launch and used_up(sender.pool, idle):
-        after = replace(leaving(idle, "has done its last run", now + deadlines.LEAVE), version=idle.version)
-        writes: list[Write] = []
-    elif launch and (following := next_run(ports, sender, fresh, contended=contended)):
+    following = _first_run(ports, sender, fresh, launch, contended=contended) if launch else None
+    if following:
         busy = occupied(idle, following.run.id, following.run.attempt, now)
         after = replace(busy, version=idle.version)
-        writes = [Delete(following.ticket), Replace(following.run)]
+        writes: list[Write] = [Delete(following.ticket), Replace(following.run)]
+    elif idle.launch and used_up(sender.pool, idle):
+        after = replace(leaving(idle, "has done its last run", now + deadlines.LEAVE), version=idle.version)
+        writes = []
     else:
         writes = [Create(replace(marker, worker=idle))]
     writes += rewritten(before, after) if before else (Create(after),)
     if launch:
         writes.append(_joined(launch, sender.worker_id))
-        starts = ports.store.starts(sender.pool.id)
-        if starts and starts.trouble:
-            writes.append(Replace(starts.untroubled()))
+        writes += _came_up(ports, launch)
     agent = ports.store.agent(sender.pool.id, sender.worker_id)
     described = Agent(
         pool_id=sender.pool.id,
@@ -144,6 +144,19 @@ def _take_in(
     ports.store.commit(*writes)
     ports.log("worker_registered", {"worker": sender.worker_id, "pool": sender.pool.id})
     return after, following
+
+
+def _first_run(ports: Ports, sender: Sender, worker: Worker, launch: Launch, *, contended: bool) -> Following | None:
+    """The run that a task takes as it comes: its own, or else the next of the queue."""
+    if launch.run:
+        return bound_run(ports, sender, worker, launch.run)
+    return None if used_up(sender.pool, worker) else next_run(ports, sender, worker, contended=contended)
+
+
+def _came_up(ports: Ports, launch: Launch) -> tuple[Write, ...]:
+    """What stood against starting such tasks is over: of the pool's own, or of the image that this one is of."""
+    found = definition_of(ports, launch) if launch.run else ports.store.starts(launch.pool_id)
+    return (Replace(found.untroubled()),) if found and found.trouble else ()
 
 
 def _set_to_work(ports: Ports, pools: Pools, sender: Sender, worker: Worker, following: Following | None) -> None:
