@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+
 from bench.calls import count_calls
 from bench.figures import counted, least, measured, missed
 
