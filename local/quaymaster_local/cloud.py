@@ -226,9 +226,10 @@ class LocalCloud:
         """Run one sweep of the reaper now and return its answer; the schedule goes on beside it, every minute."""
         return self.invoke("ReapOverdue", {"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}})
 
-    def order_fault(self, kind: str, *, code: str = "", message: str = "", count: int = 1) -> None:
-        """Let the next `count` RunTasks `refuse`, `fail`, `never_start` or `lose_answer` (see `ecs.faults`)."""
-        fault = {"kind": kind, "message": message, "count": count, **({"code": code} if code else {})}
+    def order_fault(self, kind: str, *, code: str = "", message: str = "", seconds: float = 0, count: int = 1) -> None:
+        """Let something go wrong with the next `count` RunTasks, or with their tasks (`ecs.faults` says what may)."""
+        fault = {"kind": kind, "message": message, "seconds": seconds, "count": count}
+        fault |= {"code": code} if code else {}
         self._clients.order_fault(self.ecs_endpoint_url, fault)
 
     def take_back(self, task_arn: str) -> None:

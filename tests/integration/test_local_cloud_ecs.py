@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -111,6 +112,20 @@ class Fleet:
 
         until(received)
         return sorted(found, key=lambda event: event["detail"]["version"])
+
+    def every_event(self, until_of: str, at_least: str) -> list[dict[str, Any]]:
+        """All events that come until one tells that this task has this status."""
+        found: list[dict[str, Any]] = []
+
+        def received() -> bool:
+            answer = self.root.client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10)
+            found.extend(json.loads(message["Body"]) for message in answer.get("Messages", ()))
+            for message in answer.get("Messages", ()):
+                self.root.client("sqs").delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
+            return any(e["resources"] == [until_of] and e["detail"]["lastStatus"] == at_least for e in found)
+
+        until(received)
+        return found
 
 
 def until[T](look: Callable[[], T | None], seconds: float = 60) -> T:
@@ -459,6 +474,64 @@ def test_ordered_faults_meet_one_run_task_each(services: Fleet) -> None:
     stopped = services.wait(task["taskArn"], "STOPPED")
     assert (stopped["stopCode"], stopped["containers"]) == ("TaskFailedToStart", [])
     assert stopped["stoppedReason"].startswith("Timeout waiting for network interface")
+
+
+def test_a_call_that_hangs_is_answered_late_and_nothing_is_done_before(services: Fleet) -> None:
+    services.root.order_fault(services.ecs_url, {"kind": "hang", "seconds": 2})
+    began = time.monotonic()
+    answered: list[list[dict[str, Any]]] = []
+    hanging = threading.Thread(target=lambda: answered.append(services.run(startedBy="launch-7")))
+    hanging.start()
+    time.sleep(1)
+    assert services.ecs().list_tasks(cluster=CLUSTER, startedBy="launch-7")["taskArns"] == []
+    hanging.join(60)
+    assert time.monotonic() - began >= 2
+    services.stop(answered[0][0]["taskArn"])
+
+
+def test_a_pull_that_fails_may_be_told_by_the_container(services: Fleet) -> None:
+    message = "CannotPullContainerError: pull image manifest has been retried 5 time(s): not found"
+    services.root.order_fault(services.ecs_url, {"kind": "pull_fails", "message": message})
+    (task,) = services.run()
+    stopped = services.wait(task["taskArn"], "STOPPED")
+    assert (stopped["stopCode"], stopped["stoppedReason"]) == ("TaskFailedToStart", "Task failed to start")
+    assert stopped["containers"][0]["reason"] == message
+    assert "exitCode" not in stopped["containers"][0]
+    assert stopped["pullStartedAt"] <= stopped["stoppedAt"]
+
+
+def test_a_slow_start_takes_so_much_longer(services: Fleet) -> None:
+    services.root.order_fault(services.ecs_url, {"kind": "slow_start", "seconds": 2})
+    (task,) = services.run()
+    started = services.wait(task["taskArn"], "RUNNING")
+    assert (started["startedAt"] - started["createdAt"]).total_seconds() >= 2
+    services.stop(task["taskArn"])
+
+
+def test_a_list_may_lag_behind_what_was_started(services: Fleet) -> None:
+    services.root.order_fault(services.ecs_url, {"kind": "unlisted", "seconds": 2})
+    (task,) = services.run(startedBy="launch-8")
+    listed = services.ecs().list_tasks(cluster=CLUSTER, startedBy="launch-8")["taskArns"]
+    assert listed == []
+    assert services.describe(task["taskArn"])["desiredStatus"] == "RUNNING"
+    until(lambda: services.ecs().list_tasks(cluster=CLUSTER, startedBy="launch-8")["taskArns"])
+    services.stop(task["taskArn"])
+
+
+def test_events_may_come_twice_late_or_never(services: Fleet) -> None:
+    for kind in ("events_twice", "events_late", "events_lost"):
+        services.root.order_fault(services.ecs_url, {"kind": kind, "seconds": 3})
+    twice, late, lost = (services.run()[0]["taskArn"] for _ in range(3))
+    began = time.monotonic()
+    for arn in (lost, twice, late):
+        services.wait(arn, "RUNNING")
+        services.stop(arn)
+    found = services.every_event(until_of=late, at_least="STOPPED")
+    assert time.monotonic() - began >= 3
+    # Other tests' tasks are told of as well.
+    told = [(event["resources"][0], event["id"]) for event in found if event["resources"][0] in (twice, late, lost)]
+    assert {arn for arn, _ in told} == {twice, late}
+    assert all(told.count(one) == (2 if one[0] == twice else 1) for one in told)
 
 
 def test_a_task_that_is_taken_back_is_told_while_it_runs_and_when_it_has_stopped(services: Fleet) -> None:

@@ -25,9 +25,12 @@ RARE = (
     "reaper.reap_run",
     "reaper.reap_worker",
     "reaper.sweep",
+    "tasks.bound",
     "tasks.counting",
     "tasks.follow",
+    "tasks.image_definitions",
     "tasks.launch",
+    "tasks.reserve",
     "tasks.start_failures",
     "workers.finish",
     "workers.register",
@@ -36,6 +39,8 @@ RARE = (
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
 SLOW = ("logs.assemble", "reaper.reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""
+MEETING = ("requests.submit", "workers.finish", "workers.register")
+"""Modules that leave a ticket or a marker: in a racing history one of them is overtaken between its reads and writes."""
 CONTENTION = 0.1
 """How often a transaction meets another in a racing history."""
 
@@ -114,6 +119,8 @@ class Faults:
             # Where nothing goes wrong nobody is slow either.
             self.slow = "nobody"
         self.racing = bool(self.rate) and self.seed % 5 == 2
+        if self.racing:
+            self.slow = drawn.choice(MEETING)
         self.broken_image = bool(self.rate) and self.seed % 20 == 1
         if self.gentle:
             self.rate, self.slow = min(self.rate, GENTLE), drawn.choice(sites).module
@@ -143,7 +150,9 @@ class Faults:
 
     def _draw(self, site: CallSite, *, may_pause: bool) -> Fate:
         if self.racing:
-            likely = 0.5 if site.method in RACED else 0.1
+            likely = 0.1
+            if site.method in RACED:
+                likely = 0.9 if site.module == self.slow else 0.3
             return Fate.PAUSE if may_pause and self.random.random() < likely else Fate.MADE
         if fate := self._aimed(site):
             return fate

@@ -143,8 +143,8 @@ class Play:
     def check_the_end(self) -> None:
         """All have ended: nobody is about to look, so no ticket may lie beside a marker."""
         table = read_table(self.world.table.records(), self.world.pool.id)
-        met = bool(table.tickets and table.markers)
-        must(Invariant.NO_LOST_WAKE_UP, not met, f"tickets {set(table.tickets)}, markers {set(table.markers)}")
+        met = bool(table.anybodys and table.markers)
+        must(Invariant.NO_LOST_WAKE_UP, not met, f"tickets {table.anybodys}, markers {set(table.markers)}")
 
     def stop(self) -> None:
         """End whatever still stands somewhere."""

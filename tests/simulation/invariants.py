@@ -17,6 +17,11 @@ from tests.simulation.violation import Invariant, must
 class Table:
     """The records of one pool, by kind."""
 
+    @property
+    def anybodys(self) -> set[str]:
+        """The runs that any idle worker may take."""
+        return {run_id for run_id, ticket in self.tickets.items() if not ticket.bound}
+
     pool: Pool | None = None
     counters: Counters | None = None
     runs: dict[str, Run] = field(default_factory=dict[str, Run])
@@ -65,6 +70,23 @@ def check_table(table: Table) -> None:
         key = keys.marker(marker.worker.pool_id, idle[name].marker or "", name)
         must(Invariant.MARKER_IF_IDLE, marker.key == key, f"{name} has another marker than it says")
     _check_reserved(table)
+    _check_bound(table)
+
+
+def _check_bound(table: Table) -> None:
+    for ticket in table.tickets.values():
+        run = table.runs[ticket.run_id]
+        must(Invariant.ITS_OWN_TASK, ticket.bound == run.bound, f"{run.id} has a ticket of the other kind")
+    of_launch = {launch.id: launch.run for launch in table.launches}
+    for worker in table.workers.values():
+        held = table.runs[worker.run] if worker.run else None
+        if held:
+            must(Invariant.ITS_OWN_TASK, held.bound == worker.bound, f"{worker.id} holds {held.id}")
+        if held and held.bound:
+            own = of_launch.get(worker.launch or "", held.id)
+            must(Invariant.ITS_OWN_TASK, own == held.id, f"{worker.id} was started for {own} and holds {held.id}")
+        offered = worker.bound and worker.state is WorkerState.IDLE
+        must(Invariant.ITS_OWN_TASK, not offered, f"{worker.id} was started for one run and is offered others")
 
 
 def _check_run(run: Run, workers: dict[str, Worker]) -> None:

@@ -5,16 +5,20 @@ from datetime import timedelta
 
 from quaymaster.domain import deadlines
 from quaymaster.domain.ids import ulid
-from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, Starts, ticket_for
+from quaymaster.domain.images import ImageDefinition
+from quaymaster.domain.pool import Counters, PoolEntry, PoolKind, PoolSettings, Starts, ticket_for
 from quaymaster.domain.run import Ending, Run, Timeouts, begun, claimed, failed
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import freed, occupied
 from quaymaster.ports import Create, Write
 
 from tests.shared.memory.records import NOW, OTHER_POOL, a_pool, a_run, a_spec, a_worker
+from tests.shared.memory.world import NAMESPACE
 
 TIMEOUTS = Timeouts(log=timedelta(minutes=4), run=timedelta(minutes=70))
 THIRD_POOL = ulid(NOW, b"third-pool")
+FAMILY = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{NAMESPACE}-pool-{THIRD_POOL}"
+REVISIONS = {f"{FAMILY}:2": "old", f"{FAMILY}:3": "nobody's"}
 SOON = NOW + timedelta(seconds=30)
 
 
@@ -24,9 +28,25 @@ def orphan() -> list[Write]:
 
 
 def miscounted() -> list[Write]:
-    """Another pool, whose count of places is wrong: the sweep corrects it."""
-    pool = a_pool(id=THIRD_POOL, name="third", kind_of=PoolKind.FARGATE, task_definition="third:1")
+    """Another pool, whose count of places is wrong, and which has definitions that nobody uses: the sweep mends it."""
+    pool = a_pool(
+        id=THIRD_POOL,
+        name="third",
+        kind_of=PoolKind.FARGATE,
+        task_definition=f"{FAMILY}:1",
+        settings=PoolSettings(images=("*",)),
+        # Its definitions are looked at in the first minute of a history.
+        created_at=NOW - timedelta(seconds=59),
+    )
+    unused = ImageDefinition(
+        pool_id=pool.id,
+        image="old",
+        made_from=f"{FAMILY}:1",
+        task_definition=f"{FAMILY}:2",
+        used_at=NOW - timedelta(days=8),
+    )
     return [
+        Create(unused),
         Create(pool),
         Create(PoolEntry(pool_id=pool.id, name=pool.name)),
         Create(Counters(pool_id=pool.id, workers_reserved=2)),

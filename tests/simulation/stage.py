@@ -34,6 +34,8 @@ DELIVERIES = 3
 MOST_REQUESTS = 8
 FEW_REQUESTS = 3
 NO_IMAGE = "CannotPullContainerError: image not found"
+SLOW_REGISTRY = "CannotPullContainerError: i/o timeout"
+IMAGES = ("registry.example/red:1", "registry.example/blue:1")
 CONTAINERS = 2
 """So many warm processes, each with its own cache of pools."""
 
@@ -90,6 +92,7 @@ class Stage:
             losses=40,
             warm=self.warm,
             capacity=tuple(Capacity)[seed % 3],
+            images=("registry.example/*",) if kind is PoolKind.FARGATE else (),
         )
         self.world.table.weakness = self.faults
         self.world.tasks.tasks.clear()
@@ -120,6 +123,7 @@ class Stage:
         self.world.table.commit(*planted.orphan())
         if self.seed % 4 == 1:
             self.world.table.commit(*planted.miscounted())
+            self.world.tasks.images |= planted.REVISIONS
         runs = [planted.waiting_with_a_deadline] if self.seed % 4 < 2 else []
         if self.kind is PoolKind.FARGATE and self.seed % 4 == 3:
             # Here no worker is there before the first sweep.
@@ -257,6 +261,8 @@ class Stage:
             "log_timeout": "4m",
             "run_timeout": self.random.choice(["2m", "70m"]),
         } | ({"id": name} if named else {})
+        if self.kind is PoolKind.FARGATE and self.random.random() < 0.3:
+            request["image"] = self.random.choice(IMAGES)
         run_id = ids.run_id(self.world.pool.id, name if named else f"sqs:{record}")
         self.accepted[name] = run_id
         self.bodies.append(Body(record, json.dumps(request), f"request {name}", run=run_id))
@@ -339,6 +345,6 @@ class Stage:
         arn = self.starting.pop(self.random.randrange(len(self.starting)))
         if self.faults.chance(0.5) or (self.faults.broken_image and not self.faults.calm):
             self.say(f"task {arn[-4:]} never starts")
-            self.world.tasks.end(arn, NO_IMAGE)
+            self.world.tasks.end(arn, self.random.choice([NO_IMAGE, NO_IMAGE, SLOW_REGISTRY]))
         else:
             self.start_agent(task=arn)

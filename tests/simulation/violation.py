@@ -20,6 +20,7 @@ class Invariant(StrEnum):
     BUSY_UNTIL_LET_GO = "4 a BUSY worker is IDLE again only once it has let go"
     NO_LOST_WAKE_UP = "4 no run waits beside an idle worker although nobody is about to look"
     HEALED_BY_SWEEP = "4 no run waits beside an idle worker after a sweep"
+    ITS_OWN_TASK = "4 a bound run and the task that is started for it are for each other alone"
     OFFERED_AGAIN = "4 a worker that is there is offered work again"
     DEADLINE = "5 whoever needs somebody's action has a deadline"
     IN_TIME = "5 what is due has been looked at within a sweep"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from quaymaster_local.ecs.callers import Caller, Callers, Permission
@@ -16,7 +18,7 @@ from quaymaster_local.ecs.errors import (
     Unauthenticated,
     UnknownOperation,
 )
-from quaymaster_local.ecs.faults import TAKE_BACK, Fault, FaultKind, Faults
+from quaymaster_local.ecs.faults import OF_CALL, TAKE_BACK, FaultKind, Faults
 from quaymaster_local.ecs.requests import RunRequest, check_overrides, read_run_request
 from quaymaster_local.ecs.tasks.board import TaskBoard
 from quaymaster_local.ecs.tasks.task import Task
@@ -80,6 +82,8 @@ class Operations:
         cluster_arn = self._cluster(request.cluster)
         self._check_run(caller, request, cluster_arn, definition.arn, definition.roles)
         fault = self.faults.take()
+        if fault is not None and fault.kind is FaultKind.HANG:
+            time.sleep(fault.seconds)
         if fault is not None and fault.kind is FaultKind.REFUSE:
             refused = EcsError(fault.message)
             refused.code = fault.code
@@ -87,7 +91,8 @@ class Operations:
         if fault is not None and fault.kind is FaultKind.FAIL:
             arn = f"{cluster_arn.replace(':cluster/', ':container-instance/')}/none"
             return {"tasks": [], "failures": [{"arn": arn, "reason": fault.message}] * request.count}
-        tasks = self.board.run(request, cluster_arn, definition, refusal=_refusal(fault))
+        fate = fault if fault is not None and fault.kind not in OF_CALL else None
+        tasks = self.board.run(request, cluster_arn, definition, fate)
         if fault is not None and fault.kind is FaultKind.LOSE_ANSWER:
             raise AnswerLost("the answer was lost on purpose")
         return {"tasks": [task.as_answer() for task in tasks], "failures": []}
@@ -121,9 +126,12 @@ class Operations:
         desired = document.get("desiredStatus") or "RUNNING"
         started_by, family = document.get("startedBy"), document.get("family")
 
+        now = datetime.now(UTC)
+
         def wanted(task: Task) -> bool:
             return (
-                task.cluster_arn == cluster_arn
+                (task.listed_from is None or now >= task.listed_from)
+                and task.cluster_arn == cluster_arn
                 and task.desired == desired
                 and started_by in (None, task.started_by)
                 and family in (None, task.definition.family)
@@ -179,7 +187,3 @@ class Operations:
 
 def _task_id(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
-
-
-def _refusal(fault: Fault | None) -> str | None:
-    return fault.message if fault is not None and fault.kind is FaultKind.NEVER_START else None

@@ -7,10 +7,10 @@ from typing import Any
 
 from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.dispatcher.reaper import sweep
-from quaymaster.dispatcher.tasks import counting, follow, launch
-from quaymaster.dispatcher.workers import task_events
+from quaymaster.dispatcher.tasks import bound, counting, follow, launch, reserve
+from quaymaster.dispatcher.workers import finish, register, task_events
 from quaymaster.dispatcher.workers.finish import stop_task
-from quaymaster.domain.pool import Launch
+from quaymaster.domain.pool import Launch, Pool
 from quaymaster.domain.trouble import StartFailure
 from quaymaster.domain.worker import Worker
 from quaymaster.errors import NoCapacity
@@ -49,12 +49,47 @@ def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
         patch.setattr(module, "account", again)
 
 
+@mutation(I.ITS_OWN_TASK)
+def a_task_of_one_run_takes_others_too(patch: Patch) -> None:
+    def as_any(pool: Pool, worker: Worker, done: int = 0) -> bool:
+        return worker.runs_done + done >= pool.settings.runs_per_worker
+
+    for module in (finish, register):
+        patch.setattr(module, "used_up", as_any)
+
+
+@mutation(I.ITS_OWN_TASK)
+def a_task_of_one_run_takes_the_next_of_the_queue(patch: Patch) -> None:
+    def next_one(ports: Any, sender: Any, worker: Worker, run_id: str) -> Any:
+        return finish.next_run(ports, sender, worker, contended=False)
+
+    patch.setattr(register, "bound_run", next_one)
+
+
+@mutation(I.WITHIN_LIMIT, I.RESERVED, I.ALL_ENDS, I.OFFERED_AGAIN)
+def what_is_started_for_one_run_is_forgotten(patch: Patch) -> None:
+    """Its image never comes up, and its run waits: nobody starts another."""
+    shipped = bound.wishes
+
+    def once(ports: Any, pool: Any, launches: Any, limit: int, now: datetime) -> Any:
+        return [wish for wish in shipped(ports, pool, launches, limit, now) if not seen(wish.ticket.run_id)]
+
+    started: set[str] = set()
+
+    def seen(run_id: str) -> bool:
+        known = run_id in started
+        started.add(run_id)
+        return known
+
+    patch.setattr(reserve, "wishes", once)
+
+
 @mutation(I.RESERVED, I.WITHIN_LIMIT)
 def places_are_not_reserved_before_tasks_start(patch: Patch) -> None:
     def forget(pool_id: str, workers: int, most: int | None = None, reservations: int | None = None) -> Any:
         return Count(pool_id, min(workers, 0))
 
-    patch.setattr(launch, "Count", forget)
+    patch.setattr(reserve, "Count", forget)
 
 
 @mutation(I.NO_END_WHILE_IT_ACTS)

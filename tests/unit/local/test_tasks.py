@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from quaymaster_local.ecs.definitions import Definition
 from quaymaster_local.ecs.errors import ConflictException, InvalidParameterException
+from quaymaster_local.ecs.faults import Fault
 from quaymaster_local.ecs.requests import RunRequest, check_overrides, read_run_request
 from quaymaster_local.ecs.tasks.board import Surroundings, TaskBoard
 from quaymaster_local.ecs.tasks.containers import ContainerHost
@@ -89,7 +90,7 @@ class KeptEvents:
     def __init__(self) -> None:
         self.details: list[Mapping[str, Any]] = []
 
-    def put(self, detail: Mapping[str, Any]) -> None:
+    def put(self, detail: Mapping[str, Any], fault: Fault | None = None) -> None:
         self.details.append(detail)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from quaymaster_local.ecs.definitions import Definition
 from quaymaster_local.ecs.errors import ConflictException, InvalidParameterException
+from quaymaster_local.ecs.faults import Fault, FaultKind
 from quaymaster_local.ecs.requests import RunRequest
 from quaymaster_local.ecs.tasks.containers import Container, ContainerHost
 from quaymaster_local.ecs.tasks.events import TaskEvents
@@ -44,7 +45,7 @@ class _Slot:
     gate: threading.Lock = field(default_factory=threading.Lock)
     container: Container | None = None
     thread: threading.Thread | None = None
-    refusal: str | None = None
+    fault: Fault | None = None
 
 
 class TaskBoard:
@@ -58,24 +59,24 @@ class TaskBoard:
         self._closed = False
 
     def run(
-        self, request: RunRequest, cluster_arn: str, definition: Definition, refusal: str | None = None
+        self, request: RunRequest, cluster_arn: str, definition: Definition, fault: Fault | None = None
     ) -> list[Task]:
         """Start `request.count` tasks and return them, or those that the same client token started before.
 
-        With `refusal` they are accepted and never start, for that reason. Raises ConflictException if the token came
+        `fault` is what goes wrong with them. Raises ConflictException if the token came
         with other parameters.
         """
         with self._lock:
             repeated = self._repeated(request)
             if repeated is not None:
                 return repeated
-            tasks = [self._new_task(request, cluster_arn, definition) for _ in range(request.count)]
+            tasks = [self._new_task(request, cluster_arn, definition, fault) for _ in range(request.count)]
             if request.client_token:
                 self._tokens[request.client_token] = (request.digest, tuple(task.id for task in tasks))
             for task in tasks:
-                slot = _Slot(task=task, refusal=refusal)
+                slot = _Slot(task=task, fault=fault)
                 self._slots[task.id] = slot
-                self._around.events.put(task.as_detail())
+                self._around.events.put(task.as_detail(), fault)
                 slot.thread = threading.Thread(target=self._live, args=(slot,), name=f"task-{task.id[:8]}", daemon=True)
                 slot.thread.start()
             return [dataclasses.replace(task) for task in tasks]
@@ -130,7 +131,8 @@ class TaskBoard:
             raise ConflictException("The clientToken was already used with different parameters.", arns)
         return tasks
 
-    def _new_task(self, request: RunRequest, cluster_arn: str, definition: Definition) -> Task:
+    def _new_task(self, request: RunRequest, cluster_arn: str, definition: Definition, fault: Fault | None) -> Task:
+        now = datetime.now(UTC)
         return Task(
             id=uuid.uuid4().hex,
             cluster_arn=cluster_arn,
@@ -143,13 +145,14 @@ class TaskBoard:
             cpu=str(request.overrides.get("cpu") or definition.cpu),
             memory=str(request.overrides.get("memory") or definition.memory),
             tags=request.tags,
-            created_at=datetime.now(UTC),
+            created_at=now,
+            listed_from=now + fault.span(FaultKind.UNLISTED) if fault else None,
         )
 
     def _live(self, slot: _Slot) -> None:
         half = self._around.start_delay.total_seconds() / 2
-        slot.stop.wait(half)
-        self._change(slot, status=TaskStatus.PENDING)
+        slot.stop.wait(half + (slot.fault.span(FaultKind.SLOW_START).total_seconds() if slot.fault else 0))
+        self._change(slot, status=TaskStatus.PENDING, pull_started_at=datetime.now(UTC))
         try:
             secrets = self._around.secrets.resolve(slot.task.definition)
             slot.stop.wait(half)
@@ -160,13 +163,13 @@ class TaskBoard:
             log.exception("task %s could not be started", slot.task.id)
             return self._fail(slot, f"InternalError: {error!r}")
         if container is None:
-            return self._fail(slot, slot.refusal)
+            return self._fail(slot, slot.fault.message if slot.fault else None)
         self._end(slot, exit_code=container.wait())
 
     def _start_container(self, slot: _Slot, environment: dict[str, str]) -> Container | None:
         # A stop comes either before the start or after it, and close() sees every container.
         with slot.gate:
-            if slot.stop.is_set() or slot.refusal is not None or self._closed:
+            if slot.stop.is_set() or self._closed or (slot.fault and slot.fault.keeps_from_starting):
                 return None
             slot.container = self._around.host.start(slot.task, environment)
             self._change(slot, status=TaskStatus.RUNNING, pid=slot.container.pid, started_at=datetime.now(UTC))
@@ -185,8 +188,10 @@ class TaskBoard:
 
     def _fail(self, slot: _Slot, reason: str | None) -> None:
         if slot.task.stop_code is None:
-            code = StopCode.TASK_FAILED_TO_START
-            self._change(slot, stop_code=code, stopped_reason=reason, stopping_at=datetime.now(UTC))
+            told: dict[str, Any] = {"stop_code": StopCode.TASK_FAILED_TO_START, "stopped_reason": reason}
+            if slot.fault and slot.fault.kind is FaultKind.PULL_FAILS:
+                told |= {"stopped_reason": "Task failed to start", "container_reason": reason}
+            self._change(slot, stopping_at=datetime.now(UTC), **told)
         self._end(slot, exit_code=None)
 
     def _end(self, slot: _Slot, exit_code: int | None) -> None:
@@ -203,7 +208,7 @@ class TaskBoard:
         with self._lock:
             slot.task = dataclasses.replace(slot.task, version=slot.task.version + 1, **changes)
             if not self._closed:
-                self._around.events.put(slot.task.as_detail())
+                self._around.events.put(slot.task.as_detail(), slot.fault)
 
     def _forget_old(self) -> None:
         horizon = datetime.now(UTC) - REMEMBERED

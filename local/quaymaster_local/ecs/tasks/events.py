@@ -18,6 +18,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from quaymaster_local.ecs.faults import Fault, FaultKind
 from quaymaster_local.settings import REGION
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,18 @@ class TaskEvents:
         self._thread = threading.Thread(target=self._deliver_all, name="task-events", daemon=True)
         self._thread.start()
 
-    def put(self, detail: Mapping[str, Any]) -> None:
-        """Queue the event for a change; returns at once."""
-        self._waiting.put(task_event(detail))
+    def put(self, detail: Mapping[str, Any], fault: Fault | None = None) -> None:
+        """Queue the event for a change, with what goes wrong with it; returns at once."""
+        event, kind = task_event(detail), fault.kind if fault else None
+        if kind is FaultKind.EVENTS_LOST:
+            return
+        if fault and kind is FaultKind.EVENTS_LATE:
+            later = threading.Timer(fault.seconds, self._waiting.put, (event,))
+            later.daemon = True
+            later.start()
+            return
+        for _ in range(2 if kind is FaultKind.EVENTS_TWICE else 1):
+            self._waiting.put(event)
 
     def close(self) -> None:
         """Stop delivering; what is queued is dropped, since the cloud goes with it."""

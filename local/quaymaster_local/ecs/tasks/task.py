@@ -48,6 +48,7 @@ class Task:
     memory: str
     tags: tuple[Mapping[str, str], ...]
     created_at: datetime
+    listed_from: datetime | None = None
     credentials_id: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     status: TaskStatus = TaskStatus.PROVISIONING
     desired: TaskStatus = TaskStatus.RUNNING
@@ -56,6 +57,8 @@ class Task:
     exit_code: int | None = None
     stop_code: StopCode | None = None
     stopped_reason: str | None = None
+    container_reason: str | None = None
+    pull_started_at: datetime | None = None
     started_at: datetime | None = None
     stopping_at: datetime | None = None
     stopped_at: datetime | None = None
@@ -70,6 +73,11 @@ class Task:
     def ended(self) -> bool:
         """Whether it has stopped."""
         return self.status is TaskStatus.STOPPED
+
+    @property
+    def _shows_container(self) -> bool:
+        """As on AWS, a task that never started has none, unless it is the container that failed."""
+        return self.stop_code is not StopCode.TASK_FAILED_TO_START or self.container_reason is not None
 
     def as_detail(self) -> dict[str, Any]:
         """The task as an event's `detail`, with ISO 8601 times."""
@@ -100,11 +108,11 @@ class Task:
             "version": self.version,
             "stopCode": self.stop_code,
             "stoppedReason": self.stopped_reason,
-            # As on AWS, a task that never started has none.
-            "containers": [] if self.stop_code is StopCode.TASK_FAILED_TO_START else [self._container()],
+            "containers": [self._container()] if self._shows_container else [],
         }
         times = {
             "createdAt": self.created_at,
+            "pullStartedAt": self.pull_started_at,
             "startedAt": self.started_at,
             "stoppingAt": self.stopping_at,
             "stoppedAt": self.stopped_at,
@@ -128,6 +136,8 @@ class Task:
             container["runtimeId"] = f"{self.id}-{self.pid}"
         if self.exit_code is not None:
             container["exitCode"] = self.exit_code
+        if self.container_reason is not None:
+            container["reason"] = self.container_reason
         return container
 
     def as_metadata(self) -> dict[str, Any]:

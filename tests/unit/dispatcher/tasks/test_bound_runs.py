@@ -27,7 +27,7 @@ RED, BLUE = "registry.example/team/red:1", "registry.example/team/blue:1"
 
 
 def world_of(**settings: Any) -> World:
-    return World(PoolKind.FARGATE, **{"images": ("registry.example/team/*",), **settings})
+    return World(PoolKind.FARGATE, images=("registry.example/team/*",), **settings)
 
 
 def launches(world: World) -> list[Launch]:

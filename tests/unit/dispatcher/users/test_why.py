@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.users.why import Surroundings, explain
+from quaymaster.dispatcher.users.waiting import Surroundings
+from quaymaster.dispatcher.users.why import explain
 from quaymaster.domain.api import PoolCounts
 from quaymaster.domain.pool import PoolKind, PoolSettings, Ticket
 from quaymaster.domain.run import Ending, Run

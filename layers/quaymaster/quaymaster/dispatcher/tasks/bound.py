@@ -46,7 +46,8 @@ def define(ports: Ports, pool: Pool, wish: Wish) -> str | None:
         note = f"no task definition for image {wish.image}: {error}"[:200]
         end_waiting(ports, wish.ticket, Reason.START_FAILED, note, ports.clock())
     except (Unavailable, Busy) as error:
-        ports.log("image_not_defined", {"pool": pool.id, "run": wish.ticket.run_id, "note": str(error)[:200]})
+        note = f"{type(error).__name__}: {error}"[:200]
+        ports.log("image_not_defined", {"pool": pool.id, "run": wish.ticket.run_id, "note": note})
     return None
 
 
