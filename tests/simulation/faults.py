@@ -40,7 +40,7 @@ RARE = (
 SLOW = ("logs.assemble", "reaper.reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""
 MEETING = ("requests.submit", "workers.finish", "workers.register")
-"""Modules that leave a ticket or a marker: in a racing history one of them is overtaken between its reads and writes."""
+"""Modules that leave a ticket or a marker: one of them is overtaken in each racing history, before it writes."""
 CONTENTION = 0.1
 """How often a transaction meets another in a racing history."""
 

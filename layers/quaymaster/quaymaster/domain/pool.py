@@ -40,7 +40,7 @@ class PoolSettings:
     warning: timedelta = timedelta(seconds=60)
     grant_life: timedelta = timedelta(minutes=30)
     idle_timeout: timedelta = timedelta(minutes=5)
-    start_timeout: timedelta = timedelta(minutes=5)
+    start_timeout: timedelta = timedelta(minutes=1)
     start_failure_limit: timedelta = timedelta(minutes=15)
     queue_timeout: timedelta = timedelta(hours=24)
     losses: int = 3

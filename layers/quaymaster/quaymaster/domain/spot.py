@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from quaymaster.domain.trouble import FORGOTTEN, LONGEST_PAUSE, pause
+from quaymaster.domain.trouble import FORGOTTEN, LONGEST_PAUSE, SAID, pause
 
 
 class Capacity(StrEnum):
@@ -59,4 +59,4 @@ def longer(before: Drought | None, note: str, patience: timedelta | None, now: d
     times, since = (before.times + 1, before.since) if before and same else (1, now)
     waited_for = patience is None or now < since + patience
     again = pause(times + 1, randomness) if waited_for else LONGEST_PAUSE
-    return Drought(note=note[:200], times=times, since=since, last_at=now, retry_at=now + again)
+    return Drought(note=note[:SAID], times=times, since=since, last_at=now, retry_at=now + again)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from quaymaster.domain.failure_table import STOPPED, Row, Said
-from quaymaster.domain.trouble import StartFailure
+from quaymaster.domain.trouble import SAID, StartFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Words:
     @property
     def note(self) -> str:
         """The most telling of them, for people."""
-        return (self.container_reason or self.stopped_reason or self.stop_code or "its task stopped")[:200]
+        return (self.container_reason or self.stopped_reason or self.stop_code or "its task stopped")[:SAID]
 
 
 def judge_start(words: Words) -> StartFailure:

@@ -14,6 +14,8 @@ LONGEST_PAUSE = timedelta(minutes=15)
 """How long nothing is started after two failures in a row; twice as long after each further one, at most this long."""
 FORGOTTEN = timedelta(hours=1)
 """A failure so long after the one before it begins a new row."""
+SAID = 400
+"""So many characters of AWS's words are kept: a refused permission names its action behind a long role and session."""
 SURE = 3
 """So many failures in a row that will not pass by themselves are the pool's, and may end its runs."""
 
@@ -69,7 +71,7 @@ def after_failure(before: Trouble | None, failure: StartFailure, now: datetime, 
     return Trouble(
         kind=failure.kind,
         reason=failure.reason,
-        note=failure.note[:200],
+        note=failure.note[:SAID],
         times=times,
         since=since,
         last_at=now,

@@ -284,6 +284,20 @@ def test_a_task_that_leaves_and_says_nothing_more_gets_no_other_run():
     assert two.begun == []
 
 
+def test_a_task_that_has_left_and_stopped_untold_is_forgotten_within_a_sweep():
+    world = World(PoolKind.FARGATE)
+    one = working(world)
+    one.finish()
+    settle_down(world, one)
+    assert (world.worker(one.worker_id).state, world.tasks.running) == (WorkerState.LEAVING, [])
+    world.sweep(after=30)
+    # Its event may still be on its way.
+    assert world.reserved() == 1
+    world.sweep(after=61)
+    assert (world.table.worker(world.pool.id, one.worker_id), world.reserved()) == (None, 0)
+    check(world)
+
+
 def test_the_correction_needs_the_count_as_it_was_read():
     world = World(PoolKind.FARGATE)
     counters = world.table.counters(world.pool.id)

@@ -106,6 +106,24 @@ def test_a_pool_that_was_mended_starts_at_once_when_somebody_says_so():
     assert len(world.tasks.running) == 1, "said twice, it starts nothing more"
 
 
+def test_a_call_that_was_put_off_is_made_by_the_next_sweep_when_somebody_says_so():
+    world = fargate()
+    world.tasks.down = "not allowed to ask"
+    world.submit()
+    for _ in range(6):
+        world.sweep(after=60)
+    (launch,) = world.table.launches(world.pool.id)
+    assert launch.due_at
+    assert launch.due_at > world.now
+    world.tasks.down = None
+    world.sweep()
+    assert world.tasks.running == []
+    retry_starts(world.ports, world.pool)
+    world.sweep()
+    assert len(world.tasks.running) == 1
+    check(world)
+
+
 def test_a_private_pool_has_no_starts_to_try_again():
     world = World()
     with pytest.raises(Refused, match="pool: found team-a; a Fargate pool"):
@@ -225,3 +243,18 @@ def test_a_call_that_ecs_refuses_for_good_fails_the_runs_in_time():
         world.sweep(after=60)
     assert (world.run("r1").state, world.run("r1").reason) == (RunState.FAILED, Reason.START_FAILED)
     assert "no such role" in (world.run("r1").note or "")
+
+
+def test_a_refused_permission_is_told_with_its_action():
+    said = (
+        "RunTask: AccessDeniedException: User: arn:aws:sts::123456789012:assumed-role/"
+        "quaymaster-production-DispatchRunsRole-1ABCDEFGHIJK/quaymaster-production-dispatch-runs is not authorized to "
+        "perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/quaymaster-production-TaskExecutionRole"
+    )
+    world = fargate()
+    world.tasks.error = Refused("task", said, "what the roles allow")
+    world.submit()
+    shown = show_pool(world.table, world.pool)
+    assert shown.trouble
+    assert "iam:PassRole" in shown.trouble.note
+    assert "iam:PassRole" in explain_run(world.ports, world.run("r1"))

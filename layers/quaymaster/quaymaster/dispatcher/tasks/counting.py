@@ -5,7 +5,7 @@ from dataclasses import replace
 from quaymaster.dispatcher.tasks.bound import start_failed
 from quaymaster.domain.placement import EVERYBODYS
 from quaymaster.domain.pool import followed
-from quaymaster.domain.trouble import StartFailure
+from quaymaster.domain.trouble import SAID, StartFailure
 from quaymaster.ports import Count, Ports, Replace, Write, rewritten
 
 
@@ -25,7 +25,7 @@ def account(ports: Ports, pool_id: str, launch_id: str, task: str, failure: Star
     counted = replace(
         launch,
         stopped=(*launch.stopped, task),
-        note=came_to_nothing.note[:200] if came_to_nothing else launch.note,
+        note=came_to_nothing.note[:SAID] if came_to_nothing else launch.note,
     )
     writes: list[Write] = [*rewritten(launch, followed(counted, launch.due_at))]
     if counted.places != launch.places:

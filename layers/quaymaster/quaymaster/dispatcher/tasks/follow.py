@@ -14,7 +14,7 @@ from quaymaster.domain.states import Reason
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import Worker, WorkerState
 from quaymaster.errors import Busy, Lost
-from quaymaster.ports import Ports, Replace, rewritten
+from quaymaster.ports import Delete, Ports, Replace, Write, rewritten
 
 NO_EVENT = StartFailure(
     kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="its task is gone, and no event said so"
@@ -65,11 +65,11 @@ def _follow_starting(ports: Ports, launch: Launch) -> None:
 
 
 def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker], until: datetime) -> None:
-    """Free the places of tasks whose worker is gone, although no event said that they have stopped.
+    """Free the places of tasks whose worker is gone, or has left, although no event said that they have stopped.
 
-    Such a task is stopped first; only one that ECS says has stopped counts so. Those that joined are looked at, not
-    those that the answer named: it may have been lost. `workers` must have been read after `launches`: a worker is
-    there as soon as its launch says that it has joined.
+    That of a gone one is stopped first, as that of a leaving one was; only a task that ECS says has stopped counts so.
+    Those that joined are looked at, not those that the answer named: it may have been lost. `workers` must have been
+    read after `launches`: a worker is there as soon as its launch says that it has joined.
     """
     by_task = {ids.worker_name(worker.id): worker for worker in workers}
 
@@ -83,13 +83,16 @@ def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker
 
 
 def _reconcile_task(ports: Ports, launch: Launch, task: str, worker: Worker | None) -> None:
-    if worker and (worker.state is not WorkerState.GONE or ports.clock() - gone_at(worker) < deadlines.SWEEP):
-        return
+    if worker:
+        since = _out_since(worker)
+        if not since or ports.clock() - since < deadlines.SWEEP:
+            return
     alive = next((arn for arn in ports.tasks.of_launch(launch) if ids.task_id(arn) == task), None)
-    if alive:
+    leaving = worker is not None and worker.state is WorkerState.LEAVING
+    if alive and not leaving:
         ports.tasks.stop(alive, "quaymaster: its worker is gone")
-    else:
-        _count_stopped(ports, launch, task)
+    elif not alive:
+        _count_stopped(ports, launch, task, *([Delete(worker)] if worker and leaving else []))
 
 
 def recount(ports: Ports, counters: Counters, launches: Sequence[Launch]) -> None:
@@ -107,16 +110,27 @@ def recount(ports: Ports, counters: Counters, launches: Sequence[Launch]) -> Non
     ports.log("places_recounted", {"pool": counters.pool_id, "was": counters.workers_reserved, "held": held})
 
 
+def _out_since(worker: Worker) -> datetime | None:
+    """Since when its task has had no business to run; None of one that may still be at work."""
+    match worker.state:
+        case WorkerState.GONE:
+            return gone_at(worker)
+        case WorkerState.LEAVING:
+            return worker.due_at - deadlines.LEAVE if worker.due_at else worker.seen_at
+        case _:
+            return None
+
+
 def gone_at(worker: Worker) -> datetime:
     """Since when a GONE worker is gone."""
     return worker.expires_at - deadlines.GONE_RETENTION if worker.expires_at else worker.seen_at
 
 
-def _count_stopped(ports: Ports, launch: Launch, task: str) -> None:
+def _count_stopped(ports: Ports, launch: Launch, task: str, *beside: Write) -> None:
     writes = account(ports, launch.pool_id, launch.id, task, NO_EVENT)
     if not writes:
         return
     try:
-        ports.store.commit(*writes)
+        ports.store.commit(*writes, *beside)
     except Lost:
         ports.log("event_ignored", {"launch": launch.id, "note": "changed meanwhile"})

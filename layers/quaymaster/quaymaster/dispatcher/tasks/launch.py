@@ -13,7 +13,7 @@ from quaymaster.domain import ids
 from quaymaster.domain.placement import EVERYBODYS
 from quaymaster.domain.pool import Launch, Pool, Starts, followed
 from quaymaster.domain.states import Reason
-from quaymaster.domain.trouble import StartFailure, TroubleKind
+from quaymaster.domain.trouble import SAID, StartFailure, TroubleKind
 from quaymaster.errors import Busy, Lost, NoCapacity, Refused, Throttled, Unavailable
 from quaymaster.ports import Count, Ports, Replace, Started, Write, rewritten
 
@@ -79,7 +79,7 @@ def _put_off(ports: Ports, pool: Pool, launch: Launch, error: Unavailable) -> No
         noted = starts.troubled(failure, now, ports.random(2))
         retry_at = noted.trouble.retry_at if noted.trouble else now
         due_at = max(retry_at, now + pool.settings.accept_timeout)
-        later = replace(current, version=current.version + 1, due_at=due_at, note=failure.note[:200])
+        later = replace(current, version=current.version + 1, due_at=due_at, note=failure.note[:SAID])
         try:
             ports.store.commit(Replace(later), Replace(noted))
         except (Lost, Busy):
@@ -146,4 +146,4 @@ def _reason(started: Started) -> Reason:
 
 
 def _note(started: Started) -> str | None:
-    return started.failures[0][:200] if started.failures else None
+    return started.failures[0][:SAID] if started.failures else None

@@ -12,7 +12,7 @@ from quaymaster.domain.api import CreatePool
 from quaymaster.domain.fargate_sizes import check_size
 from quaymaster.domain.ids import ULID
 from quaymaster.domain.messages import Endpoint, PoolToken
-from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts
+from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts, followed
 from quaymaster.domain.wakes import Wake
 from quaymaster.errors import Busy, Lost, NotFound, QuaymasterError, Refused
 from quaymaster.ports import Create, Ports, Replace, Store, TaskSettings, Write
@@ -21,7 +21,7 @@ from quaymaster.telling import describe
 TASK_FIELDS = ("image", "cpu", "memory", "task_role")
 TRIES = 5
 RETRIED_AT_ONCE = 50
-"""So many images are forgiven in one transaction: more that fail at once are not foreseen."""
+"""So many images and launches go into one transaction: more that fail at once are not foreseen."""
 
 
 class NameTaken(QuaymasterError):
@@ -141,14 +141,19 @@ def _write(store: Store, pool: Pool) -> None:
 def retry_starts(ports: Ports, pool: Pool) -> None:
     """Forget what stands against starting the pool's tasks, and have it looked at; saying it twice changes nothing.
 
+    Calls that are put off, because nobody knows what became of them, are due at once as well.
+
     Raises Refused for a pool that starts none, Busy when others kept writing.
     """
     if pool.kind_of is not PoolKind.FARGATE:
         raise Refused("pool", pool.name, "a Fargate pool: workers of a private pool start by themselves")
     for _ in range(TRIES):
         starts = ports.store.starts(pool.id)
+        now = ports.clock()
         images = [one for one in ports.store.image_definitions(pool.id) if one.trouble][:RETRIED_AT_ONCE]
+        put_off = [one for one in ports.store.launches(pool.id) if not one.answered and one.due_at and one.due_at > now]
         writes: list[Write] = [Replace(one.untroubled()) for one in images]
+        writes += [Replace(followed(one, now)) for one in put_off[: RETRIED_AT_ONCE - len(writes)]]
         if starts and (starts.trouble or starts.drought):
             writes.append(Replace(starts.retried()))
         if not writes:
