@@ -404,6 +404,8 @@ class History:
         self._deliver_older(SLOWEST if self.faults.rate else timedelta())
         for _ in range(0 if self.faults.rate else 30):
             self.stage.collect()
+            while self.stage.starting:
+                self.stage.start_task()
             self._deliver_older(timedelta())
 
     def _deliver_older(self, than: timedelta) -> None:
