@@ -58,6 +58,7 @@ class Functions:
     receive_worker_events: Any
     ports: Ports
     meter: Meter
+    tasks: MemoryTasks
 
     def request(self, *requests: dict[str, Any]) -> None:
         """One batch of the request queue."""
@@ -107,7 +108,8 @@ def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
     )
     now = datetime.now(UTC)
     # ECS alone is in memory: what its answers cost is no write. The clock stands, so that no cache runs out meanwhile.
-    ports = replace(ports, tasks=MemoryTasks(), clock=lambda: now)
+    tasks = MemoryTasks()
+    ports = replace(ports, tasks=tasks, clock=lambda: now)
     modules: list[Any] = [import_module(name) for name in ("dispatch_runs", "receive_worker_events")]
     for module in modules:
         # Imported once for each process, they keep the ports of their first deployment.
@@ -115,4 +117,4 @@ def _deploy(kind: PoolKind, changes: dict[str, Any]) -> Functions:
     meter = Meter()
     for client in (clients.dynamodb, clients.iot_data, clients.sqs, clients.s3):
         meter.listen(client)
-    return Functions(modules[0], modules[1], ports, meter)
+    return Functions(modules[0], modules[1], ports, meter, tasks)

@@ -6,6 +6,8 @@ unit per started 4 KB if it is consistent, half of that if not: of each item, or
 """
 
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from quaymaster.adapters.records.items import Item, item_size, write_units
@@ -43,6 +45,13 @@ class Meter:
         self.calls.clear()
         self._units.clear()
         self.read_units = 0.0
+
+    @contextmanager
+    def unseen(self) -> Generator[None]:
+        """What is called inside is the benchmark's own."""
+        calls = self.calls.copy()
+        yield
+        self.calls = calls
 
     def _count(self, model: Any, **_: Any) -> None:
         self.calls[model.name] += 1

@@ -5,7 +5,7 @@ from typing import Any
 from quaymaster import cold_start
 from quaymaster.api.application import Api
 from quaymaster.dispatcher.users.deployment import Deployment
-from quaymaster.domain.cost import TaskSize, read_prices
+from quaymaster.domain.cost import TaskSize
 from quaymaster.wiring import functions, logged, ports, settings
 
 SETTINGS = settings()
@@ -14,7 +14,9 @@ DEPLOYMENT = Deployment(
     ssm_prefix=SETTINGS.ssm_prefix,
     bucket=SETTINGS.bucket,
     task_size=TaskSize(cpu=SETTINGS.worker_cpu, memory=SETTINGS.worker_memory),
-    prices=read_prices(SETTINGS.fargate_prices),
+    architecture=SETTINGS.worker_architecture,
+    region=SETTINGS.region,
+    prices=SETTINGS.fargate_prices,
 )
 APPLICATION = Api(ports=ports(), functions=functions(), deployment=DEPLOYMENT).application()
 

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from quaymaster.domain.cost import CALLS_OF_A_RUN
 
 from bench.calls import count_calls
 from bench.figures import counted, least, measured, missed
@@ -14,6 +15,8 @@ def test_calls_and_write_units_hold_their_goals(caplog: pytest.LogCaptureFixture
     found = count_calls()
     assert found
     assert missed(found) == []
+    # What a pool is shown as its control plane's calls goes by this figure.
+    assert found["aws_calls_per_run_life_fargate"].value == CALLS_OF_A_RUN
 
 
 def test_a_goal_is_missed_by_the_median_and_told_by_name() -> None:

@@ -13,7 +13,9 @@ from moto import mock_aws
 from quaymaster.adapters.dynamodb.store import DynamoStore
 from quaymaster.adapters.memory.store import MemoryStore
 from quaymaster.domain import keys
+from quaymaster.domain.cost import Month, Spent
 from quaymaster.domain.ids import ulid
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import Key
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, Timeouts, claimed, touched
@@ -438,6 +440,53 @@ def test_a_counter_raised_by_many_at_once_misses_nobody(shared_store: Store):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(raise_it, range(8)))
     assert store.counters(POOL) == Counters(pool_id=POOL, workers_reserved=40, version=81)
+
+
+def test_what_tasks_have_taken_is_added_to_their_month(shared_store: Store):
+    store = shared_store
+    store.commit(Create(Counters(pool_id=POOL)))
+    told = [
+        Spent(month="2026-11", seconds=90, spot=False, runs=1),
+        Spent(month="2026-11", seconds=60, spot=True, runs=0),
+        Spent(month="2026-12", seconds=0, spot=False, runs=2),
+    ]
+    for number, spent in enumerate(told):
+        store.commit(Count(POOL, -1, spent=spent), Create(a_launch(f"{number}")))
+    found = store.counters(POOL)
+    assert found
+    assert found.months == {
+        "2026-11": Month(tasks=2, runs=1, seconds=90, spot_seconds=60),
+        "2026-12": Month(tasks=1, runs=2),
+    }
+    store.commit(Replace(found.corrected(0)))
+    assert store.counters(POOL) == found.corrected(0)
+
+
+def test_bound_tickets_lie_by_themselves_in_the_same_order(store: Store):
+    bound = [
+        Ticket(pool_id=POOL, rank=rank, accepted_at=NOW + at * SECOND, run_id=a_run(str(at)).id, bound=True)
+        for rank, at in ((2, 1), (2, 5), (3, 0))
+    ]
+    other = Ticket(pool_id=POOL, rank=2, accepted_at=NOW, run_id=a_run("other").id)
+    store.commit(*(Create(ticket) for ticket in [*reversed(bound), other]))
+    assert (store.bound(POOL, 10), store.bound(POOL, 2)) == (bound, bound[:2])
+    assert (store.tickets(POOL, 10), store.bound(OTHER_POOL, 10)) == ([other], [])
+    store.commit(Delete(bound[0]))
+    assert store.bound(POOL, 10) == bound[1:]
+
+
+def test_definitions_are_found_by_image_and_by_what_they_were_made_from(store: Store):
+    made = [
+        ImageDefinition(pool_id=POOL, image=image, made_from=of, task_definition=f"{of}+{image}", used_at=NOW)
+        for image, of in (("red", "pool:1"), ("blue", "pool:1"), ("red", "pool:2"))
+    ]
+    store.commit(*map(Create, made))
+    assert store.image_definition(POOL, "pool:2", "red") == made[2]
+    assert store.image_definition(POOL, "pool:2", "blue") is None
+    assert sorted(one.task_definition for one in store.image_definitions(POOL)) == sorted(
+        one.task_definition for one in made
+    )
+    assert store.image_definitions(OTHER_POOL) == []
 
 
 def test_a_count_is_kept_within_its_limit_and_moves_nothing_when_it_is_not(store: Store):

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from quaymaster.adapters.ecs.task_definitions import of_pool
+from quaymaster.adapters.ecs.task_definitions import of_pool, with_image
 from quaymaster.adapters.ecs.tasks import EcsTasks, TaskPlace
 from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.domain.ids import task_id
 from quaymaster.domain.pool import Launch
+from quaymaster.domain.prices import Architecture
 from quaymaster.errors import Busy, NoCapacity, Refused, Throttled, Unavailable
 from quaymaster.ports import Tasks, TaskSettings
 
@@ -156,6 +158,22 @@ def test_defining_a_pools_task_again_makes_another_revision_of_its_family(fleet:
 
 
 @pytest.mark.local
+def test_a_definition_with_another_image_is_a_revision_that_can_be_run_until_it_is_retired(fleet: Fleet) -> None:
+    made = fleet.tasks.define_image(fleet.definition, "registry.example/red:1")
+    assert made != fleet.definition
+    assert made.rpartition(":")[0] == fleet.definition.rpartition(":")[0]
+    assert {fleet.definition, made} <= set(fleet.tasks.definitions(POOL))
+    launch = replace(fleet.launch(), task_definition=made)
+    (task,) = fleet.tasks.run(launch, a_pool()).tasks
+    assert not fleet.tasks.retire(made, younger=timedelta(hours=1))
+    assert fleet.tasks.retire(made, younger=timedelta(0))
+    assert made not in fleet.tasks.definitions(POOL)
+    # What runs goes on.
+    assert fleet.tasks.of_launch(launch) == [task]
+    with pytest.raises(Refused):
+        fleet.tasks.run(replace(fleet.launch(), task_definition=made), a_pool())
+
+
 def test_a_task_gets_its_launch_and_its_secrets_and_nothing_of_them_is_an_override(bare_cloud: BareCloud) -> None:
     fleet = local_fleet(bare_cloud)
     launch = fleet.launch()
@@ -320,6 +338,14 @@ def test_a_pools_definition_is_the_model_with_its_own_image_size_and_secrets() -
         "QUAYMASTER_POOL_PRIVATE_KEY": SETTINGS.key_parameter,
     }
     assert model["containerDefinitions"][1]["image"] == "model"
+    arm: Any = of_pool(model, "quaymaster-pool-P", "worker", replace(SETTINGS, architecture=Architecture.ARM64))
+    assert arm["runtimePlatform"] == {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+    own_model: Any = {**model, "family": "quaymaster-pool-P"}
+    other: Any = with_image(own_model, "worker", "other:2")
+    assert (other["family"], other["cpu"], other["taskRoleArn"]) == ("quaymaster-pool-P", "2048", "arn:task")
+    assert [one["image"] for one in other["containerDefinitions"]] == ["s", "other:2"]
+    assert other["containerDefinitions"][1]["secrets"] == model["containerDefinitions"][1]["secrets"]
+    assert "revision" not in other
 
 
 def test_a_model_without_a_worker_container_is_refused() -> None:

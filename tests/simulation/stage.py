@@ -124,6 +124,7 @@ class Stage:
         if self.seed % 4 == 1:
             self.world.table.commit(*planted.miscounted())
             self.world.tasks.images |= planted.REVISIONS
+            self.world.tasks.age()
         runs = [planted.waiting_with_a_deadline] if self.seed % 4 < 2 else []
         if self.kind is PoolKind.FARGATE and self.seed % 4 == 3:
             # Here no worker is there before the first sweep.

@@ -10,7 +10,7 @@ from quaymaster_cli.pools.options import with_settings
 from quaymaster_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from quaymaster.domain.api import CreatedPool, PoolView, TroubleView
+    from quaymaster.domain.api import CreatedPool, MonthView, PoolView, TroubleView
 
     from quaymaster_cli.showing.output import Output
 
@@ -22,6 +22,13 @@ class Kind(StrEnum):
 
     PRIVATE = "private"
     FARGATE = "fargate"
+
+
+class Processor(StrEnum):
+    """The processors of Fargate."""
+
+    X86_64 = "x86_64"
+    ARM64 = "arm64"
 
 
 @command(app, "create")
@@ -37,6 +44,9 @@ def create(
     image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
     cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
     memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
+    architecture: Annotated[
+        Processor | None, typer.Option(help="Processor of a Fargate worker; its image must be built for it.")
+    ] = None,
     task_role: Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")] = None,
 ) -> None:
     """Create a pool; prints its token, which is shown this once."""
@@ -55,6 +65,7 @@ def create(
         image=image,
         cpu=cpu,
         memory=memory,
+        architecture=architecture.value if architecture else None,
         task_role=task_role,
     )
     make = create_fargate_pool if kind is Kind.FARGATE else create_private_pool
@@ -132,6 +143,20 @@ def _trouble(found: "TroubleView | None") -> str | None:
     return text + (f"; runs fail from {tell(found.runs_fail_at)}" if found.runs_fail_at else "")
 
 
+def _month(found: "MonthView | None") -> str | None:
+    from datetime import timedelta
+
+    from quaymaster.domain.durations import format_duration
+
+    if not found:
+        return None
+    taken = format_duration(timedelta(seconds=found.seconds + found.spot_seconds))
+    if found.spot_seconds:
+        taken += f", {format_duration(timedelta(seconds=found.spot_seconds))} of it on Spot"
+    cost = "its price is not known here" if found.cost is None else f"${found.cost:.2f}"
+    return f"{cost}: {found.tasks} tasks, {taken}; {found.runs} runs, some {found.calls} calls of AWS for them"
+
+
 def _drought(pool: "PoolView") -> str | None:
     from quaymaster_cli.showing.output import tell
 
@@ -155,6 +180,7 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         ("ECS said", pool.launch_note),
         ("starts", _trouble(pool.trouble)),
         ("Spot", _drought(pool)),
+        ("this month", _month(pool.month)),
         ("created", pool.created_at),
         ("certificate", pool.certificate_id),
         ("certificate until", pool.certificate_expires_at),
@@ -163,6 +189,7 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         *((f"image {one.image}", _trouble(one.trouble) or "starts") for one in pool.images),
         ("cpu", pool.cpu),
         ("memory", pool.memory),
+        ("architecture", pool.architecture),
         ("task role", pool.task_role),
         *((name.replace("_", "-"), value) for name, value in pool.settings.items()),
     ]

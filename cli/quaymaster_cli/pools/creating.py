@@ -23,6 +23,10 @@ SERVER_ERROR = 500
 """From this status on, an answer does not say that nothing was done."""
 
 
+TASK_FIELDS = ("image", "cpu", "memory", "architecture", "task_role")
+"""What makes a Fargate pool's tasks differ from the deployment's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewPool:
     """A pool as it was asked for on the command line."""
@@ -33,6 +37,7 @@ class NewPool:
     key: Path | None
     settings: dict[str, str | int]
     image: str | None
+    architecture: str | None
     cpu: int | None
     memory: int | None
     task_role: str | None
@@ -168,7 +173,7 @@ def _read(path: Path, option: str) -> str:
 
 
 def _request(new: NewPool, csr: str, pool_id: str | None = None) -> CreatePool:
-    fields = {name: getattr(new, name) for name in ("name", "kind", "settings", "image", "cpu", "memory", "task_role")}
+    fields = {name: getattr(new, name) for name in ("name", "kind", "settings", *TASK_FIELDS)}
     try:
         return CreatePool.model_validate({**fields, "csr": csr, "id": pool_id})
     except ValidationError as error:

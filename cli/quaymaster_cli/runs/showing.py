@@ -62,10 +62,14 @@ def took(run: RunSummary) -> str | None:
 
 
 def _worker_time(run: RunView) -> str | None:
-    """How long workers were busy with it, and what that has cost on Fargate."""
-    if not run.worker_seconds:
+    """How long workers were busy with it, how long tasks took to start for it, and what both have cost on Fargate."""
+    if not run.worker_seconds and not run.start_seconds:
         return None
     spent = format_duration(timedelta(seconds=run.worker_seconds))
+    if run.start_seconds:
+        spent += f" and {format_duration(timedelta(seconds=run.start_seconds))} to start"
+    if run.spot_seconds:
+        spent += f", {format_duration(timedelta(seconds=run.spot_seconds))} of it on Spot"
     return spent if run.cost is None else f"{spent} (${run.cost:.4f})"
 
 

@@ -10,10 +10,12 @@ from enum import StrEnum
 from typing import IO, Protocol
 
 from quaymaster.domain import keys
+from quaymaster.domain.cost import Spent
 from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import Key
 from quaymaster.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Starts, Ticket
+from quaymaster.domain.prices import Architecture
 from quaymaster.domain.requests import Reply
 from quaymaster.domain.run import Run, Spec
 from quaymaster.domain.trouble import TroubleKind
@@ -77,13 +79,14 @@ class Count:
     """Move a pool's count of reserved workers, whatever it stands at, and its version with it.
 
     No other change of the count makes it lose: many may move it at once. A reservation names the `reservations` that
-    were made before it, and the `most` that may be reserved after it.
+    were made before it, and the `most` that may be reserved after it. With a place goes what its task has `spent`.
     """
 
     pool_id: str
     workers: int
     most: int | None = None
     reservations: int | None = None
+    spent: Spent | None = None
 
     @property
     def key(self) -> Key:
@@ -362,6 +365,7 @@ class TaskSettings:
     image: str | None = None
     cpu: int | None = None
     memory: int | None = None
+    architecture: Architecture | None = None
     task_role: str | None = None
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from quaymaster.domain.complaints import allowed
 from quaymaster.domain.ids import NAMESPACE
+from quaymaster.domain.prices import Architecture
 from quaymaster.errors import Refused
 
 
@@ -43,7 +44,8 @@ class Settings(BaseModel):
     worker_task_definition: Annotated[Text, Field(alias="QUAYMASTER_WORKER_TASK_DEFINITION")]
     worker_cpu: Annotated[int, Field(alias="QUAYMASTER_WORKER_CPU", ge=256)] = 2048
     worker_memory: Annotated[int, Field(alias="QUAYMASTER_WORKER_MEMORY", ge=512)] = 4096
-    fargate_prices: Annotated[str, Field(alias="QUAYMASTER_FARGATE_PRICES")] = "vcpu-hour=0.04048,gb-hour=0.004445"
+    worker_architecture: Annotated[Architecture, Field(alias="QUAYMASTER_WORKER_ARCHITECTURE")] = Architecture.X86_64
+    fargate_prices: Annotated[str, Field(alias="QUAYMASTER_FARGATE_PRICES")] = ""
 
     region: Annotated[Text, Field(alias="AWS_REGION")]
     endpoint_url: Annotated[OptionalText, Field(alias="AWS_ENDPOINT_URL")] = None

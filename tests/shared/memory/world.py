@@ -21,9 +21,12 @@ from quaymaster.dispatcher.reaper.due import Reaped
 from quaymaster.dispatcher.reaper.tick import tick
 from quaymaster.dispatcher.requests.inbox import receive_batch
 from quaymaster.dispatcher.requests.queue_records import Record as QueueRecord
+from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.dispatcher.workers.task_events import TakenBack, TaskStopped, taken_back, task_stopped
 from quaymaster.dispatcher.workers.worker_events import WorkerEvent, receive, receive_presence
 from quaymaster.domain import ids
+from quaymaster.domain.api import PoolView
 from quaymaster.domain.messages import FromAgent, ToAgent
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, PoolSettings, Starts
 from quaymaster.domain.run import Run
@@ -33,6 +36,7 @@ from quaymaster.ports import Create, Ports, QueueName, Store
 from tests.shared.memory.records import NOW, POOL, a_pool
 
 NAMESPACE = "quaymaster"
+HERE = Deployment(namespace=NAMESPACE, ssm_prefix=f"/quaymaster/{NAMESPACE}", bucket="bucket", region="us-east-1")
 
 
 class CountedStore:
@@ -153,7 +157,7 @@ class World:
         """The broker lost the connection."""
         receive_presence(self.ports, self.pools, worker_id, "disconnected", at or self.now)
 
-    def stop_task(self, arn: str, **fields: str) -> None:
+    def stop_task(self, arn: str, **fields: str | float) -> None:
         """A task has stopped, and ECS says so."""
         task = self.tasks.tasks[arn]
         self.tasks.end(arn, "stopped")
@@ -191,6 +195,10 @@ class World:
         return self.request(*bodies, queue=QueueName.INTERNAL) if bodies else []
 
     # What stands.
+
+    def shown(self) -> PoolView:
+        """The pool as the API shows it."""
+        return show_pool(self.table, self.pool, HERE, self.now)
 
     def run(self, name: str) -> Run:
         found = self.table.run(ids.run_id(self.pool.id, name))

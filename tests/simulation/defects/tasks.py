@@ -41,8 +41,8 @@ def each_try_of_a_launch_has_a_new_token(patch: Patch) -> None:
 def a_stopped_task_is_counted_each_time_it_is_told(patch: Patch) -> None:
     shipped = counting.account
 
-    def again(ports: Any, pool_id: str, launch_id: str, task_arn: str, failure: StartFailure | None) -> Any:
-        writes = shipped(ports, pool_id, launch_id, task_arn, failure)
+    def again(ports: Any, pool_id: str, launch_id: str, task: str, failure: StartFailure | None, taken: Any) -> Any:
+        writes = shipped(ports, pool_id, launch_id, task, failure, taken)
         return writes or (Count(pool_id, -1),)
 
     for module in (task_events, follow):

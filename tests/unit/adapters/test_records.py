@@ -12,6 +12,7 @@ from quaymaster.adapters.records.history import pack_entry, shorten, unpack_entr
 from quaymaster.adapters.records.items import Item, item_size, write_units
 from quaymaster.adapters.records.layouts import LAYOUTS
 from quaymaster.domain import keys
+from quaymaster.domain.cost import Month
 from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
 from quaymaster.domain.run import Run, read_history
@@ -64,6 +65,7 @@ RECORDS: list[Record] = [
     PoolEntry(pool_id=POOL, name="team-a"),
     PoolName(name="team #a", pool_id=POOL),
     Counters(pool_id=POOL, workers_reserved=3, reservations=2, version=7),
+    Counters(pool_id=POOL, months={"2026-03": Month(tasks=2, runs=1, seconds=90), "2027-12": Month(spot_seconds=1)}),
     Starts(pool_id=POOL),
     Starts(pool_id=POOL, drought=DROUGHT, version=2).troubled(
         StartFailure(kind=TroubleKind.PASSING, reason=Reason.START_FAILED, note="a note"), NOW, b"ab"

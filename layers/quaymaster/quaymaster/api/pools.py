@@ -33,7 +33,7 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
         created = create_pool(ports, deployment, request)
         fargate = created.pool.kind_of is PoolKind.FARGATE
         answer = CreatedPool(
-            pool=views.show_pool(ports.store, created.pool),
+            pool=views.show_pool(ports.store, created.pool, deployment, ports.clock()),
             token=created.token,
             token_parameter=deployment.token_parameter(created.pool.id) if fargate else None,
             key_parameter=deployment.key_parameter(created.pool.id) if fargate else None,
@@ -42,12 +42,12 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
 
     @app.get("/pools/<pool>", summary="A pool")
     def show(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
-        return views.show_pool(ports.store, find_pool(ports.store, pool))
+        return views.show_pool(ports.store, find_pool(ports.store, pool), deployment, ports.clock())
 
     @app.post("/pools/<pool>/retry", summary="Start a pool's tasks again now, whatever failed before")
     def retry(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
         pools.retry_starts(ports, find_pool(ports.store, pool))
-        return views.show_pool(ports.store, find_pool(ports.store, pool))
+        return views.show_pool(ports.store, find_pool(ports.store, pool), deployment, ports.clock())
 
     @app.get("/pools/<pool>/workers", summary="A pool's workers: those that are there, or those that are gone")
     def workers(  # pyright: ignore[reportUnusedFunction]

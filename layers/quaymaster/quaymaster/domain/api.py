@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from quaymaster.domain.messages import SCHEMA, LogDigest, Value
 from quaymaster.domain.pool import PoolKind
+from quaymaster.domain.prices import Architecture
 from quaymaster.domain.requests import Duration, RunType
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import TroubleKind
@@ -51,7 +52,8 @@ class CreatePool(ApiInput):
     """A new pool. `id` may be chosen by the client (a fresh ULID), so that it can put the key in place beforehand.
 
     `settings` maps a setting's name to a Go duration or a whole number; what is missing keeps its default.
-    `image`, `cpu`, `memory` and `task_role` are for Fargate pools only; without the role its runs act as nobody.
+    `image`, `cpu`, `memory`, `architecture` and `task_role` are for Fargate pools only; without the role its runs act
+    as nobody.
     """
 
     name: PoolName
@@ -62,6 +64,7 @@ class CreatePool(ApiInput):
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     cpu: Annotated[int, Field(ge=256, le=16_384)] | None = None
     memory: Annotated[int, Field(ge=512, le=122_880)] | None = None
+    architecture: Architecture | None = None
     task_role: Annotated[str, Field(max_length=200, pattern=TASK_ROLE)] | None = None
 
 
@@ -122,6 +125,23 @@ class ImageView(Value):
     trouble: TroubleView | None = None
 
 
+class MonthView(Value):
+    """What a Fargate pool's tasks have taken since the month began, those that run now included.
+
+    A task counts in the month in which it stops, from the pull of its image on, for a minute at least. `cost` is in
+    dollars, null where the prices of the region are not known. `calls` are the AWS calls of the control plane for the
+    `runs` that ended, at what a run with a task of its own takes.
+    """
+
+    month: str
+    tasks: int
+    runs: int
+    seconds: int
+    spot_seconds: int
+    cost: float | None = None
+    calls: int
+
+
 class PoolView(PoolSummary):
     """A pool in full."""
 
@@ -133,8 +153,10 @@ class PoolView(PoolSummary):
     image: str | None = None
     cpu: int | None = None
     memory: int | None = None
+    architecture: Architecture | None = None
     task_role: str | None = None
     workers_reserved: int
+    month: MonthView | None = None
     launch_note: str | None = None
     trouble: TroubleView | None = None
     images: list[ImageView] = []
@@ -251,8 +273,9 @@ class RunView(RunSummary):
     """A run in full. Of its environment only the names are shown. `requester` is who asked for it, as SQS (`SenderId`),
     the MQTT rule (client and principal) or the API (ARN) says; the first entry of the history tells which of them.
 
-    `worker_seconds` is how long workers have been busy with it; `cost` is what that is in dollars on Fargate, by the
-    deployment's price table, and null in a private pool.
+    `worker_seconds` is how long workers have been busy with it, `start_seconds` how long tasks took to start that came
+    up for it, `spot_seconds` how much of both was on Spot; `cost` is what that is in dollars on Fargate, by the
+    deployment's prices, and null in a private pool and where the prices are not known.
     """
 
     version: int
@@ -270,6 +293,8 @@ class RunView(RunSummary):
     losses: int
     offers: int
     worker_seconds: int = 0
+    start_seconds: int = 0
+    spot_seconds: int = 0
     cost: float | None = None
     ending: EndingView | None = None
     digest: LogDigest | None = None

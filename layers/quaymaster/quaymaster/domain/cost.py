@@ -1,19 +1,14 @@
-"""What a run has cost as a Fargate task: seconds times size, by a table of prices that the deployment sets."""
+"""What runs and pools cost as Fargate tasks: seconds times size times price."""
 
-import re
 from dataclasses import dataclass
+from datetime import datetime
 
-from quaymaster.errors import Refused
+from quaymaster.domain.prices import PriceList
 
-_TABLE = re.compile(r"vcpu-hour=([0-9]+(?:\.[0-9]+)?),gb-hour=([0-9]+(?:\.[0-9]+)?)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prices:
-    """Dollars for an hour of one vCPU and of one GB; as listed for Linux on x86-64, on demand, in us-east-1."""
-
-    vcpu_hour: float = 0.04048
-    gb_hour: float = 0.004445
+LEAST_SECONDS = 60
+"""Fargate bills each task for a minute at least, from the pull of its image to its end."""
+CALLS_OF_A_RUN = 47
+"""AWS calls that the control plane makes for a run with a task of its own: the benchmark counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +19,43 @@ class TaskSize:
     memory: int = 4096
 
 
-def read_prices(text: str) -> Prices:
-    """Prices as a parameter tells them, like "vcpu-hour=0.04048,gb-hour=0.004445". Raises Refused."""
-    found = _TABLE.fullmatch(text)
-    if not found:
-        raise Refused("FargatePrices", text, "prices like vcpu-hour=0.04048,gb-hour=0.004445")
-    return Prices(vcpu_hour=float(found[1]), gb_hour=float(found[2]))
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What one task has taken: billed seconds, and the runs that it ended."""
+
+    month: str
+    seconds: int
+    spot: bool
+    runs: int
 
 
-def cost_of(seconds: float, size: TaskSize, prices: Prices) -> float:
-    """Dollars for so many seconds of a task of that size."""
-    return seconds / 3600 * (size.cpu / 1024 * prices.vcpu_hour + size.memory / 1024 * prices.gb_hour)
+@dataclass(frozen=True, kw_only=True)
+class Month:
+    """What a pool's tasks have taken that stopped in a month; `spot_seconds` are not among `seconds`."""
+
+    tasks: int = 0
+    runs: int = 0
+    seconds: int = 0
+    spot_seconds: int = 0
+
+    def plus(self, spent: Spent) -> "Month":
+        """With one task more."""
+        return Month(
+            tasks=self.tasks + 1,
+            runs=self.runs + spent.runs,
+            seconds=self.seconds + (0 if spent.spot else spent.seconds),
+            spot_seconds=self.spot_seconds + (spent.seconds if spent.spot else 0),
+        )
+
+
+def month_of(at: datetime) -> str:
+    """`2026-11`."""
+    return f"{at:%Y-%m}"
+
+
+def cost_of(seconds: float, spot_seconds: float, size: TaskSize, prices: PriceList) -> float:
+    """Dollars for so many seconds of a task of that size on demand, and so many on Spot."""
+    return sum(
+        taken / 3600 * (size.cpu / 1024 * price.vcpu_hour + size.memory / 1024 * price.gb_hour)
+        for taken, price in ((seconds, prices.on_demand), (spot_seconds, prices.spot))
+    )

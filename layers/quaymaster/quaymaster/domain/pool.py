@@ -1,12 +1,15 @@
 """A pool: its settings, its counters, its tickets and its launches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
 from quaymaster.domain import ids, keys
+from quaymaster.domain.cost import Month, Spent
 from quaymaster.domain.keys import Key
+from quaymaster.domain.prices import Architecture
 from quaymaster.domain.push import Push
 from quaymaster.domain.requests import RunType
 from quaymaster.domain.run import Run
@@ -14,6 +17,8 @@ from quaymaster.domain.spot import Capacity, Drought, longer
 from quaymaster.domain.trouble import StartFailure, Trouble, after_failure
 
 MAX_TASKS_PER_CALL = 10
+KEPT_MONTHS = 13
+"""Of so many months it is kept what a pool's tasks have taken."""
 
 
 class PoolKind(StrEnum):
@@ -81,8 +86,8 @@ class PoolSettings:
 class Pool:
     """A set of workers with one certificate, limits and settings.
 
-    What a Fargate pool's tasks are made of is in its task definition; `image`, `cpu` (units), `memory` (MiB) and
-    `task_role` say where that differs from the deployment's model.
+    What a Fargate pool's tasks are made of is in its task definition; `image`, `cpu` (units), `memory` (MiB),
+    `architecture` and `task_role` say where that differs from the deployment's model.
     """
 
     id: str
@@ -98,6 +103,7 @@ class Pool:
     image: str | None = None
     cpu: int | None = None
     memory: int | None = None
+    architecture: Architecture | None = None
     task_role: str | None = None
     created_at: datetime
     updated_at: datetime
@@ -147,6 +153,8 @@ class Counters:
     workers_reserved: int = 0
     reservations: int = 0
     """So many times were places reserved: of two who reserve by the same queue, one loses."""
+    months: Mapping[str, Month] = field(default_factory=dict[str, Month])
+    """What the tasks that stopped have taken, by the month in which they did."""
     version: int = 1
 
     kind: ClassVar[str] = "counters"
@@ -155,9 +163,18 @@ class Counters:
     def key(self) -> Key:
         return keys.counters(self.pool_id)
 
-    def counted(self, workers: int) -> "Counters":
-        """With so many workers more (or, negative, fewer)."""
-        return replace(self, workers_reserved=self.workers_reserved + workers, version=self.version + 1)
+    def counted(self, workers: int, spent: Spent | None = None) -> "Counters":
+        """With so many workers more (or, negative, fewer), and what a task that stopped has taken."""
+        months = dict(self.months)
+        if spent:
+            months[spent.month] = months.get(spent.month, Month()).plus(spent)
+        reserved = self.workers_reserved + workers
+        return replace(self, workers_reserved=reserved, months=months, version=self.version + 1)
+
+    def corrected(self, workers: int) -> "Counters":
+        """With the count as it should be, and without the months that are long past."""
+        kept = {name: self.months[name] for name in sorted(self.months)[-KEPT_MONTHS:]}
+        return replace(self, workers_reserved=workers, months=kept, version=self.version + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

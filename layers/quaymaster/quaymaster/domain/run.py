@@ -87,6 +87,12 @@ class Run:
     losses: int = 0
     offers: int = 0
     worker_seconds: int = 0
+    start_seconds: int = 0
+    """What its tasks took to start, of those that came up for it."""
+    spot: bool = False
+    """The worker in hand is on Spot."""
+    spot_seconds: int = 0
+    """So many of both were on Spot."""
     ended_at: datetime | None = None
     reason: Reason | None = None
     exit_code: int | None = None
@@ -159,8 +165,17 @@ def accepted(run: Run, at: datetime, by: str) -> Run:
     return replace(run, history=(f"{run.state}|{run.version}|{keys.milliseconds(at)}|{by}|",))
 
 
-def claimed(run: Run, worker: str, session: str, at: datetime, timeouts: "Timeouts", due_at: datetime) -> Run:
-    """Assigned to a worker: PREPARING, next attempt, effective timeouts."""
+def claimed(
+    run: Run,
+    worker: str,
+    session: str,
+    at: datetime,
+    timeouts: "Timeouts",
+    due_at: datetime,
+    *,
+    spot: bool = False,
+) -> Run:
+    """Assigned to a worker, which may be on Spot: PREPARING, next attempt, effective timeouts."""
     return _moved(
         run,
         RunState.PREPARING,
@@ -169,6 +184,7 @@ def claimed(run: Run, worker: str, session: str, at: datetime, timeouts: "Timeou
         attempt=run.attempt + 1,
         worker=worker,
         session=session,
+        spot=spot,
         claimed_at=at,
         answered_at=None,
         resent_at=None,
@@ -212,7 +228,7 @@ def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, off
         by,
         None,
         note,
-        worker_seconds=held_seconds(run, at),
+        **_held(run, at),
         worker=None,
         session=None,
         claimed_at=None,
@@ -226,8 +242,27 @@ def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, off
 
 def held_seconds(run: Run, at: datetime) -> int:
     """For how long workers have been busy with the run until then, all its attempts together, in whole seconds."""
+    return run.worker_seconds + _now_held(run, at)
+
+
+def spot_seconds(run: Run, at: datetime) -> int:
+    """How much of that, and of what its tasks took to start, was on Spot."""
+    return run.spot_seconds + (_now_held(run, at) if run.spot else 0)
+
+
+def started_for(run: Run, seconds: float, *, spot: bool) -> Run:
+    """A run that is taken by a task as it comes up: what the start took is the run's as well."""
+    taken = max(0, round(seconds))
+    return replace(run, start_seconds=run.start_seconds + taken, spot_seconds=run.spot_seconds + taken * spot)
+
+
+def _now_held(run: Run, at: datetime) -> int:
     now = (at - run.claimed_at).total_seconds() if run.claimed_at and run.state in HELD else 0.0
-    return run.worker_seconds + max(0, round(now))
+    return max(0, round(now))
+
+
+def _held(run: Run, at: datetime) -> dict[str, int]:
+    return {"worker_seconds": held_seconds(run, at), "spot_seconds": spot_seconds(run, at)}
 
 
 def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by: str) -> Run:
@@ -291,7 +326,7 @@ def _ended(
         note=note[:200] or None,
         log=log,
         ending=None,
-        worker_seconds=held_seconds(run, at),
+        **_held(run, at),
         ended_at=at,
         due_at=None,
     )

@@ -46,6 +46,7 @@ class Worker:
     log_limit: timedelta | None = None
     run_limit: timedelta | None = None
     launch: str | None = None
+    spot: bool = False
     bound: bool = False
     """Its task was started for one run alone."""
     task_arn: str | None = None

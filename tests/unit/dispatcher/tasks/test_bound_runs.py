@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from quaymaster.dispatcher.users.pools import retry_starts
-from quaymaster.dispatcher.users.views import count_pool, show_pool
+from quaymaster.dispatcher.users.views import count_pool
 from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain import ids
 from quaymaster.domain.images import UNUSED, is_allowed
@@ -202,7 +202,7 @@ def test_a_definition_is_registered_once_for_each_image():
     for name, image in (("r1", RED), ("r2", RED), ("r3", BLUE)):
         world.submit(name, image=image)
     assert sorted(world.tasks.images.values()) == [BLUE, RED]
-    assert [view.image for view in show_pool(world.table, world.pool).images] == [BLUE, RED]
+    assert [view.image for view in world.shown().images] == [BLUE, RED]
 
 
 def test_two_that_register_one_image_at_once_leave_what_the_sweep_retires():
@@ -223,6 +223,7 @@ def test_two_that_register_one_image_at_once_leave_what_the_sweep_retires():
     assert len(known) == 1
     assert len(world.tasks.running) == 2
     check(world)
+    world.tasks.age()
     for _ in range(61):
         world.sweep(after=60)
     assert world.tasks.retired == set(world.tasks.images) - set(known)
@@ -236,6 +237,7 @@ def test_a_definition_that_no_run_has_wanted_for_a_week_is_retired_and_made_agai
     world.stop_task(task.arn)
     (arn,) = world.tasks.images
     world.wait((UNUSED - timedelta(hours=2)).total_seconds())
+    world.tasks.age()
     for _ in range(60):
         world.sweep(after=60)
     assert world.tasks.retired == set()
@@ -266,11 +268,10 @@ def test_one_in_use_is_kept_and_its_use_is_written_once_a_day():
 def test_a_young_revision_that_nobody_knows_is_left_alone():
     world = world_of()
     arn = world.tasks.define_image(world.pool.task_definition or "", BLUE)
-    world.tasks.young.add(arn)
     for _ in range(60):
         world.sweep(after=60)
     assert world.tasks.retired == set()
-    world.tasks.young.clear()
+    world.tasks.age()
     for _ in range(60):
         world.sweep(after=60)
     assert world.tasks.retired == {arn}
@@ -332,7 +333,7 @@ def test_what_passes_is_tried_again_later_each_time_and_holds_back_no_other():
     assert world.run("r1").state is RunState.READY
     assert 5 <= tries <= 12
     assert trouble(world) is None
-    (view,) = show_pool(world.table, world.pool).images
+    (view,) = world.shown().images
     assert view.trouble
     assert (view.trouble.times, view.trouble.kind) == (tries, TroubleKind.PASSING)
     why = explain_run(world.ports, run)
@@ -346,7 +347,7 @@ def test_what_passes_is_tried_again_later_each_time_and_holds_back_no_other():
     world.sweep()
     (task,) = [task for task in world.tasks.running if image_of(world, task.arn) == RED]
     assert come_up(world, task.arn).begun == [(run.id, 1)]
-    (view, _) = sorted(show_pool(world.table, world.pool).images, key=lambda view: view.image != RED)
+    (view, _) = sorted(world.shown().images, key=lambda view: view.image != RED)
     assert view.trouble is None
     check(world)
 

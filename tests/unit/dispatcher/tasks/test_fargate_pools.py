@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.domain import ids
 from quaymaster.domain.pool import Launch, PoolKind
 from quaymaster.domain.states import Reason, RunState
@@ -27,7 +26,7 @@ def launches(world: World) -> list[Launch]:
 
 def said(world: World) -> str | None:
     """What ECS last said against starting tasks."""
-    return show_pool(world.ports.store, world.pool).launch_note
+    return world.shown().launch_note
 
 
 def task_agent(world: World, arn: str, **fields: Any) -> FakeAgent:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from quaymaster.dispatcher.users.pools import retry_starts
-from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain.failure_table import LATE
 from quaymaster.domain.pool import PoolKind
@@ -143,7 +142,7 @@ def test_a_pool_whose_image_does_not_exist_says_so_and_fails_its_runs_past_the_l
     assert "CannotPullContainerError: not found" in why
     assert "the run fails as image_pull in" in why
     assert f"`quaymaster pool retry {world.pool.name}`" in why
-    shown = show_pool(world.table, world.pool).trouble
+    shown = world.shown().trouble
     assert shown
     assert (shown.reason, shown.times, bool(shown.runs_fail_at)) == (Reason.IMAGE_PULL, found.times, True)
     fail_starts(world, 7, **NO_IMAGE)
@@ -212,7 +211,7 @@ def test_a_drought_is_waited_out_for_hours_and_shown(error: NoCapacity | Throttl
     assert 10 <= world.tasks.calls <= 32
     assert world.run("r1").state is RunState.READY
     kind = TroubleKind.CAPACITY if isinstance(error, NoCapacity) else TroubleKind.THROTTLED
-    shown = show_pool(world.table, world.pool).trouble
+    shown = world.shown().trouble
     assert shown
     assert (shown.kind, shown.runs_fail_at) == (kind, None)
     assert error.args[0] in explain_run(world.ports, world.run("r1"))
@@ -254,7 +253,7 @@ def test_a_refused_permission_is_told_with_its_action():
     world = fargate()
     world.tasks.error = Refused("task", said, "what the roles allow")
     world.submit()
-    shown = show_pool(world.table, world.pool)
+    shown = world.shown()
     assert shown.trouble
     assert "iam:PassRole" in shown.trouble.note
     assert "iam:PassRole" in explain_run(world.ports, world.run("r1"))

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from quaymaster.dispatcher.users.pool_settings import read_pool_settings, write_pool_settings
-from quaymaster.dispatcher.users.views import show_pool
 from quaymaster.dispatcher.users.why import explain_run
 from quaymaster.domain.ids import task_id
 from quaymaster.domain.messages import Outcome
@@ -156,7 +155,7 @@ def test_a_pool_of_spot_alone_waits_for_it_and_says_so_and_starts_nothing_on_dem
     text = explain_run(world.ports, world.run("r1"))
     assert f"waits for Fargate Spot, which had nothing to give {dry.times} times since " in text
     assert f"(ECS said: {dry.note})" in text
-    shown = show_pool(world.ports.store, world.pool).spot
+    shown = world.shown().spot
     assert shown
     assert (shown.times, shown.since, shown.last_at, shown.note) == (dry.times, dry.since, dry.last_at, dry.note)
     assert world.run("r1").state is RunState.READY

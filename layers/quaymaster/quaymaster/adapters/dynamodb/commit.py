@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from quaymaster.adapters.aws.errors import THROTTLED, code_of, text_of
+from quaymaster.adapters.records import months
 from quaymaster.adapters.records.codec import encode, key_item
 from quaymaster.adapters.records.items import Item
 from quaymaster.domain.keys import Key
@@ -150,6 +151,9 @@ def _counted(write: Count) -> dict[str, Any]:
         condition += f" AND ({unwritten}reservations = :reservations)"
         values[":reservations"] = {"N": str(write.reservations)}
         added += ", reservations :one"
+    for name, value in (months.added(write.spent) if write.spent else {}).items():
+        added += f", {name} :{name}"
+        values[f":{name}"] = {"N": str(value)}
     return {
         "UpdateExpression": f"ADD {added}",
         "ConditionExpression": condition,

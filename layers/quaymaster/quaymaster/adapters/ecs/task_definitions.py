@@ -62,6 +62,9 @@ def of_pool(
         made["cpu"] = str(settings.cpu)
     if settings.memory is not None:
         made["memory"] = str(settings.memory)
+    if settings.architecture is not None:
+        platform = {"cpuArchitecture": settings.architecture.upper(), "operatingSystemFamily": "LINUX"}
+        made["runtimePlatform"] = platform
     if settings.task_role is not None:
         made["taskRoleArn"] = settings.task_role
     return cast("RegisterTaskDefinitionRequestTypeDef", made)

@@ -57,11 +57,11 @@ class MemoryStore:
                     self._records[key] = stored(record)
                 case Delete():
                     del self._records[key]
-                case Count(_, workers, _, reservations):
+                case Count(_, workers, _, reservations, spent):
                     counters = self._records[key]
                     if isinstance(counters, Counters):
                         made = counters.reservations + (reservations is not None)
-                        self._records[key] = stored(replace(counters.counted(workers), reservations=made))
+                        self._records[key] = stored(replace(counters.counted(workers, spent), reservations=made))
                 case Require():
                     pass
 

@@ -1,5 +1,6 @@
 """ECS in memory: tasks that are names only. Tests end them, and make the service fail."""
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -28,7 +29,8 @@ class MemoryTasks:
     `capacity` tasks can run at once, and `spot_capacity` of them on Spot; a RunTask beyond that starts what fits and
     names the rest as failures. `error` is raised by the next call of `run`, after the tasks have started if
     `answer_lost` is set. While `down` is set, every call fails. `images` are the definitions that were made for one,
-    `image_errors` what is raised instead; `retired` are run no more, and `young` are too young for that.
+    `image_errors` what is raised instead; `retired` are run no more; `old` are old enough for that (`age`).
+    `asked` counts the calls by name.
     """
 
     namespace: str = "quaymaster"
@@ -42,12 +44,13 @@ class MemoryTasks:
     images: dict[str, str] = field(default_factory=dict[str, str])
     image_errors: dict[str, QuaymasterError] = field(default_factory=dict[str, QuaymasterError])
     retired: set[str] = field(default_factory=set[str])
-    young: set[str] = field(default_factory=set[str])
+    old: set[str] = field(default_factory=set[str])
     calls: int = 0
+    asked: Counter[str] = field(default_factory=Counter[str])
     _answers: dict[str, Started] = field(default_factory=dict[str, Started])
 
     def run(self, launch: Launch, pool: Pool) -> Started:
-        self._answer()
+        self._answer("run")
         self.calls += 1
         error, self.error = self.error, None
         if error and not self.answer_lost:
@@ -61,15 +64,15 @@ class MemoryTasks:
         return started
 
     def stop(self, task_arn: str, reason: str) -> None:
-        self._answer()
+        self._answer("stop")
         self.end(task_arn, reason)
 
     def of_launch(self, launch: Launch) -> list[str]:
-        self._answer()
+        self._answer("of_launch")
         return [task.arn for task in self.running if task.launch_id == launch.id]
 
     def define(self, pool_id: str, settings: TaskSettings) -> str:
-        self._answer()
+        self._answer("define")
         revision = 1 + sum(arn.rpartition(":")[0].endswith(f"-pool-{pool_id}") for arn in self.defined)
         family = f"{self.namespace}-pool-{pool_id}"
         arn = f"arn:aws:ecs:us-east-1:000000000000:task-definition/{family}:{revision}"
@@ -77,7 +80,7 @@ class MemoryTasks:
         return arn
 
     def define_image(self, task_definition: str, image: str) -> str:
-        self._answer()
+        self._answer("define_image")
         if error := self.image_errors.get(image):
             raise error
         family, _, _ = task_definition.rpartition(":")
@@ -86,16 +89,20 @@ class MemoryTasks:
         return arn
 
     def definitions(self, pool_id: str) -> list[str]:
-        self._answer()
+        self._answer("definitions")
         own = f"/{self.namespace}-pool-{pool_id}:"
         return [arn for arn in (*self.defined, *self.images) if own in arn and arn not in self.retired]
 
     def retire(self, task_definition: str, younger: timedelta) -> bool:
-        self._answer()
-        if task_definition in self.young:
+        self._answer("retire")
+        if younger and task_definition not in self.old:
             return False
         self.retired.add(task_definition)
         return True
+
+    def age(self) -> None:
+        """All definitions are old from now on."""
+        self.old.update(self.defined, self.images)
 
     @property
     def running(self) -> list[MemoryTask]:
@@ -124,6 +131,7 @@ class MemoryTasks:
             self._answers[launch.token] = started
         return started
 
-    def _answer(self) -> None:
+    def _answer(self, asked: str) -> None:
+        self.asked[asked] += 1
         if self.down:
             raise Unavailable("ecs", self.down)

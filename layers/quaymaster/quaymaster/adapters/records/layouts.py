@@ -10,6 +10,7 @@ from typing import Any
 
 from quaymaster.adapters.records.history import pack_entry, unpack_entry
 from quaymaster.adapters.records.items import Item
+from quaymaster.adapters.records.months import read_months, write_months
 from quaymaster.adapters.records.values import fields_of, moment, number
 from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.keys import POOLS, Key
@@ -43,6 +44,9 @@ _RUN_NAMES = {
     "losses": "lo",
     "offers": "of",
     "worker_seconds": "ws",
+    "start_seconds": "sa",
+    "spot": "sp",
+    "spot_seconds": "sc",
     "ended_at": "ed",
     "reason": "re",
     "exit_code": "ec",
@@ -60,6 +64,7 @@ _WORKER_NAMES = {
     "log_limit": "ll",
     "run_limit": "rl",
     "launch": "la",
+    "spot": "sp",
     "bound": "bo",
     "task_arn": "ta",
     "runs_done": "rd",
@@ -143,6 +148,17 @@ def _read_marker(key: Key, item: Item) -> Marker:
     return Marker(random=random, worker=worker, version=int(item["version"]["N"]))
 
 
+_COUNTERS = fields_of(Counters, (), frozenset({"pool_id", "months"}))
+
+
+def _write_counters(counters: Counters) -> Item:
+    return _COUNTERS.write(counters) | write_months(counters.months)
+
+
+def _read_counters(key: Key, item: Item) -> Counters:
+    return _COUNTERS.read(item, {"pool_id": _after(key.pk), "months": read_months(item)})
+
+
 def _known_ticket(key: Key) -> Known:
     kind, rank, at, run_id = key.sk.split("#", 3)
     return {
@@ -167,7 +183,7 @@ LAYOUTS: tuple[Layout, ...] = (
     _plain(Pool, (_POOL, "pool"), lambda key: {"id": _after(key.pk)}, {"id"}),
     _plain(PoolEntry, (POOLS, "pool#"), lambda key: {"pool_id": _after(key.sk)}, {"pool_id"}),
     _plain(PoolName, (POOLS, "name#"), lambda key: {"name": _after(key.sk)}, {"name"}),
-    _plain(Counters, (_POOL, "counters"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
+    Layout(Counters, _POOL, "counters", _write_counters, _read_counters),
     _plain(Starts, (_POOL, "counters#starts"), lambda key: {"pool_id": _after(key.pk)}, {"pool_id"}),
     _plain(Ticket, (_POOL, "ticket#"), _known_ticket, _TICKET_KEY),
     _plain(Ticket, (_POOL, "bound#"), _known_ticket, _TICKET_KEY),

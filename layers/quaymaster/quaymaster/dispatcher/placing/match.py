@@ -82,7 +82,7 @@ def _plan(ports: Ports, pool: Pool, p: Pair) -> Claim | None:
     worker = p.marker.worker
     timeouts = deadlines.effective(spec, pool.settings, worker)
     due_at = deadlines.first_look(timeouts, pool.settings, now)
-    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at)
+    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, spot=worker.spot)
     writes: list[Write] = [
         Delete(p.ticket),
         Delete(p.marker),

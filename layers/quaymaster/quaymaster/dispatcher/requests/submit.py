@@ -208,8 +208,9 @@ def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[di
         if marker := offers.get(run.id):
             timeouts = deadlines.effective(draft.spec, pool.settings, marker.worker)
             due_at = deadlines.first_look(timeouts, pool.settings, run.accepted_at)
-            run = claimed(run, marker.worker.id, marker.worker.session, run.accepted_at, timeouts, due_at)
-            worker = occupied(marker.worker, run.id, run.attempt, run.accepted_at)
+            idle, at = marker.worker, run.accepted_at
+            run = claimed(run, idle.id, idle.session, at, timeouts, due_at, spot=idle.spot)
+            worker = occupied(idle, run.id, run.attempt, at)
             writes += [Delete(marker), Replace(worker)]
         else:
             writes.append(Create(ticket_for(run)))

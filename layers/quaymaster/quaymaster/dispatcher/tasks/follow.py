@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from quaymaster.dispatcher.apart import apart
-from quaymaster.dispatcher.tasks.counting import account
+from quaymaster.dispatcher.tasks.counting import Taken, account
 from quaymaster.dispatcher.tasks.launch import call
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.failure_table import LATE
-from quaymaster.domain.pool import Counters, Launch, Pool, followed
+from quaymaster.domain.pool import KEPT_MONTHS, Counters, Launch, Pool, followed
 from quaymaster.domain.states import Reason
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import Worker, WorkerState
@@ -101,13 +101,14 @@ def recount(ports: Ports, counters: Counters, launches: Sequence[Launch]) -> Non
     Whatever changes a launch's places moves the count in the same transaction, and its version with it.
     """
     held = sum(launch.places for launch in launches)
-    if held == counters.workers_reserved:
+    if held == counters.workers_reserved and len(counters.months) <= KEPT_MONTHS:
         return
     try:
-        ports.store.commit(Replace(counters.counted(held - counters.workers_reserved)))
+        ports.store.commit(Replace(counters.corrected(held)))
     except (Lost, Busy):
         return
-    ports.log("places_recounted", {"pool": counters.pool_id, "was": counters.workers_reserved, "held": held})
+    if held != counters.workers_reserved:
+        ports.log("places_recounted", {"pool": counters.pool_id, "was": counters.workers_reserved, "held": held})
 
 
 def _out_since(worker: Worker) -> datetime | None:
@@ -127,7 +128,7 @@ def gone_at(worker: Worker) -> datetime:
 
 
 def _count_stopped(ports: Ports, launch: Launch, task: str, *beside: Write) -> None:
-    writes = account(ports, launch.pool_id, launch.id, task, NO_EVENT)
+    writes = account(ports, launch.pool_id, launch.id, task, NO_EVENT, Taken())
     if not writes:
         return
     try:

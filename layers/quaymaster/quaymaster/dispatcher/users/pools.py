@@ -18,7 +18,7 @@ from quaymaster.errors import Busy, Lost, NotFound, QuaymasterError, Refused
 from quaymaster.ports import Create, Ports, Replace, Store, TaskSettings, Write
 from quaymaster.telling import describe
 
-TASK_FIELDS = ("image", "cpu", "memory", "task_role")
+TASK_FIELDS = ("image", "cpu", "memory", "architecture", "task_role")
 TRIES = 5
 RETRIED_AT_ONCE = 50
 """So many images and launches go into one transaction: more that fail at once are not foreseen."""
@@ -94,7 +94,9 @@ def _check_kind(request: CreatePool) -> None:
     for field in TASK_FIELDS:
         if getattr(request, field) is not None:
             raise Refused(
-                field, getattr(request, field), "only a Fargate pool has an image, CPU, memory and a task role"
+                field,
+                getattr(request, field),
+                "only a Fargate pool has an image, CPU, memory, an architecture and a task role",
             )
 
 
@@ -119,6 +121,7 @@ def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: Cr
         image=request.image,
         cpu=request.cpu,
         memory=request.memory,
+        architecture=request.architecture,
         task_role=request.task_role,
     )
     return ports.tasks.define(pool_id, settings)

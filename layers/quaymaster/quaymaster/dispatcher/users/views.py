@@ -12,6 +12,7 @@ from quaymaster.domain.api import (
     EndingView,
     ImageView,
     LogPlace,
+    MonthView,
     PoolCounts,
     PoolSummary,
     PoolView,
@@ -22,9 +23,9 @@ from quaymaster.domain.api import (
     WorkerList,
     WorkerView,
 )
-from quaymaster.domain.cost import TaskSize, cost_of
-from quaymaster.domain.pool import Launch, Pool, PoolKind, Starts
-from quaymaster.domain.run import Run, Spec, held_seconds, read_history
+from quaymaster.domain.cost import CALLS_OF_A_RUN, Month, Spent, cost_of, month_of
+from quaymaster.domain.pool import Counters, Launch, Pool, PoolKind, Starts
+from quaymaster.domain.run import Run, Spec, held_seconds, read_history, spot_seconds
 from quaymaster.domain.trouble import Trouble
 from quaymaster.domain.worker import Agent, Worker, WorkerState
 from quaymaster.ports import Store
@@ -57,9 +58,10 @@ def summarize_pool(store: Store, pool: Pool) -> PoolSummary:
     )
 
 
-def show_pool(store: Store, pool: Pool) -> PoolView:
+def show_pool(store: Store, pool: Pool, deployment: Deployment, now: datetime) -> PoolView:
     """A pool in full."""
     counters, starts = store.counters(pool.id), store.starts(pool.id)
+    launches = store.launches(pool.id)
     return PoolView(
         **dict(summarize_pool(store, pool)),
         generation=pool.generation,
@@ -70,12 +72,38 @@ def show_pool(store: Store, pool: Pool) -> PoolView:
         image=pool.image,
         cpu=pool.cpu,
         memory=pool.memory,
+        architecture=pool.architecture,
         task_role=pool.task_role,
         workers_reserved=counters.workers_reserved if counters else 0,
-        launch_note=launch_note(store.launches(pool.id), starts),
+        month=_show_month(pool, counters, launches, deployment, now),
+        launch_note=launch_note(launches, starts),
         trouble=show_trouble(pool, starts.trouble if starts else None),
         images=show_images(store, pool),
         spot=show_drought(starts),
+    )
+
+
+def _show_month(
+    pool: Pool, counters: Counters | None, launches: Sequence[Launch], deployment: Deployment, now: datetime
+) -> MonthView | None:
+    if pool.kind_of is not PoolKind.FARGATE or not counters:
+        return None
+    month = month_of(now)
+    taken = counters.months.get(month, Month())
+    for launch in launches:
+        running = Spent(month=month, seconds=round((now - launch.called_at).total_seconds()), spot=launch.spot, runs=0)
+        for _ in range(launch.places if launch.answered else 0):
+            taken = taken.plus(running)
+    prices = deployment.prices_of(pool)
+    cost = cost_of(taken.seconds, taken.spot_seconds, deployment.size_of(pool), prices) if prices else None
+    return MonthView(
+        month=month,
+        tasks=taken.tasks,
+        runs=taken.runs,
+        seconds=taken.seconds,
+        spot_seconds=taken.spot_seconds,
+        cost=None if cost is None else round(cost, 6),
+        calls=taken.runs * CALLS_OF_A_RUN,
     )
 
 
@@ -197,6 +225,8 @@ def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment,
         losses=run.losses,
         offers=run.offers,
         worker_seconds=held_seconds(run, now),
+        start_seconds=run.start_seconds,
+        spot_seconds=spot_seconds(run, now),
         cost=_cost(run, pool, deployment, now),
         ending=_show_ending(run),
         digest=run.log,
@@ -221,11 +251,12 @@ def _in_short(command: Sequence[str]) -> list[str]:
 
 
 def _cost(run: Run, pool: Pool | None, deployment: Deployment, now: datetime) -> float | None:
-    if not pool or pool.kind_of is not PoolKind.FARGATE:
+    prices = deployment.prices_of(pool) if pool and pool.kind_of is PoolKind.FARGATE else None
+    if not pool or not prices:
         return None
-    usual = deployment.task_size
-    size = TaskSize(cpu=pool.cpu or usual.cpu, memory=pool.memory or usual.memory)
-    return round(cost_of(held_seconds(run, now), size, deployment.prices), 6)
+    on_spot = spot_seconds(run, now)
+    on_demand = held_seconds(run, now) + run.start_seconds - on_spot
+    return round(cost_of(on_demand, on_spot, deployment.size_of(pool), prices), 6)
 
 
 def _show_ending(run: Run) -> EndingView | None:

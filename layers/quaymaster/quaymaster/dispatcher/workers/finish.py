@@ -197,7 +197,7 @@ def _claimed_by(ports: Ports, sender: Sender, worker: Worker, run_id: str) -> Fo
     now = ports.clock()
     timeouts = deadlines.effective(spec, sender.pool.settings, worker)
     due_at = deadlines.first_look(timeouts, sender.pool.settings, now)
-    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at)
+    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, spot=worker.spot)
     return Following(ticket_for(run), taken, spec)
 
 

@@ -15,6 +15,7 @@ from quaymaster.domain import deadlines, ids
 from quaymaster.domain.messages import Holding, Registered, Remains, Welcome
 from quaymaster.domain.placement import used_up
 from quaymaster.domain.pool import Launch
+from quaymaster.domain.run import started_for
 from quaymaster.domain.states import Reason
 from quaymaster.domain.worker import Agent, Worker, WorkerState, freed, gone, leaving, occupied, reconnected
 from quaymaster.errors import Busy, Lost
@@ -112,13 +113,17 @@ def _take_in(
         run_limit=_span(message.run_timeout_seconds),
         launch=launch.id if launch else fresh.launch,
         bound=bool(launch.run) if launch else fresh.bound,
+        spot=launch.spot if launch else fresh.spot,
         task_arn=launch.task_of(ids.worker_name(sender.worker_id)) if launch else fresh.task_arn,
         expires_at=None,
     )
     idle, marker = freed(fresh, ids.ulid(now, ports.random(10))[10:], now)
     after = idle = replace(idle, seen_at=sender.at)
     following = _first_run(ports, sender, fresh, launch, contended=contended) if launch else None
-    if following:
+    if launch and following:
+        # The start is the run's for which the task came up; one that comes back has been counted.
+        took = 0 if before else (now - launch.called_at).total_seconds()
+        following = replace(following, run=started_for(following.run, took, spot=launch.spot))
         busy = occupied(idle, following.run.id, following.run.attempt, now)
         after = replace(busy, version=idle.version)
         writes: list[Write] = [Delete(following.ticket), Replace(following.run)]

@@ -9,7 +9,7 @@ from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import TRIES, Release, marker_gone, release
 from quaymaster.dispatcher.settle import Loss
-from quaymaster.dispatcher.tasks.counting import account
+from quaymaster.dispatcher.tasks.counting import Taken, account
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.requests import refusal
 from quaymaster.domain.run import explained
@@ -37,6 +37,8 @@ class TaskStopped:
     stop_code: str = ""
     stopped_reason: str = ""
     container_reason: str = ""
+    seconds: float | None = None
+    """From the pull of its image to its end, as ECS tells it."""
 
     @property
     def words(self) -> Words:
@@ -70,6 +72,8 @@ class _Detail(BaseModel):
     started_by: str | None = Field(default=None, alias="startedBy")
     stop_code: str | None = Field(default=None, alias="stopCode")
     stopped_reason: str | None = Field(default=None, alias="stoppedReason")
+    pull_started_at: datetime | None = Field(default=None, alias="pullStartedAt")
+    stopped_at: datetime | None = Field(default=None, alias="stoppedAt")
     containers: list[_Container] | None = None
 
 
@@ -99,7 +103,14 @@ def read_task_event(found: object, ours: str) -> TaskStopped | TakenBack | None:
         stop_code=detail.stop_code or "",
         stopped_reason=detail.stopped_reason or "",
         container_reason=reasons[0] if reasons else "",
+        seconds=_billed(detail),
     )
+
+
+def _billed(detail: _Detail) -> float | None:
+    if not detail.stopped_at:
+        return None
+    return (detail.stopped_at - detail.pull_started_at).total_seconds() if detail.pull_started_at else 0.0
 
 
 def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
@@ -110,10 +121,11 @@ def task_stopped(ports: Ports, pools: Pools, event: TaskStopped) -> None:
     worker_id = ids.worker_id(ports.namespace, event.pool_id, ids.task_id(event.task_arn))
     if worker := ports.store.worker(event.pool_id, worker_id):
         explained = explanation(ports, worker) if event.stop_code in TAKEN_BACK else ()
+        runs_done = worker.runs_done
         how = Release(
             loss=loss,
             after=lambda found: _after(found, loss.note, expires_at),
-            beside=lambda tries: (*_count(ports, event, failure, tries), *explained),
+            beside=lambda tries: (*_count(ports, event, failure, tries, runs_done), *explained),
         )
         release(ports, pools, event.pool_id, worker_id, how)
     else:
@@ -128,10 +140,9 @@ def _after(worker: Worker, note: str, expires_at: datetime) -> Worker | None:
     return worker if worker.left else gone(worker, note, expires_at)
 
 
-def _count(ports: Ports, event: TaskStopped, failure: StartFailure, tries: int) -> tuple[Write, ...]:
-    return account(
-        ports, event.pool_id, event.launch_id, ids.task_id(event.task_arn), failure if tries < NOTED else None
-    )
+def _count(ports: Ports, event: TaskStopped, failure: StartFailure, tries: int, runs: int = 0) -> tuple[Write, ...]:
+    task, noted = ids.task_id(event.task_arn), failure if tries < NOTED else None
+    return account(ports, event.pool_id, event.launch_id, task, noted, Taken(seconds=event.seconds, runs=runs))
 
 
 def _count_alone(ports: Ports, event: TaskStopped, failure: StartFailure) -> None:
