@@ -47,10 +47,10 @@ demo: .venv/.synced tools build ## the whole system on this machine, on a live s
 local: .venv/.synced tools build ## start the local cloud
 	@.venv/bin/quaymaster local up
 
-test: .venv/.synced tools .tools/aws/.installed build ## every test, those on the local cloud included
+test: .venv/.synced tools .tools/aws/.installed .tools/engine/.installed dist/wheels/.made build ## every test, those on the local cloud included
 	$(PYTHON) -m pytest $(SHARED_OUT) $(PYTEST_ARGS)
 
-test-busy: .venv/.synced tools .tools/aws/.installed build ## every test beside three busy loops, as on a machine that others use
+test-busy: .venv/.synced tools .tools/aws/.installed .tools/engine/.installed dist/wheels/.made build ## every test beside three busy loops, as on a machine that others use
 	@python3 tools/leaves_nothing.py python3 tools/on_a_busy_machine.py 3 $(PYTHON) -m pytest $(SHARED_OUT) --durations=20 $(PYTEST_ARGS)
 
 fast: .venv/.synced ## the tests that need nothing but memory
@@ -116,6 +116,12 @@ $(if $(wildcard $(shell cat .tools/python 2>/dev/null)),,$(shell rm -f .tools/py
 	@echo "==> $* into .tools/$*"
 	@$(UV_313) venv --quiet --allow-existing .tools/$*
 	@"$(UV)" pip sync --quiet --python .tools/$*/bin/python tools/$*.txt
+	@touch $@
+
+.tools/engine/.installed: tools/engine.py .tools/python
+	@echo "==> a container engine and a base for images into .tools/engine"
+	@rm -rf .tools/engine && mkdir -p .tools/engine
+	@python3 tools/engine.py .tools/engine "$$(cat .tools/python)"
 	@touch $@
 
 lock: .tools/python ## uv.lock and tools/*.txt from what is pinned above and in the manifests
