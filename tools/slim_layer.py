@@ -18,6 +18,8 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
     "dynamodb": frozenset(
         {"BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"}
     ),
+    "ec2": frozenset({"DescribeSecurityGroups", "DescribeSubnets"}),
+    "ecr": frozenset({"BatchGetImage"}),
     "ecs": frozenset(
         {
             "DeregisterTaskDefinition",

@@ -21,13 +21,14 @@ from quaymaster_local.progress import Progress, Tell
 from quaymaster_local.services import ServicePlan, start_services
 from quaymaster_local.settings import REGION, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Settings
 from quaymaster_local.stack import (
-    NETWORK,
     STACK_NAME,
     Stack,
     StackRequest,
     deploy,
     enable_ttl,
     local_function_url,
+    network,
+    push_worker,
     write_agents_parameter,
 )
 
@@ -152,7 +153,7 @@ def _bring_up(plan: Plan, service_plan: ServicePlan, started: list[ProcessIdenti
         stack_request = StackRequest(
             template=template,
             name=STACK_NAME,
-            parameters={**parameters, **NETWORK, **options.parameters},
+            parameters={**parameters, **network(clients), **options.parameters},
             log=service_plan.logs / "sam-deploy.log",
             folder=sam_folder,
         )
@@ -184,6 +185,7 @@ def finish(clients: RootClients, stack: Stack, ministack: Ministack, namespace: 
     """Do what ministack's CloudFormation leaves out; returns the PEM of the CA that agents must trust."""
     ca_pem = ministack.certificate_authority()
     write_agents_parameter(clients, namespace, ministack.mqtt_port, ca_pem)
+    push_worker(clients, namespace)
     enable_ttl(clients, stack.outputs["TableName"])
     return ca_pem
 

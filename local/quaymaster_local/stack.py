@@ -15,8 +15,7 @@ from quaymaster_local.settings import Settings, child_environment, root_environm
 
 STACK_NAME = "quaymaster"
 TTL_ATTRIBUTE = "expires_at"
-# Nothing is placed in them; the template and RunTask want some.
-NETWORK = {"Subnets": "subnet-local", "SecurityGroups": "sg-local"}
+WORKER_TAG = "0.1.0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +85,23 @@ def write_agents_parameter(clients: RootClients, namespace: str, mqtt_port: int,
     clients.client("ssm").put_parameter(
         Name=f"/quaymaster/{namespace}/agents", Value=value, Type="String", Overwrite=True
     )
+
+
+def network(clients: RootClients) -> dict[str, str]:
+    """A subnet and a security group of this cloud, as parameters: nothing is placed in them, but they must be there."""
+    ec2 = clients.client("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    of_its_network = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
+    group = ec2.describe_security_groups(Filters=of_its_network)["SecurityGroups"][0]
+    return {"Subnets": subnet["SubnetId"], "SecurityGroups": group["GroupId"]}
+
+
+def push_worker(clients: RootClients, namespace: str) -> None:
+    """Have an image in the stack's repository, as its operator pushes one; tasks here are processes all the same."""
+    ecr, repository = clients.client("ecr"), f"{namespace}/worker"
+    tagged = [{"imageTag": WORKER_TAG}]
+    if not ecr.describe_images(repositoryName=repository, imageIds=tagged)["imageDetails"]:
+        ecr.put_image(repositoryName=repository, imageManifest="{}", imageTag=WORKER_TAG)
 
 
 def enable_ttl(clients: RootClients, table: str) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from quaymaster.adapters.ecs.task_definitions import of_pool, with_image
 from quaymaster.adapters.ecs.tasks import EcsTasks, TaskPlace
+from quaymaster.adapters.ecs.vicinity import Vicinity
 from quaymaster.adapters.memory.tasks import MemoryTasks
 from quaymaster.domain.ids import task_id
 from quaymaster.domain.pool import Launch
@@ -49,8 +50,12 @@ def in_local_cloud(request: pytest.FixtureRequest) -> Iterator[Fleet]:
 
 
 def local_fleet(cloud: BareCloud) -> Fleet:
-    tasks = EcsTasks(prepare(cloud), cloud.ecs)
+    tasks = EcsTasks(prepare(cloud), cloud.ecs, vicinity(cloud))
     return Fleet(tasks, tasks.define(POOL, SETTINGS))
+
+
+def vicinity(cloud: BareCloud) -> Vicinity:
+    return Vicinity(lambda: cloud.client("ec2"), lambda: cloud.client("ecr"))
 
 
 def prepare(cloud: BareCloud) -> TaskPlace:
@@ -193,7 +198,7 @@ def test_a_task_gets_its_launch_and_its_secrets_and_nothing_of_them_is_an_overri
 
 def ecs(client: Any) -> EcsTasks:
     place = TaskPlace(namespace="quaymaster", cluster="quaymaster", model="quaymaster-worker", subnets=("subnet-1",))
-    return EcsTasks(place, lambda: client)
+    return EcsTasks(place, lambda: client, Vicinity(lambda: client, lambda: client))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from quaymaster.domain.cost import CALLS_OF_A_RUN
 from quaymaster.domain.ids import task_id, worker_name
 
 from tests.shared.deployed.client import Credential, Deployment, wait_until
@@ -131,3 +132,52 @@ def test_a_task_that_never_becomes_a_worker_and_is_never_told_of_gives_its_place
     deployment.cloud.ecs().stop_task(cluster=cluster, task=task["taskArn"], reason="somebody's mistake")
     assert deployment.wait(run, reaping=True)["state"] == "FINISHED"
     wait_until(lambda: nothing_is_left(deployment, pool), 180)
+
+
+def test_a_pool_whose_image_is_gone_says_so_fails_what_waits_and_heals_when_told(deployment: Deployment) -> None:
+    pool = deployment.create_pool("fargate", max_workers=1, start_failure_limit="3s")
+    deployment.cloud.order_fault("never_start", message=NO_IMAGE, count=3)
+    run = deployment.send(pool.pool_id, "one", ["true"])
+    # The first two are tried at once; the third after a pause, or when somebody says that it is mended.
+
+    def has_failed_twice() -> bool:
+        trouble = deployment.read(f"/pools/{pool.pool_id}")["trouble"]
+        return trouble is not None and trouble["times"] == 2
+
+    wait_until(has_failed_twice)
+    assert "not found" in deployment.read(f"/runs/{run}/why")["why"]
+    found = deployment.wait(run, seconds=180, reaping=True)
+    assert (found["state"], found["reason"]) == ("FAILED", "image_pull")
+    trouble = deployment.read(f"/pools/{pool.pool_id}")["trouble"]
+    assert (trouble["kind"], trouble["times"]) == ("permanent", 3)
+    assert trouble["since"] < trouble["last_at"]
+    second = deployment.send(pool.pool_id, "two", ["true"])
+    status, _ = deployment.call("POST", f"/pools/{pool.pool_id}/retry")
+    assert status == 200
+    assert deployment.wait(second)["state"] == "FINISHED"
+    assert deployment.read(f"/pools/{pool.pool_id}")["trouble"] is None
+
+
+def test_a_run_and_its_pool_show_what_they_cost(deployment: Deployment) -> None:
+    pool = deployment.create_pool("fargate", max_workers=1)
+    deployment.cloud.order_fault("slow_start", seconds=3)
+    run = deployment.send(pool.pool_id, "one", ["sleep", "2"])
+    deployment.wait(run)
+    wait_until(lambda: nothing_is_left(deployment, pool))
+    found = deployment.read(f"/runs/{run}")
+    assert found["start_seconds"] >= 3
+    assert found["worker_seconds"] >= 2
+    hour = 2 * 0.04048 + 4 * 0.004445
+    taken = found["start_seconds"] + found["worker_seconds"]
+    assert found["cost"] == pytest.approx(taken / 3600 * hour, abs=2e-6)
+    month = deployment.read(f"/pools/{pool.pool_id}")["month"]
+    assert (month["tasks"], month["runs"], month["seconds"], month["spot_seconds"]) == (1, 1, 60, 0)
+    assert month["cost"] == pytest.approx(60 / 3600 * hour, abs=2e-6)
+    assert month["calls"] == CALLS_OF_A_RUN
+
+
+def test_a_pool_with_an_image_that_was_never_pushed_is_refused(deployment: Deployment) -> None:
+    repository = deployment.cloud.outputs["WorkerRepositoryUri"]
+    deployment.create_pool("fargate", image=f"{repository}:0.1.0")
+    with pytest.raises(AssertionError, match="push it first"):
+        deployment.create_pool("fargate", image=f"{repository}:never")

@@ -10,7 +10,7 @@ from quaymaster_local.aws import RootClients
 from quaymaster_local.build import build
 from quaymaster_local.cloud import LocalCloud
 from quaymaster_local.settings import Settings
-from quaymaster_local.stack import NETWORK, Stack, StackRequest, deploy
+from quaymaster_local.stack import Stack, StackRequest, deploy, network
 
 NAMESPACE = "south"
 
@@ -23,7 +23,7 @@ def south(cloud: LocalCloud, local_settings: Settings, tmp_path_factory: pytest.
     request = StackRequest(
         template=build(local_settings),
         name=NAMESPACE,
-        parameters={"Namespace": NAMESPACE, "EcsEndpoint": cloud.ecs_endpoint_url, **NETWORK},
+        parameters={"Namespace": NAMESPACE, "EcsEndpoint": cloud.ecs_endpoint_url, **network(clients)},
         log=folder / "deploy.log",
         folder=folder,
     )

@@ -332,6 +332,13 @@ class Tasks(Protocol):
         """ARNs of the launch's tasks that have not stopped. Raises Unavailable."""
         ...
 
+    def check(self, image: str | None) -> None:
+        """Look whether tasks of this image (None: of the deployment's) can be started at all.
+
+        Raises Refused for subnets, security groups or an image that are not there, Unavailable.
+        """
+        ...
+
     def define(self, pool_id: str, settings: "TaskSettings") -> str:
         """Register the pool's own task definition; its ARN."""
         ...

@@ -12,6 +12,7 @@ from quaymaster.adapters.aws.telemetry import Telemetry
 from quaymaster.adapters.aws_lambda.functions import LambdaFunctions
 from quaymaster.adapters.dynamodb.store import DynamoStore
 from quaymaster.adapters.ecs.tasks import EcsTasks, TaskPlace
+from quaymaster.adapters.ecs.vicinity import Vicinity
 from quaymaster.adapters.iot.certificates import IotCertificates
 from quaymaster.adapters.iot.messenger import IotMessenger
 from quaymaster.adapters.s3.blobs import S3Blobs
@@ -101,7 +102,7 @@ def connect(found: Settings, aws: Clients) -> Ports:
         store=DynamoStore(aws.dynamodb, found.table),
         messenger=IotMessenger(found.namespace, lambda: aws.iot_data),
         queue=SqsQueue(lambda: aws.sqs, found.internal_queue_url, found.dead_letter_queue_url),
-        tasks=EcsTasks(place, lambda: aws.ecs),
+        tasks=EcsTasks(place, lambda: aws.ecs, Vicinity(lambda: aws.ec2, lambda: aws.ecr)),
         blobs=S3Blobs(found.bucket, lambda: aws.s3, Presigner(address, aws.credentials), aws.credentials_left),
         certificates=IotCertificates(found.namespace, found.ssm_prefix, lambda: aws.iot, lambda: aws.ssm),
         clock=clock,

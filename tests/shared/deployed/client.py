@@ -63,7 +63,9 @@ class Deployment:
         answer = self._http.request(method, url, content=data, headers=dict(request.headers))
         return answer.status_code, answer.json()
 
-    def create_pool(self, kind: str = "private", task_role: str | None = None, **settings: str | int) -> Credential:
+    def create_pool(
+        self, kind: str = "private", task_role: str | None = None, image: str | None = None, **settings: str | int
+    ) -> Credential:
         """A new pool with quick settings."""
         self._pools += 1
         key = rsa.generate_private_key(65537, 2048)
@@ -77,7 +79,7 @@ class Deployment:
             "kind": kind,
             "csr": csr.public_bytes(serialization.Encoding.PEM).decode(),
             "settings": {**QUICK, **settings},
-            **({"task_role": task_role} if task_role else {}),
+            **{name: value for name, value in (("task_role", task_role), ("image", image)) if value},
         }
         status, created = self.call("POST", "/pools", body)
         assert status == 201, created

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from quaymaster.adapters.memory.certificates import MemoryCertificates
 from quaymaster.domain.worker import WorkerState
-from quaymaster.errors import Busy, Lost, QuaymasterError, Unavailable
+from quaymaster.errors import Busy, Lost, QuaymasterError, Refused, Unavailable
 from quaymaster.ports import Write
 
 from tests.shared.memory.api_calls import CSR, InProcessApi
@@ -95,6 +95,51 @@ def test_a_role_that_was_not_offered_to_the_deployment_is_refused(api: InProcess
     assert answer.status in (400, 422)
     assert answer.body["field"].endswith("task_role")
     assert not api.certificates.issued
+
+
+def test_what_tasks_could_never_start_with_is_refused_before_anything_is_made(api: InProcessApi) -> None:
+    image = "111122223333.dkr.ecr.us-east-1.amazonaws.com/team/red:9"
+    api.tasks.image_errors[image] = Refused("image", image, "an image that is in the repository team/red")
+    api.tasks.image_errors[""] = Refused("network", "subnet-1 does not exist", "those of this account and region")
+    for fields, field in (({"image": image}, "image"), ({}, "network")):
+        answer = api.call("POST", "/pools", {"name": "sea", "kind": "fargate", "csr": CSR, **fields})
+        assert answer.status == 400
+        assert answer.body["field"] == field
+    assert api.store.records() == []
+    assert api.tasks.defined == {}
+    assert api.call("POST", "/pools", {"name": "sea", "kind": "private", "csr": CSR}).status == 201
+
+
+@pytest.mark.parametrize(
+    ("images", "kept"),
+    [
+        ("registry.example/team/*", "registry.example/team/*"),
+        (" a/b:1 , c/* ", "a/b:1,c/*"),
+        ("*", "*"),
+        ("", None),
+    ],
+)
+def test_a_fargate_pool_says_which_images_its_runs_may_name(api: InProcessApi, images: str, kept: str | None) -> None:
+    wanted = {"name": "sea", "kind": "fargate", "csr": CSR, "settings": {"images": images}, "architecture": "arm64"}
+    answer = api.call("POST", "/pools", wanted)
+    assert answer.status == 201, answer.body
+    assert answer.body["pool"]["settings"].get("images") == kept
+    assert answer.body["pool"]["architecture"] == "arm64"
+    assert api.tasks.defined[answer.body["pool"]["task_definition"]].architecture == "arm64"
+
+
+@pytest.mark.parametrize("images", ["a b", "a,,b", "a\nb", "x" * 1025, 7, "-x"])
+def test_patterns_that_are_no_images_are_refused(api: InProcessApi, images: object) -> None:
+    wanted = {"name": "sea", "kind": "fargate", "csr": CSR, "settings": {"images": images}}
+    answer = api.call("POST", "/pools", wanted)
+    assert (answer.status, answer.body["field"]) == (400, "settings.images"), answer.body
+
+
+def test_a_private_pool_starts_nothing_for_images(api: InProcessApi) -> None:
+    for fields in ({"settings": {"images": "*"}}, {"architecture": "arm64"}):
+        answer = api.call("POST", "/pools", {"name": "red", "kind": "private", "csr": CSR, **fields})
+        assert answer.status == 400
+        assert "only a Fargate pool" in json.dumps(answer.body)
 
 
 def test_the_client_may_choose_the_pools_id_but_not_one_that_exists(api: InProcessApi) -> None:

@@ -12,6 +12,8 @@ FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOv
 # AWS knows no resource for these: nothing narrower than "*" would ever allow them.
 WITHOUT_RESOURCE = {
     "ecr:GetAuthorizationToken": "the token is the registry's, not a repository's",
+    "ec2:DescribeSecurityGroups": "no resource type in EC2's authorization table",
+    "ec2:DescribeSubnets": "no resource type in EC2's authorization table",
     "ecs:DeregisterTaskDefinition": "no resource type in ECS's authorization table",
     "ecs:DescribeTaskDefinition": "no resource type in ECS's authorization table",
     "ecs:ListTaskDefinitions": "no resource type in ECS's authorization table",

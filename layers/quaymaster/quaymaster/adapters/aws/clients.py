@@ -16,6 +16,8 @@ from quaymaster.errors import Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ecr import ECRClient
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_iot import IoTClient
     from mypy_boto3_iot_data import IoTDataPlaneClient
@@ -99,6 +101,16 @@ class Clients:
     def ecs(self) -> "ECSClient":
         """Tasks; in the local cloud at an endpoint of its own."""
         return self._client("ecs", self._ecs_endpoint or self._endpoint_url, _SLOW)
+
+    @cached_property
+    def ec2(self) -> "EC2Client":
+        """Subnets and security groups."""
+        return self._client("ec2", self._endpoint_url, _QUICK)
+
+    @cached_property
+    def ecr(self) -> "ECRClient":
+        """Images."""
+        return self._client("ecr", self._endpoint_url, _QUICK)
 
     @cached_property
     def s3(self) -> "S3Client":

@@ -31,6 +31,12 @@ _KEPT = frozenset(
 """What RegisterTaskDefinition takes of what DescribeTaskDefinition tells; the rest is ECS's own bookkeeping."""
 
 
+def image_of(model: "TaskDefinitionTypeDef", container: str) -> str:
+    """The image of the workers; empty where there is no container of that name."""
+    found = [one.get("image", "") for one in model.get("containerDefinitions", []) if one.get("name") == container]
+    return found[0] if found else ""
+
+
 def with_image(model: "TaskDefinitionTypeDef", container: str, image: str) -> "RegisterTaskDefinitionRequestTypeDef":
     """The request that registers a pool's task definition again, with another image for its workers."""
     containers = [dict(found) for found in model.get("containerDefinitions", [])]

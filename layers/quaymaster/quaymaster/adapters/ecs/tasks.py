@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from quaymaster.adapters.aws.errors import THROTTLED, code_of, may_pass, text_of, translated
-from quaymaster.adapters.ecs.task_definitions import of_pool, with_image
+from quaymaster.adapters.ecs.task_definitions import image_of, of_pool, with_image
+from quaymaster.adapters.ecs.vicinity import Vicinity
 from quaymaster.domain.failure_table import error_of, refusal_of
 from quaymaster.domain.ids import CONTAINER
 from quaymaster.domain.pool import Launch, Pool
@@ -42,9 +43,10 @@ class TaskPlace:
 class EcsTasks:
     """Fulfils `ports.Tasks`."""
 
-    def __init__(self, place: TaskPlace, client: Callable[[], "ECSClient"]) -> None:
+    def __init__(self, place: TaskPlace, client: Callable[[], "ECSClient"], vicinity: Vicinity) -> None:
         self._place = place
         self._client = client
+        self._vicinity = vicinity
 
     def run(self, launch: Launch, pool: Pool) -> Started:
         options: dict[str, Any] = {"launchType": "FARGATE"}
@@ -92,6 +94,14 @@ class EcsTasks:
             # A task whose stop has been asked for leaves that list at once, and may act for minutes more.
             others = [arn for arn in launch.tasks if arn not in running]
             return running + [arn for batch in pages(others, 100) for arn in self._not_stopped(batch)]
+
+    def check(self, image: str | None) -> None:
+        place = self._place
+        self._vicinity.check_network(place.subnets, place.security_groups)
+        with translated("ecs", _judged):
+            model = self._client().describe_task_definition(taskDefinition=place.model)["taskDefinition"]
+        _, _, _, region, account, _ = model.get("taskDefinitionArn", "").split(":", 5)
+        self._vicinity.check_image(image or image_of(model, CONTAINER), account, region)
 
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         """Raises Refused when ECS will not have it, Unavailable when it does not answer. Repeating makes a revision."""

@@ -71,6 +71,11 @@ class MemoryTasks:
         self._answer("of_launch")
         return [task.arn for task in self.running if task.launch_id == launch.id]
 
+    def check(self, image: str | None) -> None:
+        self._answer("check")
+        if error := self.image_errors.get(image or ""):
+            raise error
+
     def define(self, pool_id: str, settings: TaskSettings) -> str:
         self._answer("define")
         revision = 1 + sum(arn.rpartition(":")[0].endswith(f"-pool-{pool_id}") for arn in self.defined)

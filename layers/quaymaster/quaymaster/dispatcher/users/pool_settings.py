@@ -73,8 +73,9 @@ def _read(
 
 def _patterns(field: str, value: str | int) -> tuple[str, ...]:
     """Names of images, in which `*` stands for any text, with commas between."""
-    found = tuple(part.strip() for part in str(value).split(",")) if value != "" else ()
-    if any(not _PATTERN.fullmatch(part) for part in found) or len(str(value)) > LONGEST_PATTERNS:
+    text = value if isinstance(value, str) else " "
+    found = tuple(part.strip() for part in text.split(",")) if text else ()
+    if any(not _PATTERN.fullmatch(part) for part in found) or len(text) > LONGEST_PATTERNS:
         allowed = (
             "names of images with commas between, in which * stands for any text, like "
             f"'registry.example/team/*,registry.example/tools:1', of {LONGEST_PATTERNS} characters at most"

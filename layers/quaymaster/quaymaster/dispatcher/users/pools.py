@@ -56,6 +56,8 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     pool_id = request.id or ids.ulid(now, ports.random(10))
     if ports.store.pool(pool_id):
         raise Refused("id", pool_id, "an id that no pool has yet")
+    if request.kind is PoolKind.FARGATE:
+        ports.tasks.check(request.image)
     # Before anything is made: a pool whose token cannot be given would be a name that is taken for nothing.
     brokers, ca = ports.certificates.endpoints()
     certificate = ports.certificates.issue(pool_id, request.csr)
