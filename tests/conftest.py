@@ -37,7 +37,25 @@ BEGAN = pytest.StashKey[float]()
 TOLD = pytest.StashKey[list[str]]()
 PROBLEMS = "problems"
 SLOW = "on the local cloud"
-SUITES_ON_THE_CLOUD = ("tests/contract/", "tests/integration/", "tests/e2e/")
+CONTRACTS = "the contracts"
+ON_THE_CLOUD = (
+    "tests/contract/test_dynamodb.py",
+    "tests/contract/test_store.py",
+    "tests/e2e/",
+    "tests/integration/",
+)
+BY_THEMSELVES = frozenset(
+    f"tests/integration/test_{name}.py"
+    for name in (
+        "agent_outages",
+        "agent_session",
+        "built_layer",
+        "local_cloud_ecs",
+        "outages_of_every_kind",
+        "wheels",
+    )
+)
+"""Those of these suites that start services of their own, or none."""
 
 
 # An example takes as long as the machine is busy: nothing is wrong with the code for that.
@@ -60,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if {"cloud", "services"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.local)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: part_of(item.nodeid) != SLOW)
+        items.sort(key=lambda item: (part_of(item.nodeid) != SLOW, not takes_long(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -70,7 +88,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs]
 
     class InParts(LoadScopeScheduling):
-        """The slow suites are one part, and share one local cloud; of all else, each file is one."""
+        """What uses the local cloud is one part, and shares it; so are the contracts; of all else, each file is one."""
 
         def _split_scope(self, nodeid: str) -> str:
             return part_of(nodeid)
@@ -81,7 +99,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def part_of(nodeid: str) -> str:
     """The tests that go to one process together."""
     file = nodeid.partition("::")[0]
-    return SLOW if file.startswith(SUITES_ON_THE_CLOUD) else file
+    if file.startswith(ON_THE_CLOUD) and file not in BY_THEMSELVES:
+        return SLOW
+    return CONTRACTS if file.startswith("tests/contract/") else file
+
+
+def takes_long(nodeid: str) -> bool:
+    """Whether a part that does not share the cloud should begin early all the same."""
+    file = nodeid.partition("::")[0]
+    return file in BY_THEMSELVES or file.startswith(("tests/contract/", "tests/simulation/"))
 
 
 @pytest.fixture(scope="session")
