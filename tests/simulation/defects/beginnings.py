@@ -102,8 +102,8 @@ def what_has_begun_is_offered_again(patch: Patch) -> None:
 def a_run_that_is_offered_again_keeps_its_attempt(patch: Patch) -> None:
     shipped = runs.claimed
 
-    def claimed(run: Run, *arguments: Any) -> Run:
-        return replace(shipped(run, *arguments), attempt=max(1, run.attempt))
+    def claimed(run: Run, *arguments: Any, **named: Any) -> Run:
+        return replace(shipped(run, *arguments, **named), attempt=max(1, run.attempt))
 
     for module in (match, submit, finish):
         patch.setattr(module, "claimed", claimed)
