@@ -72,3 +72,11 @@ class Executor(Protocol):
     async def make_ready(self) -> Starter:
         """Do ahead what can be done ahead. Raises OSError."""
         ...
+
+    async def keep_ready(self) -> None:
+        """Nothing is to be done now: do what the next start may use. Raises OSError."""
+        ...
+
+    async def close(self) -> None:
+        """Take back what was done for a next start."""
+        ...

@@ -1,5 +1,6 @@
 """What all workers of one agent process share."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from quaymaster_worker.processes.leftovers import StateFile
 from quaymaster_worker.processes.memory_events import count_oom_kills
 from quaymaster_worker.settings import Settings
 from quaymaster_worker.workspace.folders import StateFolder
+
+log = logging.getLogger("quaymaster.host")
 
 
 @dataclass(kw_only=True)
@@ -40,7 +43,15 @@ class Host:
         """One client for all, made when first needed: its trust store is most of an idle worker's memory."""
         return httpx.AsyncClient(follow_redirects=False)
 
+    async def keep_ready(self) -> None:
+        """Have the executor do ahead what the next run may use; that it cannot is that run's to tell."""
+        try:
+            await self.executor.keep_ready()
+        except OSError as error:
+            log.warning("nothing is ready for the next run", extra={"error": str(error)})
+
     async def close(self) -> None:
         """Close what was opened."""
+        await self.executor.close()
         if "http" in vars(self):
             await self.http.aclose()

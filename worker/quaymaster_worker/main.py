@@ -103,6 +103,7 @@ async def serve(settings: Settings, count: int) -> int:
     end_on_defects(loop, crew.break_off)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, crew.terminate, number)
+    await host.keep_ready()
     code = await crew.work(remains)
     await host.close()
     state.close()

@@ -179,13 +179,13 @@ class AttemptRunner:
         return task
 
     def _remove(self, attempt: Attempt, preparing: asyncio.Task[None] | None = None) -> None:
-        task = self._loop.create_task(_remove_after(preparing, attempt))
+        task = self._loop.create_task(self._remove_after(preparing, attempt))
         self._removals.add(task)
         task.add_done_callback(self._removals.discard)
 
-
-async def _remove_after(preparing: asyncio.Task[None] | None, attempt: Attempt) -> None:
-    if preparing:
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
-    await attempt.remove()
+    async def _remove_after(self, preparing: asyncio.Task[None] | None, attempt: Attempt) -> None:
+        if preparing:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        await attempt.remove()
+        await self._host.keep_ready()

@@ -125,6 +125,11 @@ class WaitingWarden:
         await execution.started(order)
         return execution
 
+    @property
+    def waits(self) -> bool:
+        """Whether it lives, and was not used."""
+        return not self._used and self._process.poll() is None
+
     async def close(self) -> None:
         """End it, unless it was used."""
         if not self._used:
@@ -133,10 +138,35 @@ class WaitingWarden:
 
 
 class ProcessExecutor:
-    """Commands as processes: a session of their own, a scrubbed environment, and the order's user."""
+    """Commands as processes: a session of their own, a scrubbed environment, and the order's user.
+
+    One warden waits for the next run, whichever worker of the agent gets it: starting one is most of a start.
+    """
+
+    def __init__(self) -> None:
+        self._spare: WaitingWarden | None = None
 
     async def make_ready(self) -> WaitingWarden:
-        """Start a warden. Raises OSError."""
+        """The warden that waits, or a new one. Raises OSError."""
+        spare, self._spare = self._spare, None
+        if spare and spare.waits:
+            return spare
+        if spare:
+            await spare.close()
+        return await self._new()
+
+    async def keep_ready(self) -> None:
+        """Have a warden wait. Raises OSError."""
+        if self._spare is None:
+            self._spare = await self._new()
+
+    async def close(self) -> None:
+        """End the warden that waits."""
+        spare, self._spare = self._spare, None
+        if spare:
+            await spare.close()
+
+    async def _new(self) -> WaitingWarden:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         read_end, write_end = os.pipe()
