@@ -264,6 +264,83 @@ def test_what_was_made_ready_and_never_used_is_taken_back(executor: Executor) ->
     run(scenario)
 
 
+def test_a_command_that_is_held_begins_at_its_word_and_not_before(
+    executor: Executor, tmp_path: Path, run_name: str
+) -> None:
+    async def scenario() -> None:
+        what = order(tmp_path, run_name, "sh", "-c", "echo begun > here; exit 3")
+        starter = await executor.make_ready()
+        await starter.hold(what)
+        await asyncio.sleep(0.5)
+        assert list(tmp_path.iterdir()) == []
+        execution = await starter.start(what)
+        assert await execution.wait() == Ended(exit_code=3)
+        assert (tmp_path / "here").read_text() == "begun\n"
+
+    run(scenario)
+
+
+def test_what_is_held_and_taken_back_never_begins_and_leaves_nothing(
+    executor: Executor, tmp_path: Path, run_name: str
+) -> None:
+    async def scenario() -> None:
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        starter = await executor.make_ready()
+        await starter.hold(order(tmp_path, run_name, "sh", "-c", "echo begun > here"))
+        await starter.close()
+        while {child.pid for child in psutil.Process().children(recursive=True)} != before:
+            await asyncio.sleep(0.02)
+        assert list(tmp_path.iterdir()) == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("folder", ["gone", "."])
+def test_what_is_held_and_cannot_start_says_so_at_its_word(
+    executor: Executor, tmp_path: Path, run_name: str, folder: str
+) -> None:
+    async def scenario() -> None:
+        what = order(tmp_path / folder, run_name, "no-such-command")
+        starter = await executor.make_ready()
+        await starter.hold(what)
+        await asyncio.sleep(0.2)
+        with pytest.raises(StartFailed) as failed:
+            await starter.start(what)
+        assert failed.value.exit_code == 127
+        assert "No such file or directory" in failed.value.note
+
+    run(scenario)
+
+
+def test_what_is_ready_for_the_next_run_is_used_once_and_replaced_when_it_has_died() -> None:
+    async def scenario() -> None:
+        executor = ProcessExecutor()
+        await executor.keep_ready()
+        await executor.keep_ready()
+        (spare,) = psutil.Process().children()
+        first, second = await executor.make_ready(), await executor.make_ready()
+        assert len(psutil.Process().children()) == 2
+        await first.close()
+        assert not spare.is_running()
+        await second.close()
+        await executor.keep_ready()
+        (spare,) = psutil.Process().children()
+        spare.kill()
+        while spare.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+        third = await executor.make_ready()
+        execution = await third.start(
+            Order(command=["true"], environment={"PATH": os.defpath, "QUAYMASTER_RUN": "r"}, folder=Path("/"))
+        )
+        assert await execution.wait() == Ended(exit_code=0)
+        await executor.keep_ready()
+        await executor.close()
+        await executor.close()
+        assert psutil.Process().children() == []
+
+    run(scenario)
+
+
 def test_a_signal_is_told(executor: Executor, tmp_path: Path, run_name: str) -> None:
     async def scenario() -> None:
         async with started(executor, order(tmp_path, run_name, "sh", "-c", "kill -SEGV $$")) as execution:

@@ -56,7 +56,7 @@ class Host:
         theirs.close()
         self.control.settimeout(30)
         order = Order(command=command, environment={"PATH": os.defpath}, folder=Path("/"), cgroup=cgroup)
-        self.control.sendall(encode(order))
+        self.control.sendall(encode(order) + b"G")
         self.answers = self.control.makefile("rb")
         self.command = int(read_answer(self.answers.readline())["started"])
 
@@ -140,7 +140,7 @@ def test_a_delegated_cgroup_ends_even_that(folder: Path, cgroup: Path) -> None:
         os.chown(path, NOBODY, NOBODY)
     order = Order(command=[f"{folder}/stay", "-c", STAY], environment={}, folder=Path("/"), cgroup=own)
     with control, control.makefile("rb") as answers:
-        control.sendall(encode(order))
+        control.sendall(encode(order) + b"G")
         until_it_has_roots_rights(int(read_answer(answers.readline())["started"]))
         control.sendall(b"K")
         assert read_answer(answers.readline()) == {"signal": str(int(signal.SIGKILL))}

@@ -57,8 +57,12 @@ class Execution(Protocol):
 class Starter(Protocol):
     """All that can be done before the command is known to begin; starts one command."""
 
+    async def hold(self, order: Order) -> None:
+        """Do for this order all that can be done before it begins. Raises StartFailed."""
+        ...
+
     async def start(self, order: Order) -> Execution:
-        """Start the command. Raises StartFailed when it cannot be started."""
+        """Start the command, held or not; of one that is held, no other. Raises StartFailed when it cannot be."""
         ...
 
     async def close(self) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome
 from quaymaster.domain.states import Reason
 
 from quaymaster_worker.connection.uploads import Store
-from quaymaster_worker.errors import AgentError, PreparationFailed
+from quaymaster_worker.errors import AgentError, PreparationFailed, StartFailed
 from quaymaster_worker.executor import Execution, Order, Starter
 from quaymaster_worker.host import Host
 from quaymaster_worker.log.log_writer import LogTerms
@@ -72,8 +73,11 @@ class Attempt:
                 self._packed_environment = take_environment(self._folder.workspace)
             order = self._order()
             check_fits(order.command, order.environment)
-            if self._user:
+            if self._user and self.assign.workspace:
                 await _in_thread(self._folder.give_to, self._user)
+            elif self._user:
+                # Four empty folders: done before a thread would have begun.
+                self._folder.give_to(self._user)
             self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
@@ -110,6 +114,12 @@ class Attempt:
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
         )
+
+    async def hold(self) -> None:
+        """Go as far as one can without `go`; after `prepare`. What cannot be started is told when it is."""
+        if self._starter:
+            with suppress(StartFailed, ValueError):
+                await self._starter.hold(self._order())
 
     async def run(self) -> Outcome:
         """Run the phase to the end of its last process; after `begin`."""

@@ -125,6 +125,8 @@ class AttemptRunner:
             self._do(self._worker.preparation_failed(attempt.key, Reason.WORKSPACE, note, self._host.clock()))
         else:
             self._do(self._worker.prepared(attempt.key, self._host.clock()))
+            # While the control plane is asked.
+            await attempt.hold()
 
     async def _run(self, attempt: Attempt, failure: Outcome | None) -> None:
         outcome = failure or await self._outcome_of(attempt)

@@ -112,16 +112,33 @@ class WaitingWarden:
         self._process = process
         self._output = output
         self._control = control
+        self._speaking = asyncio.Lock()
+        self._holds = False
         self._used = False
 
-    async def start(self, order: Order) -> ProcessExecution:
-        """Start the command. Raises StartFailed."""
+    async def hold(self, order: Order) -> None:
+        """Have all done for the order but the command itself. Raises StartFailed."""
+        async with self._speaking:
+            await self._hold(order)
+
+    async def _hold(self, order: Order) -> None:
         encoded = encode(order)
-        self._used = True
-        execution = ProcessExecution(self._process, self._output, self._control, mark_of(order.environment))
+        self._holds = True
+        await self._say(encoded)
+
+    async def _say(self, words: bytes) -> None:
         # A warden that has died meanwhile gives no answer either, and that is what is told.
         with suppress(ConnectionError):
-            await asyncio.get_running_loop().sock_sendall(self._control, encoded)
+            await asyncio.get_running_loop().sock_sendall(self._control, words)
+
+    async def start(self, order: Order) -> ProcessExecution:
+        """Start the command, be it held or not. Raises StartFailed."""
+        async with self._speaking:
+            if not self._holds:
+                await self._hold(order)
+            self._used = True
+            await self._say(b"G")
+        execution = ProcessExecution(self._process, self._output, self._control, mark_of(order.environment))
         await execution.started(order)
         return execution
 

@@ -3,8 +3,9 @@
 Runs by itself, with nothing of Quaymaster or its dependencies imported, and of the standard library only what starts
 fast: a run waits for it. Its standard input is a socket to the agent. An order comes first: its length in a line, then,
 with NUL between them, folder, uid, gid, cgroup (each may be empty), the number of the command's words, the words, and
-the environment as `NAME=value`. Then `T` asks the phase to end, `K` kills it, and the end of the stream means that the
-agent is dead. It answers in lines of fields with tabs between them: `started=pid` and, once no descendant is left,
+the environment as `NAME=value`. All is made ready for it then, up to the very last step; that is taken at `G`. Then `T`
+asks the phase to end, `K` kills it, and the end of the stream means that the agent is dead.
+It answers in lines of fields with tabs between them: `started=pid` and, once no descendant is left,
 `exit=n` or `signal=n`; or `errno=n` and `error=text` when the command could not be started. Descendants that live on
 after PATIENCE seconds of SIGKILL (they have another user's rights, or hang in the kernel) are named in the last answer
 as `left=pid,pid`.
@@ -60,12 +61,17 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, _noticed)
     order = _read_order()
     try:
-        command = _start(order)
+        command = _held(order)
+        if _receive() != b"G":
+            # Taken back, or its agent is dead.
+            _kill_all(command.pid, order.cgroup)
+            return
+        command.begin()
     except OSError as error:
         _answer(errno=error.errno, error=f"{os.fsdecode(error.filename or order.command[0])}: {error.strerror}")
         return
-    _answer(started=command)
-    _answer(**_attend(command, ended, order.cgroup))
+    _answer(started=command.pid)
+    _answer(**_attend(command.pid, ended, order.cgroup))
 
 
 def set_by_prctl(option: int, value: int) -> bool:
@@ -77,17 +83,18 @@ def set_by_prctl(option: int, value: int) -> bool:
 
 
 def _read_order() -> Order:
-    found = b""
-    while b"\n" not in found:
-        found += _part()
-    length, _, encoded = found.partition(b"\n")
-    while len(encoded) < int(length):
-        encoded += _part()
+    # Not a byte more than the order: what follows it is the agent's next word.
+    length = b""
+    while not length.endswith(b"\n"):
+        length += _part(1)
+    left, encoded = int(length), b""
+    while left > len(encoded):
+        encoded += _part(min(left - len(encoded), 65_536))
     return Order(encoded)
 
 
-def _part() -> bytes:
-    part = os.read(CONTROL, 65_536)
+def _part(size: int) -> bytes:
+    part = os.read(CONTROL, size)
     if not part:
         sys.exit(0)
     return part
@@ -108,24 +115,48 @@ def _noticed(_number: int, _frame: object) -> None:
     """SIGCHLD only has to wake the select below."""
 
 
-def _start(order: Order) -> int:
-    """Fork and exec the command; an OSError of the child's is raised here."""
+class Command:
+    """A child that has become all that the command is to be, and waits for the word to be it."""
+
+    def __init__(self, pid: int, failed: int, go: int) -> None:
+        self.pid = pid
+        self._failed = failed
+        self._go = go
+
+    def begin(self) -> None:
+        """Let it be the command; an OSError of the child's, whenever it met it, is raised here."""
+        self._let_go()
+        os.close(self._go)
+        with open(self._failed, "rb") as pipe:
+            number, _, name = pipe.read().partition(b" ")
+        if number:
+            os.waitpid(self.pid, 0)
+            raise OSError(int(number), os.strerror(int(number)), name)
+
+    def _let_go(self) -> None:
+        try:
+            os.write(self._go, b"G")
+        except BrokenPipeError:
+            # It has failed already; at what is read next.
+            return
+
+
+def _held(order: Order) -> Command:
+    """Fork the command's process, as far as it goes before the command itself. Raises OSError."""
     failed, tell = os.pipe()
+    wait, go = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.close(failed)
-        _become(order, parent, tell)
+        os.close(go)
+        _become(order, parent, wait, tell)
     os.close(tell)
-    with open(failed, "rb") as pipe:
-        number, _, name = pipe.read().partition(b" ")
-    if number:
-        os.waitpid(pid, 0)
-        raise OSError(int(number), os.strerror(int(number)), name)
-    return pid
+    os.close(wait)
+    return Command(pid, failed, go)
 
 
-def _become(order: Order, parent: int, tell: int) -> None:
+def _become(order: Order, parent: int, wait: int, tell: int) -> None:
     """In the child: everything up to exec; it does not return."""
     try:
         os.setsid()
@@ -149,6 +180,8 @@ def _become(order: Order, parent: int, tell: int) -> None:
         os.chdir(order.folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), CONTROL)
         os.dup2(1, 2)
+        if os.read(wait, 1) != b"G":
+            os._exit(1)
         _exec(order.command, order.environment)
     except OSError as error:
         os.write(tell, b"%d %s" % (error.errno or errno.EIO, os.fsencode(error.filename or order.command[0])))
