@@ -77,7 +77,7 @@ defects: .venv/.synced ## every defect of the simulation's list, with the invari
 scan: .tools/checkov/.installed ## the template against checkov's rules; .checkov.yaml says what is left out, and why
 	.tools/checkov/bin/checkov --config-file .checkov.yaml
 
-bench: .venv/.synced tools build ## the figures, printed and written to build/bench.json
+bench: .venv/.synced tools dist/wheels/.made build ## the figures, printed and written to build/bench.json
 	@$(PYTHON) -m bench
 
 build: .aws-sam/build/template.yaml ## what `sam deploy` deploys
