@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from quaymaster.dispatcher.users.pools import find_pool
+from quaymaster.domain.cost import CALLS_OF_A_RUN, Spent, month_of
+from quaymaster.domain.images import ImageDefinition
 from quaymaster.domain.states import Reason
 from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import WorkerState
-from quaymaster.ports import Replace
+from quaymaster.ports import Count, Create, Replace
 from quaymaster_sealing.keys import make_csr, make_key
 
 from tests.shared.memory.cli_calls import Cli
@@ -269,3 +271,30 @@ def test_a_pool_is_shown_with_all_its_settings(cli: Cli, csr: Path) -> None:
     lines = cli("pool", "show", "red").out.splitlines()
     assert [line.split() for line in lines if line.startswith("log-timeout")] == [["log-timeout", "1m30s"]]
     assert any(line.startswith("certificate ") for line in lines)
+
+
+def test_a_fargate_pool_shows_its_month_and_the_images_that_its_runs_have_named(cli: Cli, key: Path) -> None:
+    words = ["--kind", "fargate", "--key", str(key), "--images", "registry.example/*", "--architecture", "arm64"]
+    assert cli("pool", "create", "sea", *words).code == 0
+    store = cli.api.store
+    pool = find_pool(store, "sea")
+    slow = StartFailure(kind=TroubleKind.PASSING, reason=Reason.IMAGE_PULL, note="i/o timeout")
+    now = cli.api.clock.now
+    red = ImageDefinition(
+        pool_id=pool.id,
+        image="registry.example/red:1",
+        made_from=pool.task_definition or "",
+        task_definition="red:2",
+        used_at=now,
+    )
+    taken = [Spent(month=month_of(now), seconds=5400, spot=False, runs=2)]
+    taken.append(Spent(month=month_of(now), seconds=600, spot=True, runs=1))
+    store.commit(Create(red.troubled(slow, now, b"ab")))
+    for spent in taken:
+        store.commit(Count(pool.id, 0, spent=spent))
+    shown = cli("pool", "show", "sea").out
+    assert "registry.example/*" in shown
+    assert "arm64" in shown
+    assert f"2 tasks, 1h40m, 10m of it on Spot; 3 runs, some {3 * CALLS_OF_A_RUN} calls of AWS for them" in shown
+    assert "failed 1 times in a row" in next(line for line in shown.splitlines() if "registry.example/red:1" in line)
+    assert cli("pool", "show", "sea", "--json").json["images"][0]["trouble"]["note"] == "i/o timeout"

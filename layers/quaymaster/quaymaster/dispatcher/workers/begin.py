@@ -24,24 +24,21 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
         if not run:
             _refuse(ports, sender, message.session, message.run, message.attempt, "prepared")
             return
-        if run.state is RunState.PREPARING:
+        begins = run.state is RunState.PREPARING
+        if begins:
+            run = begun(run, ports.clock())
             try:
-                run = _begin(ports, run)
+                ports.store.commit(Replace(run))
             except Lost:
                 continue
         send_go(ports, sender.pool, run)
+        if begins:
+            # Last: the command waits for what comes before.
+            waited = (run.begun_at or run.accepted_at) - run.accepted_at
+            waited_ms = round(waited / timedelta(milliseconds=1))
+            ports.log("run_begun", {"run": run.id, "attempt": run.attempt, "wait_ms": waited_ms})
         return
     raise Busy(f"run {message.run}: others kept writing")
-
-
-def _begin(ports: Ports, run: Run) -> Run:
-    started = begun(run, ports.clock())
-    ports.store.commit(Replace(started))
-    waited = (started.begun_at or started.accepted_at) - started.accepted_at
-    ports.log(
-        "run_begun", {"run": run.id, "attempt": run.attempt, "wait_ms": round(waited / timedelta(milliseconds=1))}
-    )
-    return started
 
 
 def preparing(ports: Ports, sender: Sender, message: Preparing) -> None:
