@@ -134,7 +134,9 @@ def test_a_task_that_never_becomes_a_worker_and_is_never_told_of_gives_its_place
     wait_until(lambda: nothing_is_left(deployment, pool), 180)
 
 
-def test_a_pool_whose_image_is_gone_says_so_fails_what_waits_and_heals_when_told(deployment: Deployment) -> None:
+def test_a_pool_whose_image_is_gone_says_so_fails_what_waits_and_heals_when_it_is_changed(
+    deployment: Deployment,
+) -> None:
     pool = deployment.create_pool("fargate", max_workers=1, start_failure_limit="3s")
     deployment.cloud.order_fault("never_start", message=NO_IMAGE, count=3)
     run = deployment.send(pool.pool_id, "one", ["true"])
@@ -152,10 +154,14 @@ def test_a_pool_whose_image_is_gone_says_so_fails_what_waits_and_heals_when_told
     assert (trouble["kind"], trouble["times"]) == ("permanent", 3)
     assert trouble["since"] < trouble["last_at"]
     second = deployment.send(pool.pool_id, "two", ["true"])
-    status, _ = deployment.call("POST", f"/pools/{pool.pool_id}/retry")
+    status, changed = deployment.call("PATCH", f"/pools/{pool.pool_id}", {"memory": 8192})
     assert status == 200
-    assert deployment.wait(second)["state"] == "FINISHED"
-    assert deployment.read(f"/pools/{pool.pool_id}")["trouble"] is None
+    assert changed["trouble"] is None
+    found = deployment.wait(second)
+    assert found["state"] == "FINISHED"
+    ecs, cluster = deployment.cloud.ecs(), deployment.cloud.outputs["ClusterName"]
+    (task,) = ecs.describe_tasks(cluster=cluster, tasks=[task_id(worker_name(found["worker"]))])["tasks"]
+    assert (task["memory"], task["taskDefinitionArn"]) == ("8192", changed["task_definition"])
 
 
 def test_a_run_and_its_pool_show_what_they_cost(deployment: Deployment) -> None:

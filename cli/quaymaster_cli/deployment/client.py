@@ -72,6 +72,11 @@ class ApiClient:
         """A page of a pool's runs, newest first."""
         return self._get(api.RunList, "pools", pool, "runs", state=state, stack=stack, limit=limit, cursor=cursor)
 
+    def change_pool(self, pool: str, change: api.ChangePool) -> api.PoolView:
+        """Change a pool; repeating it changes nothing more."""
+        content = change.model_dump_json(exclude_unset=True).encode()
+        return _read(api.PoolView, self._call("PATCH", _join(("pools", pool)), content, TRIES))
+
     def retry_pool(self, pool: str) -> api.PoolView:
         """Have a Fargate pool's tasks started again now; repeating it changes nothing."""
         return _read(api.PoolView, self._call("POST", _join(("pools", pool, "retry")), None, TRIES))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quaymaster_cli.pools.options import with_settings
+from quaymaster_cli.pools.options import with_changes, with_settings
 from quaymaster_cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -117,6 +117,36 @@ def list_pools(session: Session) -> None:
 def show(session: Session, pool: Annotated[str, typer.Argument(help="A pool's name or id.")]) -> None:
     """Show a pool and its settings."""
     found = session.api.pool(pool)
+    if session.output.json:
+        session.output.show_json(found)
+    else:
+        session.output.fields(_fields(found))
+
+
+@command(app, "change")
+@with_changes
+def change(
+    session: Session,
+    settings: dict[str, str | int],
+    pool: Annotated[str, typer.Argument(help="A pool's name or id.")],
+    image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
+    cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
+    architecture: Annotated[
+        Processor | None, typer.Option(help="Processor of a Fargate worker; its image must be built for it.")
+    ] = None,
+    task_role: Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")] = None,
+) -> None:
+    """Change a pool's settings, or what its tasks are made of; what is not said stays."""
+    from quaymaster.domain.api import ChangePool
+
+    from quaymaster_cli.errors import Usage
+
+    made = {"image": image, "cpu": cpu, "memory": memory, "architecture": architecture, "task_role": task_role}
+    said = {name: value for name, value in made.items() if value is not None}
+    if not said and not settings:
+        raise Usage("say what is to change: `quaymaster pool change --help` lists what may")
+    found = session.api.change_pool(pool, ChangePool.model_validate({"settings": settings, **said}))
     if session.output.json:
         session.output.show_json(found)
     else:

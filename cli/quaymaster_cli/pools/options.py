@@ -43,12 +43,21 @@ MEANING = {
 
 def with_settings(function: Command) -> Command:
     """Give a command one option for each setting; its parameter `settings` gets those that were used."""
+    return _with_options(function, "(default: {})")
+
+
+def with_changes(function: Command) -> Command:
+    """The same for a command that leaves what is not said as it is."""
+    return _with_options(function, "")
+
+
+def _with_options(function: Command, told: str) -> Command:
     defaults = PoolSettings()
-    options = [_option(one.name, getattr(defaults, one.name)) for one in fields(PoolSettings)]
+    options = [_option(one.name, getattr(defaults, one.name), told) for one in fields(PoolSettings)]
     return expand(function, "settings", options, _used)
 
 
-def _option(name: str, default: timedelta | tuple[str, ...] | str | int | None) -> inspect.Parameter:
+def _option(name: str, default: timedelta | tuple[str, ...] | str | int | None, told: str) -> inspect.Parameter:
     kind, metavar, shown = str, "WHERE", str(default)
     match default:
         case None:
@@ -61,10 +70,9 @@ def _option(name: str, default: timedelta | tuple[str, ...] | str | int | None) 
             kind, metavar = int, "NUMBER"
         case str():
             pass
+    help_text = f"{MEANING[name]} {told.format(shown)}".strip() + "."
     flag = f"--{name.replace('_', '-')}"
-    return option(
-        name, Annotated[kind | None, typer.Option(flag, help=f"{MEANING[name]} (default: {shown}).", metavar=metavar)]
-    )
+    return option(name, Annotated[kind | None, typer.Option(flag, help=help_text, metavar=metavar)])
 
 
 def _used(**values: str | int | None) -> dict[str, str | int]:

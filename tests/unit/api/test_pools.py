@@ -2,13 +2,16 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from quaymaster.adapters.memory.certificates import MemoryCertificates
+from quaymaster.domain.states import Reason
+from quaymaster.domain.trouble import StartFailure, TroubleKind
 from quaymaster.domain.worker import WorkerState
 from quaymaster.errors import Busy, Lost, QuaymasterError, Refused, Unavailable
-from quaymaster.ports import Write
+from quaymaster.ports import Replace, Write
 
 from tests.shared.memory.api_calls import CSR, InProcessApi
 from tests.shared.memory.run_records import add_run, add_worker
@@ -287,3 +290,100 @@ def test_the_api_describes_itself(api: InProcessApi) -> None:
     for path in document["paths"].values():
         for operation in path.values():
             assert operation["summary"], operation
+
+
+# ---- Changed ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sea(api: InProcessApi) -> str:
+    """A Fargate pool whose starts have failed."""
+    wanted = {"name": "sea", "kind": "fargate", "csr": CSR, "cpu": 512, "memory": 1024}
+    pool_id: str = api.call("POST", "/pools", wanted).body["pool"]["id"]
+    starts = api.store.starts(pool_id)
+    assert starts
+    failure = StartFailure(kind=TroubleKind.PERMANENT, reason=Reason.IMAGE_PULL, note="no such image")
+    api.store.commit(Replace(starts.troubled(failure, api.clock(), b"ab")))
+    return pool_id
+
+
+def test_what_is_not_named_stays_and_settings_are_changed_alone(api: InProcessApi, sea: str) -> None:
+    before = api.call("GET", "/pools/sea").body
+    answer = api.call("PATCH", "/pools/sea", {"settings": {"max_workers": 3, "run_timeout": "2h"}})
+    assert answer.status == 200, answer.body
+    kept = {name: value for name, value in before.items() if name != "settings"}
+    assert {name: value for name, value in answer.body.items() if name != "settings"} == kept
+    assert answer.body["settings"] == before["settings"] | {"max_workers": 3, "run_timeout": "2h"}
+    assert len(api.tasks.defined) == 1
+    # Whatever was wrong with its starts is still.
+    assert answer.body["trouble"]["note"] == "no such image"
+
+
+def test_another_definition_is_made_and_started_at_once(api: InProcessApi, sea: str) -> None:
+    answer = api.call("PATCH", "/pools/sea", {"image": "team/worker:2", "architecture": "arm64"})
+    assert answer.status == 200, answer.body
+    assert len(api.tasks.defined) == 2
+    defined = api.tasks.defined[answer.body["task_definition"]]
+    assert (defined.image, defined.architecture, defined.cpu, defined.memory) == ("team/worker:2", "arm64", 512, 1024)
+    assert defined.token_parameter == f"/quaymaster/quaymaster/pools/{sea}/token"
+    assert answer.body["trouble"] is None
+    assert api.queue.take() != []
+    # Said again, it changes nothing.
+    again = api.call("PATCH", "/pools/sea", {"image": "team/worker:2", "architecture": "arm64"})
+    assert again.body == answer.body
+    assert len(api.tasks.defined) == 2
+    assert api.queue.take() == []
+    back = api.call("PATCH", "/pools/sea", {"image": None, "cpu": None, "memory": None})
+    assert (back.body["image"], back.body["cpu"], back.body["architecture"]) == (None, None, "arm64")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"cpu": 4096}, "memory"),
+        ({"memory": 512, "cpu": 2048}, "memory"),
+        ({"settings": {"warm": 11}}, "settings.warm"),
+        ({"settings": {"log_timeout": "3h"}}, "settings.log_timeout"),
+        ({"settings": {"images": "a b"}}, "settings.images"),
+        ({"task_role": "arn:aws:iam::111122223333:role/admin"}, "task_role"),
+        ({"name": "other"}, "name"),
+        ({"image": "gone:1"}, "image"),
+    ],
+)
+def test_a_change_that_makes_no_sense_changes_nothing(
+    api: InProcessApi, sea: str, change: dict[str, Any], field: str
+) -> None:
+    api.tasks.image_errors["gone:1"] = Refused("image", "gone:1", "an image that is there")
+    before = api.store.records()
+    answer = api.call("PATCH", "/pools/sea", change)
+    assert answer.status in (400, 422), answer.body
+    assert answer.body["field"].endswith(field)
+    assert api.store.records() == before
+    assert len(api.tasks.defined) == 1
+
+
+def test_a_private_pool_is_changed_in_its_settings_only(api: InProcessApi) -> None:
+    api.call("POST", "/pools", {"name": "red", "kind": "private", "csr": CSR})
+    changed = api.call("PATCH", "/pools/red", {"settings": {"lease": "5m"}})
+    assert (changed.status, changed.body["settings"]["lease"]) == (200, "5m")
+    assert api.call("PATCH", "/pools/red", {"image": "a:1"}).status == 400
+    assert api.call("PATCH", "/pools/none", {"settings": {"lease": "5m"}}).status == 404
+
+
+def test_of_two_who_change_a_pool_both_are_heard(api: InProcessApi, sea: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped, met = api.store.commit, False
+
+    def meanwhile(*writes: Write) -> None:
+        nonlocal met
+        if not met:
+            met = True
+            pool = api.store.pool(sea)
+            assert pool
+            settings = replace(pool.settings, max_workers=7)
+            shipped(Replace(replace(pool, settings=settings, version=pool.version + 1)))
+        shipped(*writes)
+
+    monkeypatch.setattr(api.store, "commit", meanwhile)
+    answer = api.call("PATCH", "/pools/sea", {"settings": {"losses": 5}})
+    assert answer.status == 200
+    assert (answer.body["settings"]["max_workers"], answer.body["settings"]["losses"]) == (7, 5)

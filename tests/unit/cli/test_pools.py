@@ -298,3 +298,19 @@ def test_a_fargate_pool_shows_its_month_and_the_images_that_its_runs_have_named(
     assert f"2 tasks, 1h40m, 10m of it on Spot; 3 runs, some {3 * CALLS_OF_A_RUN} calls of AWS for them" in shown
     assert "failed 1 times in a row" in next(line for line in shown.splitlines() if "registry.example/red:1" in line)
     assert cli("pool", "show", "sea", "--json").json["images"][0]["trouble"]["note"] == "i/o timeout"
+
+
+def test_a_pool_is_changed_by_what_is_said_and_by_nothing_else(cli: Cli, key: Path) -> None:
+    words = ["--kind", "fargate", "--key", str(key), "--cpu", "512", "--memory", "1024"]
+    assert cli("pool", "create", "sea", *words).code == 0
+    ended = cli("pool", "change", "sea", "--image", "team/worker:2", "--max-workers", "4", "--json")
+    assert ended.code == 0, ended.err
+    assert (ended.json["image"], ended.json["cpu"], ended.json["settings"]["max_workers"]) == ("team/worker:2", 512, 4)
+    assert ended.json["settings"]["run_timeout"] == "1h10m"
+    assert "team/worker:2" in cli("pool", "change", "sea", "--lease", "4m").out
+    nothing = cli("pool", "change", "sea")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "say what is to change" in nothing.err
+    refused = cli("pool", "change", "sea", "--cpu", "4096")
+    assert refused.code == 2
+    assert "memory: found 1024" in refused.err

@@ -59,6 +59,9 @@ class FakeExecution:
 class FakeStarter:
     execution: FakeExecution | None
 
+    async def hold(self, order: Order) -> None:
+        """Nothing can be done ahead here."""
+
     async def start(self, order: Order) -> Execution:
         if self.execution is None:
             raise StartFailed(127, f"cannot start {order.command[0]!r}")

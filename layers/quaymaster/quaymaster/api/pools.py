@@ -7,10 +7,11 @@ from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Respo
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 
 from quaymaster.dispatcher.users import pools, views
+from quaymaster.dispatcher.users.changing import change_pool
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pools import create_pool, find_pool
 from quaymaster.dispatcher.users.runs import list_runs
-from quaymaster.domain.api import CreatedPool, CreatePool, PoolList, PoolView, RunList, WorkerList
+from quaymaster.domain.api import ChangePool, CreatedPool, CreatePool, PoolList, PoolView, RunList, WorkerList
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import RunState
 from quaymaster.ports import Ports
@@ -43,6 +44,11 @@ def add_pool_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: De
     @app.get("/pools/<pool>", summary="A pool")
     def show(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]
         return views.show_pool(ports.store, find_pool(ports.store, pool), deployment, ports.clock())
+
+    # Its stub leaves the middlewares' type open.
+    @app.patch("/pools/<pool>", summary="Change a pool's settings or tasks")  # pyright: ignore[reportUnknownMemberType]
+    def change(pool: PoolRef, request: ChangePool) -> PoolView:  # pyright: ignore[reportUnusedFunction]
+        return views.show_pool(ports.store, change_pool(ports, deployment, pool, request), deployment, ports.clock())
 
     @app.post("/pools/<pool>/retry", summary="Start a pool's tasks again now, whatever failed before")
     def retry(pool: PoolRef) -> PoolView:  # pyright: ignore[reportUnusedFunction]

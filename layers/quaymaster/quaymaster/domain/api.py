@@ -68,6 +68,21 @@ class CreatePool(ApiInput):
     task_role: Annotated[str, Field(max_length=200, pattern=TASK_ROLE)] | None = None
 
 
+class ChangePool(ApiInput):
+    """What is to change of a pool; what is left out stays. `settings` as for a new one.
+
+    `image`, `cpu`, `memory`, `architecture` and `task_role` are for Fargate pools only; null makes one the deployment's
+    again, and the role none.
+    """
+
+    settings: dict[str, str | int] = {}
+    image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    cpu: Annotated[int, Field(ge=256, le=16_384)] | None = None
+    memory: Annotated[int, Field(ge=512, le=122_880)] | None = None
+    architecture: Architecture | None = None
+    task_role: Annotated[str, Field(max_length=200, pattern=TASK_ROLE)] | None = None
+
+
 class PoolCounts(Value):
     """What a pool is doing: workers by what they do, tasks on their way, runs that only lack a worker."""
 

@@ -68,7 +68,7 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
         parts |= {
             "warm": lambda: pool.settings.warm and launch_tasks(ports, pool),
             "tasks": lambda: _tasks(ports, pool, until),
-            "images": lambda: pool.settings.images and retire_unused(ports, pool, until),
+            "definitions": lambda: retire_unused(ports, pool, until),
         }
     begun = apart(
         ports,

@@ -37,14 +37,17 @@ def _written(value: timedelta | tuple[str, ...] | str | int) -> str | int:
     return ",".join(value) if isinstance(value, tuple) else value
 
 
-def read_pool_settings(found: Mapping[str, str | int]) -> PoolSettings:
-    """The defaults, changed by what was found. Raises Refused, naming the setting that is unknown or makes no sense."""
+def read_pool_settings(found: Mapping[str, str | int], before: PoolSettings | None = None) -> PoolSettings:
+    """Those before (the defaults, if there were none), changed by what was found.
+
+    Raises Refused, naming the setting that is unknown or makes no sense.
+    """
     unknown = [name for name in found if name not in _NAMES]
     if unknown:
         raise Refused("settings", describe_name(unknown[0]), f"settings are {', '.join(_NAMES)}")
     defaults = PoolSettings()
     values = {name: _read(name, value, getattr(defaults, name)) for name, value in found.items()}
-    settings = replace(defaults, **values)
+    settings = replace(before or defaults, **values)
     _check(settings)
     return settings
 
@@ -60,6 +63,9 @@ def _read(
             raise Refused(field, _shown(value), f"one of {', '.join(allowed)}")
         return Capacity(value)
     if isinstance(default, timedelta):
+        if value == "0s":
+            # Shown so; where it makes no sense the bounds say so.
+            return timedelta(0)
         try:
             return parse_duration(str(value))
         except ValueError:

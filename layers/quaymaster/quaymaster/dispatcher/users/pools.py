@@ -47,9 +47,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     Raises Refused for settings, a CSR or task sizes that are no good, NameTaken for a name that exists.
     """
     settings = read_pool_settings(request.settings)
-    _check_kind(request)
-    _check_role(request, deployment)
-    _check_size(request, deployment)
+    check_task(request, deployment)
     if known := ports.store.pool_named(request.name):
         raise NameTaken(request.name, known)
     now = ports.clock()
@@ -88,32 +86,32 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
     return Created(pool=pool, token=base64.b64encode(json.dumps(token.dump()).encode()).decode())
 
 
-def _check_kind(request: CreatePool) -> None:
-    if request.kind is PoolKind.FARGATE:
+def check_task(wanted: CreatePool | Pool, deployment: Deployment) -> None:
+    """Raises Refused for what a pool of this kind has not, or that does not go together.
+
+    What is not said is as the deployment has it. Only roles that are named for it may be passed on: IAM would refuse
+    any other, less clearly.
+    """
+    kind = wanted.kind_of if isinstance(wanted, Pool) else wanted.kind
+    if kind is not PoolKind.FARGATE:
+        _check_private(wanted)
         return
-    if images := request.settings.get("images"):
-        raise Refused("settings.images", describe(str(images)), "nothing: only a Fargate pool starts tasks for images")
-    for field in TASK_FIELDS:
-        if getattr(request, field) is not None:
-            raise Refused(
-                field,
-                getattr(request, field),
-                "only a Fargate pool has an image, CPU, memory, an architecture and a task role",
-            )
-
-
-def _check_role(request: CreatePool, deployment: Deployment) -> None:
-    """Only roles that are named for it may be passed on: IAM would refuse any other, less clearly."""
-    name = (request.task_role or "").partition(":role/")[2]
-    if request.task_role and not name.startswith(deployment.run_role_prefix):
-        raise Refused("task_role", request.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
-
-
-def _check_size(request: CreatePool, deployment: Deployment) -> None:
-    """What is not said is as the deployment has it, and must go together with what is."""
-    if request.cpu or request.memory:
+    role = (wanted.task_role or "").partition(":role/")[2]
+    if wanted.task_role and not role.startswith(deployment.run_role_prefix):
+        raise Refused("task_role", wanted.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
+    if wanted.cpu or wanted.memory:
         usual = deployment.task_size
-        check_size(request.cpu or usual.cpu, request.memory or usual.memory)
+        check_size(wanted.cpu or usual.cpu, wanted.memory or usual.memory)
+
+
+def _check_private(wanted: CreatePool | Pool) -> None:
+    for field in TASK_FIELDS:
+        if (found := getattr(wanted, field)) is not None:
+            allowed = "only a Fargate pool has an image, CPU, memory, an architecture and a task role"
+            raise Refused(field, found, allowed)
+    images = wanted.settings.images if isinstance(wanted, Pool) else wanted.settings.get("images")
+    if images:
+        raise Refused("settings.images", describe(str(images)), "nothing: only a Fargate pool starts tasks for images")
 
 
 def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: CreatePool) -> str:

@@ -26,9 +26,8 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
             return
         begins = run.state is RunState.PREPARING
         if begins:
-            run = begun(run, ports.clock())
             try:
-                ports.store.commit(Replace(run))
+                run = _begin(ports, run)
             except Lost:
                 continue
         send_go(ports, sender.pool, run)
@@ -39,6 +38,12 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
             ports.log("run_begun", {"run": run.id, "attempt": run.attempt, "wait_ms": waited_ms})
         return
     raise Busy(f"run {message.run}: others kept writing")
+
+
+def _begin(ports: Ports, run: Run) -> Run:
+    started = begun(run, ports.clock())
+    ports.store.commit(Replace(started))
+    return started
 
 
 def preparing(ports: Ports, sender: Sender, message: Preparing) -> None:
