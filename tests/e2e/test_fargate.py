@@ -164,6 +164,18 @@ def test_a_pool_whose_image_is_gone_says_so_fails_what_waits_and_heals_when_it_i
     assert (task["memory"], task["taskDefinitionArn"]) == ("8192", changed["task_definition"])
 
 
+def test_an_agent_that_refuses_its_configuration_is_told_by_its_exit_code(deployment: Deployment) -> None:
+    pool = deployment.create_pool("fargate", max_workers=1)
+    token = f"{deployment.cloud.outputs['SsmPrefix']}/pools/{pool.pool_id}/token"
+    deployment.cloud.client("ssm").put_parameter(Name=token, Value="garbage", Type="SecureString", Overwrite=True)
+    run = deployment.send(pool.pool_id, "one", ["true"])
+    wait_until(lambda: deployment.read(f"/pools/{pool.pool_id}")["trouble"] is not None)
+    trouble = deployment.read(f"/pools/{pool.pool_id}")["trouble"]
+    assert (trouble["kind"], trouble["reason"]) == ("permanent", "start_failed")
+    assert "exit code 78" in trouble["note"]
+    assert "exit code 78" in deployment.read(f"/runs/{run}/why")["why"]
+
+
 def test_a_run_and_its_pool_show_what_they_cost(deployment: Deployment) -> None:
     pool = deployment.create_pool("fargate", max_workers=1)
     deployment.cloud.order_fault("slow_start", seconds=3)

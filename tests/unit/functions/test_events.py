@@ -136,7 +136,7 @@ def test_what_no_agent_says_is_a_dead_letter_and_never_comes_again(world: World,
 @pytest.mark.parametrize(
     ("name", "note"),
     [
-        ("stopped", "Essential container in task exited"),
+        ("stopped", "Essential container in task exited (exit code 0)"),
         ("out_of_memory", "OutOfMemoryError: Container killed due to memory usage"),
         ("spot_interrupted", "Your Spot Task was interrupted."),
         ("failed_to_start", "Timeout waiting for network interface provisioning to complete."),

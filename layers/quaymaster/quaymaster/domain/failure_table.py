@@ -20,6 +20,7 @@ class Said(StrEnum):
 
     STOP_CODE = "stopCode"
     REASON = "stoppedReason, or a container's reason"
+    EXIT_CODE = "the worker container's exit code"
     FAILURE = "a failure in RunTask's answer"
     ERROR = "an error of a call"
 
@@ -36,7 +37,9 @@ class Row:
     source: str
 
     def fits(self, text: str) -> bool:
-        """Whether a text in lower case is one of these."""
+        """Whether a text in lower case is one of these; an exit code is one of the marks, or is not."""
+        if self.said is Said.EXIT_CODE:
+            return text in self.marks
         return all(mark in text for mark in self.marks)
 
 
@@ -47,6 +50,7 @@ _RESOURCES = f"{_GUIDE}/resource-initialization-error.html"
 _FAILURES = f"{_GUIDE}/api_failures_messages.html"
 _TASK = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Task.html"
 _RUN_TASK = "https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html"
+_ENDED = "https://repost.aws/knowledge-center/ecs-task-stopped"
 _CAPACITY = "https://repost.aws/knowledge-center/ecs-fargate-runtask-capacity"
 
 
@@ -79,6 +83,11 @@ def _passes(mark: str, example: str, source: str = _CODES, said: Said = Said.REA
 def _stays(mark: str, example: str, source: str, reason: Reason = Reason.START_FAILED, said: Said = Said.REASON) -> Row:
     kind, marks = TroubleKind.PERMANENT, (mark,) if mark else ()
     return Row(said=said, marks=marks, kind=kind, reason=reason, example=example, source=source)
+
+
+def _ends_with(kind: TroubleKind, source: str, *codes: str, reason: Reason = Reason.START_FAILED) -> Row:
+    """What a container that ran, and ended before it was a worker, ended with."""
+    return Row(said=Said.EXIT_CODE, marks=codes, kind=kind, reason=reason, example=codes[0], source=source)
 
 
 STOPPED: tuple[Row, ...] = (
@@ -148,7 +157,13 @@ STOPPED: tuple[Row, ...] = (
     _stays("cannotstartcontainer", "CannotStartContainerError: failed to get container status", _CODES),
     _stays("cannotinspectcontainer", "CannotInspectContainerError: no such container", _CODES),
     _stays(LATE, LATE, "dispatcher/tasks/follow.py"),
-    # It ran and ended before it was a worker: the next one would end the same way.
+    # It ran and ended before it was a worker. Of the agent's own codes: its configuration, or the broker's refusal.
+    _ends_with(TroubleKind.PERMANENT, "worker/quaymaster_worker/errors.py", "77", "78"),
+    # The shell's codes for a program that is not there; the kernel's SIGKILL, mostly for memory; a SIGTERM.
+    _ends_with(TroubleKind.PERMANENT, _ENDED, "126", "127"),
+    _ends_with(TroubleKind.PERMANENT, _ENDED, "137", reason=Reason.OUT_OF_MEMORY),
+    _ends_with(TroubleKind.PASSING, _ENDED, "143"),
+    # With any other, the next one would end the same way.
     _stays("essentialcontainerexited", "EssentialContainerExited", _TASK, said=Said.STOP_CODE),
     # Of every hundred tasks one fails to start, for nothing that anybody could change.
     _passes("", "TaskFailedToStart", _TASK, said=Said.STOP_CODE),

@@ -13,11 +13,16 @@ class Words:
     stop_code: str = ""
     stopped_reason: str = ""
     container_reason: str = ""
+    exit_code: int | None = None
 
     @property
     def note(self) -> str:
         """The most telling of them, for people."""
-        return (self.container_reason or self.stopped_reason or self.stop_code or "its task stopped")[:SAID]
+        told = self.container_reason or self.stopped_reason or self.stop_code or "its task stopped"
+        if self.stop_code == "EssentialContainerExited" and not self.container_reason and self.exit_code is not None:
+            # Else ECS ended it, and the code says no more than that.
+            told = f"{told} (exit code {self.exit_code})"
+        return told[:SAID]
 
 
 def judge_start(words: Words) -> StartFailure:
@@ -31,5 +36,6 @@ def row_of(words: Words) -> Row:
     said = {
         Said.STOP_CODE: words.stop_code.lower(),
         Said.REASON: f"{words.stopped_reason} {words.container_reason}".lower(),
+        Said.EXIT_CODE: "" if words.exit_code is None else str(words.exit_code),
     }
     return next(row for row in STOPPED if row.fits(said[row.said]))

@@ -37,6 +37,7 @@ class TaskStopped:
     stop_code: str = ""
     stopped_reason: str = ""
     container_reason: str = ""
+    exit_code: int | None = None
     seconds: float | None = None
     """From the pull of its image to its end, as ECS tells it."""
 
@@ -44,7 +45,10 @@ class TaskStopped:
     def words(self) -> Words:
         """What ECS says of it."""
         return Words(
-            stop_code=self.stop_code, stopped_reason=self.stopped_reason, container_reason=self.container_reason
+            stop_code=self.stop_code,
+            stopped_reason=self.stopped_reason,
+            container_reason=self.container_reason,
+            exit_code=self.exit_code,
         )
 
 
@@ -61,6 +65,7 @@ class _Container(BaseModel):
 
     name: str | None = None
     reason: str | None = None
+    exit_code: int | None = Field(default=None, alias="exitCode")
 
 
 class _Detail(BaseModel):
@@ -95,14 +100,15 @@ def read_task_event(found: object, ours: str) -> TaskStopped | TakenBack | None:
     if detail.status != "STOPPED":
         notice = TakenBack(pool_id=pool_id, task_arn=detail.task_arn)
         return notice if (detail.stop_code or "") in TAKEN_BACK else None
-    reasons = [one.reason or "" for one in detail.containers or [] if one.name == ids.CONTAINER]
+    worker = next((one for one in detail.containers or [] if one.name == ids.CONTAINER), _Container())
     return TaskStopped(
         pool_id=pool_id,
         launch_id=detail.started_by or "",
         task_arn=detail.task_arn,
         stop_code=detail.stop_code or "",
         stopped_reason=detail.stopped_reason or "",
-        container_reason=reasons[0] if reasons else "",
+        container_reason=worker.reason or "",
+        exit_code=worker.exit_code,
         seconds=_billed(detail),
     )
 
