@@ -1,5 +1,6 @@
 """Runs that name an image of their own: a task is started for each, takes it and no other, and ends with it."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import TroubleKind
 from quaymaster.domain.worker import WorkerState
 from quaymaster.errors import NoCapacity, Refused, Unavailable
+from quaymaster.ports import Replace
 
 from tests.shared.memory.agents import FakeAgent, agent, settle_down
 from tests.shared.memory.invariants import check
@@ -410,6 +412,28 @@ def test_a_run_that_waits_for_its_task_says_so_and_counts_as_queued():
     second = world.submit("r2", image=BLUE)
     assert "at its limit of 1 worker (max_workers)" in explain_run(world.ports, second)
     assert count_pool(world.table, world.pool.id).queued == 2
+
+
+@pytest.mark.parametrize("waits", [10, 0])
+def test_a_run_that_waits_when_its_pool_allows_its_image_no_more_is_still_started_or_expires(waits: int):
+    world = world_of(queue_timeout=timedelta(minutes=5))
+    world.tasks.down = "away"
+    world.submit("r1", image=RED)
+    pool = world.table.pool(world.pool.id)
+    assert pool
+    settings = replace(pool.settings, images=())
+    world.table.commit(Replace(replace(pool, version=pool.version + 1, settings=settings)))
+    if waits:
+        for _ in range(waits):
+            world.sweep(after=60)
+        assert (world.run("r1").reason, bound(world)) == (Reason.QUEUE_EXPIRED, [])
+        return
+    world.tasks.down = None
+    world.sweep(after=60)
+    world.sweep(after=60)
+    (task,) = world.tasks.running
+    assert come_up(world, task.arn).begun == [(world.run("r1").id, 1)]
+    check(world)
 
 
 # ---- Which images a pool allows --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from datetime import datetime
 from quaymaster.dispatcher.apart import apart
 from quaymaster.dispatcher.tasks.start_failures import end_waiting
 from quaymaster.domain.durations import format_duration
-from quaymaster.domain.pool import Pool, Starts, Ticket
+from quaymaster.domain.pool import Pool, PoolKind, Starts, Ticket
 from quaymaster.domain.states import Reason
 from quaymaster.domain.trouble import TroubleKind
 from quaymaster.ports import Ports
@@ -18,7 +18,8 @@ def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     """End the runs that were accepted so long ago and wait still, by what there was too little of."""
     now, timeout = ports.clock(), pool.settings.queue_timeout
     waiting = ports.store.tickets(pool.id, AT_ONCE)
-    if pool.settings.images:
+    if pool.kind_of is PoolKind.FARGATE:
+        # Whatever the pool allows by now: they were accepted.
         waiting += ports.store.bound(pool.id, AT_ONCE)
     late = [one for one in waiting if now >= one.accepted_at + timeout]
     if not late:

@@ -66,7 +66,7 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
     parts["match"] = lambda: match(ports, pools, pool_id)
     if pool.kind_of is PoolKind.FARGATE:
         parts |= {
-            "warm": lambda: pool.settings.warm and launch_tasks(ports, pool),
+            "warm": lambda: _start_unasked(ports, pool),
             "tasks": lambda: _tasks(ports, pool, until),
             "definitions": lambda: retire_unused(ports, pool, until),
         }
@@ -79,6 +79,15 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
     )
     if begun < len(parts):
         ports.log("pool_not_swept", {"pool": pool_id, "part": list(parts)[begun], "note": "no time is left for it"})
+
+
+def _start_unasked(ports: Ports, pool: Pool) -> None:
+    """What no ticket of the queue asks for: tasks that are kept idle, and those of runs that wait for one of their own.
+
+    Whatever the pool allows by now: those runs were accepted.
+    """
+    if pool.settings.warm or ports.store.bound(pool.id, 1):
+        launch_tasks(ports, pool)
 
 
 def _call_back(ports: Ports, workers: Sequence[Worker], until: datetime) -> None:

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pool_settings import read_pool_settings
-from quaymaster.dispatcher.users.pools import TASK_FIELDS, check_task, find_pool
+from quaymaster.dispatcher.users.pools import TASK_FIELDS, check_task, define_task, find_pool
 from quaymaster.domain.api import ChangePool
 from quaymaster.domain.pool import Pool
 from quaymaster.domain.wakes import Wake
 from quaymaster.errors import Busy, Lost
-from quaymaster.ports import Ports, Replace, TaskSettings, Write
+from quaymaster.ports import Ports, Replace, Write
 
 TRIES = 5
 
@@ -49,12 +49,8 @@ def _writes(ports: Ports, deployment: Deployment, pool: Pool, changed: Pool) -> 
     if all(getattr(pool, field) == getattr(changed, field) for field in TASK_FIELDS):
         return [Replace(changed)]
     ports.tasks.check(changed.image)
-    settings = TaskSettings(
-        token_parameter=deployment.token_parameter(pool.id),
-        key_parameter=deployment.key_parameter(pool.id),
-        **{field: getattr(changed, field) for field in TASK_FIELDS},
-    )
-    writes: list[Write] = [Replace(replace(changed, task_definition=ports.tasks.define(pool.id, settings)))]
+    definition = define_task(ports, deployment, pool.id, changed)
+    writes: list[Write] = [Replace(replace(changed, task_definition=definition))]
     starts = ports.store.starts(pool.id)
     if starts and (starts.trouble or starts.drought):
         writes.append(Replace(starts.retried()))

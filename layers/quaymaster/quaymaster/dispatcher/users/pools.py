@@ -71,7 +71,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         updated_at=now,
     )
     if request.kind is PoolKind.FARGATE:
-        definition = _define_task(ports, deployment, pool_id, request)
+        definition = define_task(ports, deployment, pool_id, request)
         made = {field: getattr(request, field) for field in TASK_FIELDS}
         pool = replace(pool, task_definition=definition, **made)
     _write(ports.store, pool)
@@ -114,15 +114,12 @@ def _check_private(wanted: CreatePool | Pool) -> None:
         raise Refused("settings.images", describe(str(images)), "nothing: only a Fargate pool starts tasks for images")
 
 
-def _define_task(ports: Ports, deployment: Deployment, pool_id: str, request: CreatePool) -> str:
+def define_task(ports: Ports, deployment: Deployment, pool_id: str, wanted: CreatePool | Pool) -> str:
+    """Register the definition of the pool's own tasks, as it is wanted; its ARN. Raises Refused, Unavailable."""
     settings = TaskSettings(
         token_parameter=deployment.token_parameter(pool_id),
         key_parameter=deployment.key_parameter(pool_id),
-        image=request.image,
-        cpu=request.cpu,
-        memory=request.memory,
-        architecture=request.architecture,
-        task_role=request.task_role,
+        **{field: getattr(wanted, field) for field in TASK_FIELDS},
     )
     return ports.tasks.define(pool_id, settings)
 
