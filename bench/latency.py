@@ -5,6 +5,7 @@ All in one run on the local cloud, in turns, so that the ratios mean something o
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,16 +55,44 @@ def measure_latency() -> Figures:
     }
 
 
+class Heard:
+    """What an agent says, read as it comes: reading it all again and again would be measured as well."""
+
+    def __init__(self, agent: AgentProcess) -> None:
+        self._log = agent.log
+        self._read = 0
+
+    def when(self, run: str, what: str) -> float:
+        """When the agent said this of the run; what it said before is passed over."""
+        until = time.time() + SECONDS
+        while time.time() < until:
+            for line in self._more():
+                said: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
+                if said.get("msg") == what and said.get("run") == run:
+                    return datetime.fromisoformat(said["ts"]).timestamp()
+            time.sleep(0.02)
+        raise RuntimeError(f"the agent never said of {run}: {what}")
+
+    def _more(self) -> Iterator[bytes]:
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._read += len(line)
+                yield line
+
+
 def _in_turns(cloud: LocalCloud, deployment: Deployment) -> Samples:
     pool, elsewhere = deployment.create_pool(accept_timeout="15s"), deployment.create_pool()
     agent = cloud.start_agent(pool.token, pool.key, 2)
     deployment.wait_workers(pool.pool_id, 2)
-    found = Samples()
+    found, heard = Samples(), Heard(agent)
     with bare_chain(cloud, elsewhere) as chain:
         for number in range(WARM_UP + SAMPLES):
             bare = chain.once(number)
             time.sleep(PAUSE)
-            to_agent, to_command = _submission(deployment, pool, agent, number)
+            to_agent, to_command = _submission(deployment, pool, heard, number)
             time.sleep(PAUSE)
             if number >= WARM_UP:
                 found.chain.append(bare)
@@ -72,27 +101,15 @@ def _in_turns(cloud: LocalCloud, deployment: Deployment) -> Samples:
     return found
 
 
-def _submission(deployment: Deployment, pool: Credential, agent: AgentProcess, number: int) -> tuple[float, float]:
+def _submission(deployment: Deployment, pool: Credential, heard: Heard, number: int) -> tuple[float, float]:
     """From SendMessage to the agent's `assigned`, and to the command's own first moment."""
     sent = time.time()
     run = deployment.send(pool.pool_id, f"latency-{number}", ["date", "+%s.%N"])
-    assigned = _said(agent, run, "assigned")
+    assigned = heard.when(run, "assigned")
     # Nobody asks the API meanwhile: two functions at once would be measured, not one.
-    _said(agent, run, "the phase has ended")
+    heard.when(run, "the phase has ended")
     ended = deployment.wait(run, seconds=SECONDS)
     return assigned - sent, float(deployment.log(ended)[0]["msg"]) - sent
-
-
-def _said(agent: AgentProcess, run: str, what: str) -> float:
-    """When the agent said this of the run."""
-    until = time.time() + SECONDS
-    while time.time() < until:
-        for line in agent.output().splitlines():
-            said: dict[str, Any] = json.loads(line) if run in line and line.startswith("{") else {}
-            if said.get("msg") == what and said.get("run") == run:
-                return datetime.fromisoformat(said["ts"]).timestamp()
-        time.sleep(0.02)
-    raise RuntimeError(f"the agent never said of {run}: {what}")
 
 
 def _bare_tasks(deployment: Deployment) -> list[float]:

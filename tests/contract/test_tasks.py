@@ -20,7 +20,7 @@ from quaymaster.ports import Tasks, TaskSettings
 
 from tests.contract.aws import dead_client, refusing_client
 from tests.contract.conftest import BareCloud
-from tests.shared.memory.records import POOL, a_launch, a_pool
+from tests.shared.memory.records import OTHER_POOL, POOL, a_launch, a_pool
 
 NAMESPACE = "contract"
 SETTINGS = TaskSettings(token_parameter="/quaymaster/contract/token", key_parameter="/quaymaster/contract/key")
@@ -138,6 +138,20 @@ def test_a_launch_knows_its_own_tasks_only(fleet: Fleet) -> None:
     fleet.tasks.run(other, a_pool())
     assert fleet.tasks.of_launch(mine) == list(started.tasks)
     assert fleet.tasks.of_launch(fleet.launch()) == []
+
+
+def test_a_pools_tasks_are_listed_by_their_family_with_who_started_them(fleet: Fleet) -> None:
+    mine, other = fleet.launch(count=2), fleet.launch()
+    elsewhere = replace(fleet.launch(), task_definition=fleet.tasks.define(OTHER_POOL, SETTINGS))
+    started = {arn: launch.id for launch in (mine, other) for arn in fleet.tasks.run(launch, a_pool()).tasks}
+    (stranger,) = fleet.tasks.run(elsewhere, a_pool()).tasks
+    listed = fleet.tasks.of_pool(POOL)
+    assert set(started) <= set(listed)
+    assert stranger not in listed
+    assert fleet.tasks.started_by([*started, stranger]) == {**started, stranger: elsewhere.id}
+    fleet.tasks.stop(stranger, "no longer needed")
+    assert fleet.tasks.of_pool(OTHER_POOL) == []
+    assert fleet.tasks.started_by([stranger]) == {}
 
 
 def test_a_stopped_task_is_no_more_and_stopping_it_again_is_fine(fleet: Fleet) -> None:

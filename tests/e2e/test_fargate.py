@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from quaymaster.domain import keys
 from quaymaster.domain.cost import CALLS_OF_A_RUN
 from quaymaster.domain.ids import task_id, worker_name
 
@@ -131,6 +132,32 @@ def test_a_task_that_never_becomes_a_worker_and_is_never_told_of_gives_its_place
     cluster = deployment.cloud.outputs["ClusterName"]
     deployment.cloud.ecs().stop_task(cluster=cluster, task=task["taskArn"], reason="somebody's mistake")
     assert deployment.wait(run, reaping=True)["state"] == "FINISHED"
+    wait_until(lambda: nothing_is_left(deployment, pool), 180)
+
+
+def test_a_task_whose_launch_is_forgotten_is_stopped_by_one_sweep_and_its_run_gets_another(
+    deployment: Deployment,
+) -> None:
+    pool = deployment.create_pool("fargate", max_workers=2, start_timeout="2s")
+    deployment.cloud.order_fault("slow_start", seconds=600)
+    run = deployment.send(pool.pool_id, "one", ["true"])
+    wait_until(lambda: len(tasks(deployment, pool)) == 1)
+    (stray,) = tasks(deployment, pool)
+    table, name = deployment.cloud.client("dynamodb"), deployment.cloud.outputs["TableName"]
+    launch = keys.launch(pool.pool_id, stray["startedBy"])
+    key = {"pk": {"S": launch.pk}, "sk": {"S": launch.sk}}
+    wait_until(lambda: "answered_at" in table.get_item(TableName=name, Key=key)["Item"])
+    table.delete_item(TableName=name, Key=key)
+    deployment.cloud.reap()
+    ecs, cluster = deployment.cloud.ecs(), deployment.cloud.outputs["ClusterName"]
+    (stopped,) = ecs.describe_tasks(cluster=cluster, tasks=[stray["taskArn"]])["tasks"]
+    assert (stopped["desiredStatus"], stopped["stoppedReason"]) == (
+        "STOPPED",
+        "quaymaster: no launch has a place for it",
+    )
+    found = deployment.wait(run, reaping=True)
+    assert found["state"] == "FINISHED"
+    assert task_id(worker_name(found["worker"])) != task_id(stray["taskArn"])
     wait_until(lambda: nothing_is_left(deployment, pool), 180)
 
 

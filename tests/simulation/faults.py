@@ -32,6 +32,7 @@ RARE = (
     "tasks.launch",
     "tasks.reserve",
     "tasks.start_failures",
+    "tasks.strays",
     "workers.finish",
     "workers.register",
     "workers.task_events",

@@ -115,7 +115,7 @@ class Ghosts:
     def _inspect_tasks(self) -> None:
         pool, tasks = self._stage.world.pool, self._stage.world.tasks
         most = pool.settings.max_workers
-        running = tasks.running
+        running = [task for task in tasks.running if task.arn not in self._stage.strays]
         must(Invariant.WITHIN_LIMIT, len(running) <= most, f"{len(running)} tasks run, {most} may")
         if not running:
             return

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from quaymaster.adapters.memory.tasks import CLUSTER, MemoryTask
 from quaymaster.domain import deadlines
 from quaymaster.domain.ids import ulid
 from quaymaster.domain.images import ImageDefinition
@@ -51,6 +52,15 @@ def miscounted() -> list[Write]:
         Create(PoolEntry(pool_id=pool.id, name=pool.name)),
         Create(Counters(pool_id=pool.id, workers_reserved=2)),
         Create(Starts(pool_id=pool.id)),
+    ]
+
+
+def strays(definition: str) -> list[MemoryTask]:
+    """Tasks that were started for a launch that nobody remembers."""
+    forgotten = ulid(NOW - timedelta(hours=1), b"forgotten!")
+    return [
+        MemoryTask(arn=f"{CLUSTER}/{number:032x}", launch_id=forgotten, task_definition=definition)
+        for number in (0xE000, 0xE001)
     ]
 
 

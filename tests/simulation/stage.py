@@ -110,6 +110,7 @@ class Stage:
         self.known_tasks: set[str] = set()
         self.stopped_tasks: set[str] = set()
         self.taken_back: set[str] = set()
+        self.strays: set[str] = set()
         self.lines: list[tuple[datetime, str]] = []
         self._sessions = 0
         self._plant()
@@ -125,6 +126,10 @@ class Stage:
             self.world.table.commit(*planted.miscounted())
             self.world.tasks.images |= planted.REVISIONS
             self.world.tasks.age()
+        if self.kind is PoolKind.FARGATE and self.seed % 3 == 0:
+            strays = {task.arn: task for task in planted.strays(self.world.pool.task_definition or "")}
+            self.world.tasks.tasks |= strays
+            self.strays |= strays.keys()
         runs = [planted.waiting_with_a_deadline] if self.seed % 4 < 2 else []
         if self.kind is PoolKind.FARGATE and self.seed % 4 == 3:
             # Here no worker is there before the first sweep.

@@ -332,6 +332,17 @@ class Tasks(Protocol):
         """ARNs of the launch's tasks that have not stopped. Raises Unavailable."""
         ...
 
+    def of_pool(self, pool_id: str) -> list[str]:
+        """ARNs of the tasks of the pool's family that are to run, as ECS lists them: it may lag. Raises Unavailable."""
+        ...
+
+    def started_by(self, task_arns: Sequence[str]) -> dict[str, str]:
+        """Of up to 100 tasks, those that are to run, and who says that he started them: a launch's id, or anything.
+
+        Raises Unavailable.
+        """
+        ...
+
     def check(self, image: str | None) -> None:
         """Look whether tasks of this image (None: of the deployment's) can be started at all.
 

@@ -74,6 +74,7 @@ def test_a_worker_that_cannot_be_asked_keeps_no_other_from_being_asked() -> None
         ("waiting", "fail_waiting"),
         ("match", "match"),
         ("warm", "launch_tasks"),
+        ("strays", "stop_strays"),
     ],
 )
 def test_a_part_of_a_sweep_that_breaks_takes_none_of_the_others_along(

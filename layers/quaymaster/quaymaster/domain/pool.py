@@ -295,6 +295,11 @@ class Launch:
         return next((arn for arn in self.tasks if ids.task_id(arn) == task_id), None)
 
     @property
+    def counted(self) -> set[str]:
+        """Ids of the tasks that are known to hold a place of it."""
+        return {*map(ids.task_id, self.tasks), *self.joined}.difference(self.stopped)
+
+    @property
     def starting(self) -> int:
         """Tasks on their way that no worker has joined for yet."""
         return max(0, self.count - len({*self.joined, *self.stopped}))

@@ -95,6 +95,18 @@ class EcsTasks:
             others = [arn for arn in launch.tasks if arn not in running]
             return running + [arn for batch in pages(others, 100) for arn in self._not_stopped(batch)]
 
+    def of_pool(self, pool_id: str) -> list[str]:
+        with translated("ecs"):
+            found = self._client().get_paginator("list_tasks")
+            answers = found.paginate(cluster=self._place.cluster, family=self._family(pool_id))
+            return [arn for answer in answers for arn in answer["taskArns"]]
+
+    def started_by(self, task_arns: Sequence[str]) -> dict[str, str]:
+        with translated("ecs"):
+            tasks = self._client().describe_tasks(cluster=self._place.cluster, tasks=task_arns)["tasks"]
+        to_run = [task for task in tasks if task.get("desiredStatus") != "STOPPED"]
+        return {task.get("taskArn", ""): task.get("startedBy", "") for task in to_run}
+
     def check(self, image: str | None) -> None:
         place = self._place
         self._vicinity.check_network(place.subnets, place.security_groups)

@@ -1,6 +1,7 @@
 """ECS in memory: tasks that are names only. Tests end them, and make the service fail."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -70,6 +71,15 @@ class MemoryTasks:
     def of_launch(self, launch: Launch) -> list[str]:
         self._answer("of_launch")
         return [task.arn for task in self.running if task.launch_id == launch.id]
+
+    def of_pool(self, pool_id: str) -> list[str]:
+        self._answer("of_pool")
+        own = f"/{self.namespace}-pool-{pool_id}:"
+        return [task.arn for task in self.running if own in task.task_definition]
+
+    def started_by(self, task_arns: Sequence[str]) -> dict[str, str]:
+        self._answer("started_by")
+        return {task.arn: task.launch_id for task in self.running if task.arn in task_arns}
 
     def check(self, image: str | None) -> None:
         self._answer("check")

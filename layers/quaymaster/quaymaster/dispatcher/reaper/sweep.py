@@ -13,6 +13,7 @@ from quaymaster.dispatcher.tasks.follow import follow_launches, gone_at, reconci
 from quaymaster.dispatcher.tasks.image_definitions import retire_unused
 from quaymaster.dispatcher.tasks.launch import launch_tasks
 from quaymaster.dispatcher.tasks.start_failures import fail_waiting
+from quaymaster.dispatcher.tasks.strays import stop_strays
 from quaymaster.dispatcher.workers.finish import stop_task
 from quaymaster.dispatcher.workers.presence import NOT_ANSWERED, put_aside, send_who
 from quaymaster.domain import deadlines
@@ -68,6 +69,7 @@ def _sweep_pool(ports: Ports, pools: Pools, pool_id: str, until: datetime) -> No
         parts |= {
             "warm": lambda: _start_unasked(ports, pool),
             "tasks": lambda: _tasks(ports, pool, until),
+            "strays": lambda: stop_strays(ports, pool, until),
             "definitions": lambda: retire_unused(ports, pool, until),
         }
     begun = apart(

@@ -195,6 +195,8 @@ def _over(ports: Ports, launch: Launch | None, sender: Sender, message: Register
     task = ids.worker_name(sender.worker_id)
     if task in launch.stopped:
         return "its task stopped"
+    if launch.answered and task not in (*map(ids.task_id, launch.tasks), *launch.joined):
+        return "its launch has no place for it"
     if task not in launch.joined and launch.answered and ports.clock() >= launch.called_at + deadlines.LATE_TASK:
         return "its task is late"
     return None
