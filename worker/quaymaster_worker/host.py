@@ -44,9 +44,11 @@ class Host:
         return httpx.AsyncClient(follow_redirects=False)
 
     async def keep_ready(self) -> None:
-        """Have the executor do ahead what the next run may use; that it cannot is that run's to tell."""
+        """Have done ahead what the next run may use; that it cannot be done is that run's to tell."""
         try:
             await self.executor.keep_ready()
+            if spare := self.state.spare:
+                spare.make_ahead()
         except OSError as error:
             log.warning("nothing is ready for the next run", extra={"error": str(error)})
 

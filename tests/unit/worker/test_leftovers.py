@@ -117,6 +117,51 @@ def test_a_work_folder_that_nobody_names_is_removed_and_a_living_agents_is_not(f
     living.close()
 
 
+def test_a_folder_made_ahead_becomes_the_next_attempts_and_is_nobodys_leftover(folder: StateFolder) -> None:
+    living = StateFile.create(folder, "living")
+    assert living.spare
+    living.spare.make_ahead()
+    living.spare.make_ahead()
+    mine, _ = remains(folder)
+    assert living.spare.root.exists()
+    work = folder.attempt("R", 1, "W")
+    work.make(living.spare)
+    assert not living.spare.root.exists()
+    ahead = sorted((path.name, path.stat().st_mode & 0o777) for path in work.root.rglob("*"))
+    work.make(living.spare)
+    assert ahead == sorted((path.name, path.stat().st_mode & 0o777) for path in work.root.rglob("*"))
+    assert ahead == [
+        ("home", 0o700), ("log.spool", 0o600), ("phase", 0o700), ("tmp", 0o700), ("workspace", 0o700),
+    ]  # fmt: skip
+    living.spare.make_ahead()
+    living.close()
+    mine.close()
+    assert [path.name for path in folder.work.iterdir()] == [work.root.name]
+
+
+def test_a_dead_agents_folder_made_ahead_is_removed(folder: StateFolder) -> None:
+    dead = StateFile.create(folder, "dead")
+    assert dead.spare
+    dead.spare.make_ahead()
+    os.close(dead.descriptor)
+    mine, _ = remains(folder)
+    assert not dead.spare.root.exists()
+    mine.close()
+
+
+def test_a_folder_that_can_be_made_ahead_only_in_part_is_not_there(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    spare = folder.spare("mine")
+    with pytest.raises(OSError, match="No space"):
+        spare.make_ahead()
+    assert not spare.root.exists()
+
+
 def test_a_folder_whose_owner_locked_it_is_removed_all_the_same(tmp_path: Path) -> None:
     locked = tmp_path / "work" / "locked"
     locked.mkdir(parents=True)

@@ -63,7 +63,7 @@ class Attempt:
             self._host.state.hold(self._worker_id, *self.key, self._folder.root)
             # First, and beside all else: what it starts takes longest.
             self._starter = await self._host.executor.make_ready()
-            self._folder.make()
+            self._folder.make(self._host.state.spare)
             self.assign = await with_spec(self._host.http, self.assign, self._folder.root)
             if self.assign.workspace:
                 archive = self._folder.root / "workspace.tar.gz"

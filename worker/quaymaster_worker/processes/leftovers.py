@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from quaymaster.domain.messages import Remains
 
 from quaymaster_worker.processes.marks import Identified, Mark, find, identify, kill_until_gone, marked, tree
-from quaymaster_worker.workspace.folders import StateFolder, remove_folder
+from quaymaster_worker.workspace.folders import StateFolder, WorkFolder, remove_folder
 
 log = logging.getLogger("quaymaster.leftovers")
 
@@ -38,8 +38,9 @@ class _Entry(BaseModel):
 
 
 class _State(BaseModel):
-    """A state file's content."""
+    """A state file's content. `spare`: the folder that is made ahead; it holds nothing yet."""
 
+    spare: Path | None = None
     entries: list[_Entry] = []
     remains: list[Remains] = []
 
@@ -61,10 +62,15 @@ class StateFile:
         path, unnamed = folder.agents / f"{name}.json", folder.agents / f"{name}.new"
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file = cls(path, descriptor)
+        file = cls(path, descriptor, _State(spare=folder.spare(name).root))
         file.write()
         unnamed.rename(path)
         return file
+
+    @property
+    def spare(self) -> WorkFolder | None:
+        """The folder that is made ahead for the next attempt, whichever worker gets it."""
+        return WorkFolder(self.state.spare) if self.state.spare else None
 
     def hold(self, worker_id: str, run: str, attempt: int, folder: Path) -> None:
         """An attempt is about to begin. Raises OSError."""
@@ -102,6 +108,8 @@ class StateFile:
 
     def close(self) -> None:
         """The agent ends; what it could not report stays for the next one."""
+        if self.state.spare:
+            remove_folder(self.state.spare)
         if not self.state.entries and not self.state.remains:
             self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
@@ -150,7 +158,8 @@ async def _remove_strays(folder: StateFolder) -> None:
     named: set[Path] = set()
     for path in folder.agents.glob("*.json"):
         try:
-            named |= {entry.folder for entry in _State.model_validate_json(path.read_bytes()).entries}
+            state = _State.model_validate_json(path.read_bytes())
+            named |= {*(entry.folder for entry in state.entries), *([state.spare] if state.spare else [])}
         except FileNotFoundError:
             # Whoever removed it had removed what it named.
             continue

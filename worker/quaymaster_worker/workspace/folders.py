@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ class StateFolder:
     def work(self) -> Path:
         """Work folders, one per attempt."""
         return self.root / "work"
+
+    def spare(self, agent: str) -> "WorkFolder":
+        """The folder that an agent (by its state file's name) makes ahead for its next attempt."""
+        return WorkFolder(self.work / f"spare-{agent}")
 
     def attempt(self, run: str, attempt: int, worker_name: str) -> "WorkFolder":
         """The folder of one attempt at one worker."""
@@ -66,12 +71,30 @@ class WorkFolder:
         """The command's TMPDIR."""
         return self.root / "phase" / "tmp"
 
-    def make(self) -> None:
-        """Make it afresh. Raises OSError."""
+    def make(self, spare: "WorkFolder | None" = None) -> None:
+        """Make it afresh, of one that was made ahead if it is there. Raises OSError."""
         remove_folder(self.root)
+        if spare:
+            with suppress(FileNotFoundError):
+                spare.root.rename(self.root)
+                return
+        self._make()
+
+    def make_ahead(self) -> None:
+        """Make it, whole or not at all, unless it is there. Raises OSError."""
+        if self.root.exists():
+            return
+        try:
+            self._make()
+        except OSError:
+            remove_folder(self.root)
+            raise
+
+    def _make(self) -> None:
         self.root.mkdir(mode=0o711)
         for folder in (self.root / "phase", self.workspace, self.home, self.temporary):
             folder.mkdir(mode=0o700)
+        self.spool.touch(mode=0o600)
 
     def give_to(self, user: RunUser) -> None:
         """Make everything of the phase's the user's. Raises OSError."""
