@@ -52,6 +52,8 @@ MOST_DELIVERIES = 2_000
 """So many events and messages a quiet system handles in the time of a few sweeps, at the very most."""
 MOST_PAUSED = 3
 FEW_HOSTS = 2
+NEVER = 1_000
+"""So many attempts more no run ever has."""
 SLOWEST = timedelta(minutes=1)
 """A message that is not lost comes within so long."""
 SKIPPED = frozenset(
@@ -544,8 +546,9 @@ class History:
         if not runs:
             return
         run, session = self.stage.random.choice(runs), machine.agent.session
-        attempt = max(1, run.attempt + self.stage.random.choice([-1, 0, 0, 0, 1]))
-        if self._is_own(machine, run, attempt):
+        # Not the next attempt: that may be its own by the time at which it is heard.
+        attempt = run.attempt + self.stage.random.choice([-1, 0, 0, 0, NEVER])
+        if attempt < 1 or self._is_own(machine, run, attempt):
             return
         fields: dict[str, Any] = {"session": session, "run": run.id, "attempt": attempt}
         outcome = Outcome(end="FINISHED", exit_code=0)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 
 from quaymaster.adapters.memory.messenger import Sent
@@ -90,6 +90,7 @@ class Stage:
             runs_per_worker=8 if self.patient else 2,
             offers=50,
             losses=40,
+            idle_timeout=timedelta(minutes=1 if self.patient else 5),
             warm=self.warm,
             capacity=tuple(Capacity)[seed % 3],
             images=("registry.example/*",) if kind is PoolKind.FARGATE else (),
