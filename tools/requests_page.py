@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from quaymaster.domain.requests import MAX_REQUEST_BYTES, Reply, RunRequest, Workspace
+from quaymaster.domain.requests import MAX_REQUEST_BYTES, EndReply, Reply, RunRequest, Workspace
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "requests.md"
@@ -41,6 +41,7 @@ REQUEST: Mapping[str, Told] = {
     "retryable": Told("start it again if its worker is lost after it has begun", False, "--retryable"),
     "reply_to": Told("MQTT topic for the reply, below `<namespace>/replies/<the sender's id>`; by MQTT only",
                      "quaymaster/replies/AIDAEXAMPLE/1"),
+    "reply_on": Told("what is told there: `accepted`, how the run `ended`, or `both`; a refusal in any case", "both"),
 }  # fmt: skip
 WORKSPACE: Mapping[str, Told] = {
     "key": Told("where it lies in the bucket", _PLACE),
@@ -55,6 +56,19 @@ REPLY: Mapping[str, Told] = {
     "state": Told("the run's state at that moment", "READY"),
     "error": Told("why it was refused", "pool: found nothing; it is required"),
 }  # fmt: skip
+END_REPLY: Mapping[str, Told] = {
+    "schema": Told("version of this form", 1),
+    "kind": Told("what it is", "ended"),
+    "id": Told("the request's id", "deploy-1842"),
+    "run": Told("the run's id", "0VT8RTWS526GQWQWXCA430BPSZ"),
+    "state": Told("how the run ended", "FAILED"),
+    "reason": Told("why, for programs", "exit_code"),
+    "exit_code": Told("its command's exit code", 3),
+    "note": Told("why, for people", "exit code 3"),
+    "attempt": Told("its latest attempt; 0: no worker ever had it", 1),
+    "log": Told("key of that attempt's log in the bucket in the output `BucketName`",
+                "logs/01KDYAK3485WB9Z6TED8828X92/0VT8RTWS526GQWQWXCA430BPSZ/000001/log.ndjson.gz"),
+}  # fmt: skip
 _LIMITS: Mapping[str, str] = {
     "minLength": "at least {} characters", "maxLength": "at most {} characters", "minItems": "at least {}",
     "maxItems": "at most {}", "maxProperties": "at most {}",
@@ -62,6 +76,7 @@ _LIMITS: Mapping[str, str] = {
 MODELS: Mapping[str, tuple[type[BaseModel], Mapping[str, Told]]] = {
     "request": (RunRequest, REQUEST),
     "reply": (Reply, REPLY),
+    "end_reply": (EndReply, END_REPLY),
 }
 
 HEAD = f"""\
@@ -72,7 +87,10 @@ HEAD = f"""\
 A request is one JSON object, the same over SQS, MQTT and the API; the command line makes it of its options. At most
 it has {MAX_REQUEST_BYTES:,} bytes (over MQTT 131,072), one argument or variable of it 131,071. A field that is not
 listed here is refused, and so is text with NUL or half of a surrogate pair. As JSON Schema:
-[request](schemas/request.json), [reply](schemas/reply.json).
+[request](schemas/request.json), [reply](schemas/reply.json), [reply that tells the end](schemas/end_reply.json).
+
+How a run ended is told at least once: a requester may hear it again, and within a minute or two where a function died
+before it told it.
 """
 WAYS = """\
 ## By each way
@@ -118,6 +136,7 @@ def page() -> str:
         _table("A request", RunRequest, REQUEST, options=True),
         _table("Its `workspace`", Workspace, WORKSPACE),
         _table("A reply", Reply, REPLY),
+        _table("A reply that tells the end", EndReply, END_REPLY),
         _ways(),
     ]
     return "\n".join(parts).rstrip() + "\n"

@@ -14,8 +14,8 @@ from quaymaster_cli.dead_letters import commands as dead_letter_commands
 from quaymaster_cli.errors import CliError, Interrupted, Usage
 from quaymaster_cli.pools import commands as pool_commands
 from quaymaster_cli.pools import worker_commands
-from quaymaster_cli.runs import commands as run_commands
 from quaymaster_cli.showing.plain import visible
+from quaymaster_cli.steering import commands as run_commands
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

@@ -160,6 +160,15 @@ def test_an_object_is_read_as_a_stream_and_a_missing_one_as_nothing(bucket: Buck
         assert unpacked.read() == text
 
 
+def test_an_object_is_there_by_its_whole_key(bucket: Bucket) -> None:
+    key = f"inputs/{POOL}/abc/workspace.tar.gz"
+    bucket.write(f"{key}.old", b"another's")
+    assert not bucket.blobs.is_there(key)
+    bucket.write(key, b"packed")
+    assert bucket.blobs.is_there(key)
+    assert not bucket.blobs.is_there(key[:-1])
+
+
 def test_a_log_is_written_once_and_its_marker_after_it(bucket: Bucket) -> None:
     assert bucket.blobs.write_log(POOL, RUN, 1, io.BytesIO(b"first"), END) is True
     assert bucket.blobs.log_end(POOL, RUN, 1) == END
@@ -198,6 +207,7 @@ CALLS: Mapping[str, Callable[[Blobs], object]] = {
     "chunks": lambda blobs: blobs.chunks(POOL, RUN, 1),
     "log_end": lambda blobs: blobs.log_end(POOL, RUN, 1),
     "read": lambda blobs: blobs.read("logs/a"),
+    "is_there": lambda blobs: blobs.is_there("inputs/a"),
     "write_log": lambda blobs: blobs.write_log(POOL, RUN, 1, io.BytesIO(b"log"), END),
 }
 

@@ -265,6 +265,8 @@ def test_a_service_that_does_not_answer_is_unavailable() -> None:
         lambda: tasks.run(a_launch(), a_pool()),
         lambda: tasks.stop("arn", "reason"),
         lambda: tasks.of_launch(a_launch()),
+        lambda: tasks.of_pool(POOL),
+        lambda: tasks.started_by(["arn"]),
         lambda: tasks.define(POOL, SETTINGS),
     ):
         with pytest.raises(Unavailable, match="ecs"):

@@ -2,12 +2,15 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +120,7 @@ def test_a_followed_run_prints_its_log_and_exits_with_its_code(shell: Shell, poo
 
 def test_the_log_comes_while_the_run_goes_on(shell: Shell, pool: str, gate: Gate) -> None:
     script = f"echo early; {gate.wait}; echo late"
-    with shell.popen("run", "start", "--pool", pool, "-f", "--", "sh", "-c", script) as following:
+    with shell.popen("run", "start", "--pool", pool, "--follow", "--", "sh", "-c", script) as following:
         assert following.stdout
         assert following.stdout.readline() == "early\n"
         gate.open()
@@ -163,7 +166,7 @@ def test_a_folder_travels_as_the_workspace_with_an_environment_too_large_for_a_m
 
 
 def test_a_run_that_goes_silent_exits_with_124(shell: Shell, pool: str) -> None:
-    ended = shell("run", "start", "--pool", pool, "--log-timeout", "2s", "-f", "--", "sleep", "60")
+    ended = shell("run", "start", "--pool", pool, "--log-timeout", "2s", "--follow", "--", "sleep", "60")
     assert ended.returncode == 124, ended.stderr
     assert "(log_timeout)" in ended.stderr
 
@@ -183,6 +186,122 @@ def test_ctrl_c_stops_following_and_not_the_run(shell: Shell, pool: str, gate: G
     gate.open()
     assert shell("run", "logs", "-f", run).stdout == "begun\nover\n"
     assert shell.json("run", "show", run)["state"] == "FINISHED"
+
+
+@dataclass
+class Terminal:
+    """A terminal of its own, with a command in its foreground: there Ctrl-C is a key."""
+
+    keyboard: int
+    process: subprocess.Popen[bytes]
+    seen: str = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what appears until this is in it."""
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen
+            if not select.select([self.keyboard], [], [], 0.2)[0]:
+                assert self.process.poll() is None, self.seen
+                continue
+            try:
+                self.seen += os.read(self.keyboard, 65_536).decode(errors="replace")
+            except OSError:
+                # The command has closed its side.
+                assert text in self.seen, self.seen
+
+    def press(self, keys: bytes) -> None:
+        """Press keys; what was seen before is read no more."""
+        self.seen = ""
+        os.write(self.keyboard, keys)
+
+
+@contextmanager
+def terminal(shell: Shell, *words: str) -> Generator[Terminal]:
+    """A command that is ended if it does not end by itself."""
+    keyboard, screen = pty.openpty()
+    process = subprocess.Popen(
+        [QUAYMASTER, *words],
+        env=shell.environment(TERM="dumb"),
+        cwd=shell.folder,
+        preexec_fn=lambda: os.login_tty(os.dup(screen)),
+        pass_fds=[screen],
+    )
+    os.close(screen)
+    try:
+        yield Terminal(keyboard, process)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keyboard)
+
+
+CTRL_C = b"\x03"
+SLEEPS = ("sh", "-c", "echo begun; while :; do sleep 0.1; done")
+
+
+def followed_in_terminal(shell: Shell, pool: str, name: str, *options: str) -> AbstractContextManager[Terminal]:
+    return terminal(shell, "run", "start", "--pool", pool, "--id", name, "--follow", *options, "--", *SLEEPS)
+
+
+def test_ctrl_c_in_a_terminal_asks_and_stops_the_run(shell: Shell, pool: str) -> None:
+    name = f"stopped-{time.time_ns()}"
+    with followed_in_terminal(shell, pool, name) as screen:
+        screen.read_until("begun")
+        screen.press(CTRL_C)
+        screen.read_until("stop the run? (y: stop it, n: only stop following it) [y/N]")
+        screen.press(b"y\n")
+        screen.read_until("is STOPPED (by_user)")
+        assert screen.process.wait(TIMEOUT_SECONDS) == 125
+    assert shell.json("run", "show", name)["state"] == "STOPPED"
+
+
+@pytest.mark.parametrize("keys", [b"n\n", b"\n", CTRL_C])
+def test_ctrl_c_in_a_terminal_may_only_stop_following(shell: Shell, pool: str, keys: bytes) -> None:
+    name = f"left-{time.time_ns()}"
+    with followed_in_terminal(shell, pool, name) as screen:
+        screen.read_until("begun")
+        screen.press(CTRL_C)
+        screen.read_until("stop the run?")
+        screen.press(keys)
+        screen.read_until("interrupted; what was started goes on")
+        assert screen.process.wait(TIMEOUT_SECONDS) == 130
+    shown = shell.json("run", "show", name)
+    assert (shown["state"], shown["ending"]) == ("RUNNING", None)
+    assert shell("run", "kill", name).returncode == 0
+
+
+def test_what_ctrl_c_does_can_be_said_before(shell: Shell, pool: str) -> None:
+    name = f"said-{time.time_ns()}"
+    with followed_in_terminal(shell, pool, name, "--on-interrupt", "stop") as screen:
+        screen.read_until("begun")
+        screen.press(CTRL_C)
+        screen.read_until("is STOPPED (by_user)")
+        assert "stop the run?" not in screen.seen
+    assert shell.json("run", "show", name)["state"] == "STOPPED"
+
+
+def until_it_runs(shell: Shell, run: str) -> None:
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not shell("run", "why", run).stdout.startswith("RUNNING"):
+        assert time.monotonic() < end
+
+
+def test_runs_are_steered_from_the_command_line(shell: Shell, pool: str) -> None:
+    run = shell("run", "start", "--pool", pool, "--", *SLEEPS).stdout.strip()
+    until_it_runs(shell, run)
+    refused = shell("run", "cancel", run)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "stop this one, or kill it" in refused.stderr
+    assert shell.json("run", "extend", run, "--by", "10m")["run_timeout"] == "1h20m"
+    assert shell("run", "stop", run, "--note", "seen enough").stdout == f"{run} RUNNING, being ended as by_user\n"
+    assert shell("run", "logs", "-f", run).returncode == 0
+    shown = shell.json("run", "show", run)
+    assert (shown["state"], shown["note"]) == ("STOPPED", "stopped by root: seen enough")
+    again = shell("run", "retry", run).stdout.strip()
+    until_it_runs(shell, again)
+    assert shell.json("run", "show", run)["retried_as"] == again
+    assert shell("run", "kill", again).returncode == 0
 
 
 def test_a_run_nobody_takes_says_why(shell: Shell) -> None:

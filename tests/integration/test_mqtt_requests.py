@@ -103,6 +103,30 @@ def test_nobody_is_answered_on_a_topic_of_somebody_else(
     assert not requester.heard(id="thief")
 
 
+def test_how_a_run_ended_is_told_to_whoever_asked_for_that(
+    deployment: Deployment, requester: Client, cloud: LocalCloud
+) -> None:
+    pool = deployment.create_pool()
+    ask(requester, pool, "waits", {"reply_on": "ended"})
+    run = run_id(pool.pool_id, "waits")
+    deployment.wait(run, "READY")
+    assert not requester.heard(id="waits")
+    status, _ = deployment.call("POST", f"/runs/{run}/cancel", {"note": "not needed"})
+    assert status == 200
+    answer = requester.hear(id="waits")
+    assert (answer["kind"], answer["state"], answer["reason"], answer["note"]) == (
+        "ended", "CANCELED", "by_user", "not needed",
+    )  # fmt: skip
+    cloud.start_agent(pool.token, pool.key)
+    ask(requester, pool, "fails", {"reply_on": "both", "command": ["sh", "-c", "echo here; exit 3"]})
+    assert requester.hear(id="fails")["accepted"]
+    answer = requester.hear(id="fails", count=2)
+    assert (answer["kind"], answer["state"], answer["exit_code"]) == ("ended", "FAILED", 3)
+    found = deployment.wait(answer["run"])
+    assert answer["log"] == found["log"]["key"]
+    assert deployment.output(found) == ["here"]
+
+
 def test_what_is_no_json_is_kept_as_a_dead_letter(deployment: Deployment, requester: Client) -> None:
     requester.publish("quaymaster/requests/ci", b"\xff\xfe nonsense")
     assert deployment.refusals("a JSON object")

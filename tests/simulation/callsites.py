@@ -13,7 +13,10 @@ from types import FrameType
 import quaymaster.dispatcher
 
 DISPATCHER = Path(quaymaster.dispatcher.__file__).parent
-HANDLED = ("requests.inbox", "workers.worker_events", "workers.task_events", "reaper.due", "reaper.sweep")
+HANDLED = (
+    "requests.inbox", "workers.worker_events", "workers.task_events", "reaper.due", "reaper.sweep",
+    "steering.cancel", "steering.stop", "steering.extend",
+)  # fmt: skip
 """What the functions call; what these import is reached by them. Modules are named from the dispatcher on."""
 PORTS = frozenset({"store", "messenger", "queue", "tasks", "blobs"})
 PRESIGNED = frozenset({"grants", "workspace", "upload_url", "download_url"})

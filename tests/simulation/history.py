@@ -44,12 +44,15 @@ from tests.simulation.ghosts import Ghosts
 from tests.simulation.handlers import Crash, Handler
 from tests.simulation.machines import Machine
 from tests.simulation.stage import FEW_REQUESTS, MOST_REQUESTS, Body, Event, Stage
+from tests.simulation.steering import ACTS
 from tests.simulation.violation import Invariant, Violation, must
 
 STEPS = 150
 ROUNDS = 60
 MOST_DELIVERIES = 2_000
 """So many events and messages a quiet system handles in the time of a few sweeps, at the very most."""
+MOST_ROUNDS = 240
+"""A task that takes one run and ends needs six of them, and many may follow each other in one place."""
 MOST_PAUSED = 3
 FEW_HOSTS = 2
 SLOWEST = timedelta(minutes=1)
@@ -618,6 +621,7 @@ class History:
             (History.resume, len(self.paused) if self.sparse else 2 * len(self.paused)),
             (History.go_on, 2 * bool(stage.racing and self.paused and not self.sparse)),
             (History.sweep, int(self._overtakes())),
+            (History.steer, int(self.stage.steered)),
         ]
         return [action for action, weight in weights for _ in range(weight)]
 
@@ -641,6 +645,19 @@ class History:
         self.stage.submit()
         if self.faults.chance(3):
             self.stage.submit_nonsense()
+
+    def steer(self) -> None:
+        """Somebody cancels, stops, kills or extends a run, whatever stands in the way; what fails is not repeated."""
+        runs = list(self.ghosts.table.runs.values())
+        if not runs:
+            return
+        # What has ended is steered too, and less often.
+        going = [run for run in runs if not run.is_final]
+        run = self.stage.random.choice(going if going and self.stage.random.random() < 0.9 else runs)
+        what, act = self.stage.random.choice(ACTS)
+
+        self.stage.say(f"-> {what} {run.id}")
+        self.start("steering", f"{what} {run.id}", lambda: act(self.world.ports, run.id), lambda handler: None)
 
     def start_task(self) -> None:
         """A task comes up."""
@@ -694,7 +711,7 @@ class History:
     def exhaust(self) -> None:
         """Deliver everything, and let the agents do all that they have in hand."""
         stage, left = self.stage, MOST_DELIVERIES
-        for _ in range(60):
+        for _ in range(MOST_ROUNDS):
             stage.collect()
             if not stage.events and not stage.outbound and not stage.bodies and not stage.starting:
                 return
@@ -712,9 +729,9 @@ class History:
         must(Invariant.ALL_ENDS, False, "the agents and the control plane talk without an end")
 
     def has_ended(self) -> bool:
-        """Whether every run is final and every agent that stays is offered work again."""
+        """Whether every run is final, and that is told, and every agent that stays is offered work again."""
         runs = [self.world.table.run(run_id) for run_id in self.stage.accepted.values()]
-        return all(run and run.is_final for run in runs) and not self.left_out()
+        return all(run and run.is_final and not run.owes_reply for run in runs) and not self.left_out()
 
     def left_out(self) -> list[str]:
         """Agents that live and stay, and are not offered work."""
@@ -732,6 +749,7 @@ class History:
             run = self.world.table.run(run_id)
             must(Invariant.NOT_LOST, run, f"{name} was accepted, and is no more")
             must(Invariant.ALL_ENDS, run and run.is_final, f"{name} is {run and run.state}")
+            must(Invariant.REPLIED, run and not run.owes_reply, f"nobody was told how {name} ended")
         must(Invariant.OFFERED_AGAIN, not self.left_out(), ", ".join(self.left_out()))
         if self.stage.kind is PoolKind.FARGATE:
             self.wait(timedelta(hours=2).total_seconds())

@@ -8,7 +8,7 @@ from quaymaster_worker.protocol.actions import Action, AskGrants, Begin, EndPhas
 from quaymaster_worker.protocol.state.held import Identity
 from quaymaster_worker.protocol.worker import Worker
 
-from tests.shared.memory.agents import FINISHED, Attempt, Held, write_end_marker
+from tests.shared.memory.agents import FINISHED, Attempt, Held, ended_for, write_end_marker
 from tests.shared.memory.world import World
 
 EVENT_OF = {kind: event for event, kind in EVENTS.items()}
@@ -84,7 +84,7 @@ class RealAgent:
                 case Begin(assign):
                     self.begun.append((assign.run, assign.attempt))
                 case EndPhase(reason):
-                    self.finish(Outcome(end="FAILED", reason=reason, exit_code=-9))
+                    self.finish(ended_for(reason))
                 case AskGrants(run, attempt):
                     self._publish("renew", Renew(session=self.session, run=run, attempt=attempt, quiet_seconds=0))
                 case Leave():

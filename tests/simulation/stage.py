@@ -82,6 +82,7 @@ class Stage:
         self.faults = Faults(seed=seed, rate=rate, random=Random(seed))
         self.patient = seed % 5 == 1
         self.racing = self.faults.racing
+        self.steered = bool(rate) and seed % 3 == 1
         self.warm = int(kind is PoolKind.FARGATE and seed % 8 == 5)
         self.world = World(
             kind,
@@ -264,6 +265,8 @@ class Stage:
             "command": ["true"],
             "environment": LARGE if self.random.random() < 0.1 else {},
             "retryable": self.random.random() < 0.2,
+            "reply_to": "quaymaster/replies/c",
+            "reply_on": self.random.choice(["accepted", "accepted", "ended", "both"]),
             "type": self.random.choice(["task", "proposed", "tracked"]),
             "log_timeout": "4m",
             "run_timeout": self.random.choice(["2m", "70m"]),

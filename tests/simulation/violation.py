@@ -27,6 +27,7 @@ class Invariant(StrEnum):
     ALL_ENDS = "5 everything ends"
     NO_END_WHILE_IT_ACTS = "5 a run is not ended while its command acts"
     RESERVED = "6 each reserved place is counted once"
+    REPLIED = "2 whoever asked to be told how a run ended is told"
     WITHIN_LIMIT = "6 no more tasks than places"
     FINAL = "7 what is final stays as it is"
     ALLOWED = "7 a run goes only where the table of states lets it"

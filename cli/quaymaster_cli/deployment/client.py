@@ -89,6 +89,18 @@ class ApiClient:
         """A run."""
         return self._get(api.RunView, "runs", run)
 
+    def steer_run(self, run: str, what: str, request: api.Steer) -> api.RunView:
+        """`cancel`, `stop` or `kill` a run; repeating it changes nothing."""
+        return self._post(api.RunView, _join(("runs", run, what)), request)
+
+    def extend_run(self, run: str, request: api.ExtendRun) -> api.RunView:
+        """Give a run longer timeouts; repeating it changes nothing."""
+        return self._post(api.RunView, _join(("runs", run, "extend")), request)
+
+    def retry_run(self, run: str, request: api.Steer) -> api.AcceptedRun:
+        """Request an ended run once more; repeating it leads to the same run."""
+        return self._post(api.AcceptedRun, _join(("runs", run, "retry")), request)
+
     def why(self, run: str) -> api.Explanation:
         """Why a run is where it is."""
         return self._get(api.Explanation, "runs", run, "why")

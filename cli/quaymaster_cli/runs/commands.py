@@ -11,9 +11,10 @@ from quaymaster_cli.session import Session, command
 
 if TYPE_CHECKING:
     from quaymaster.domain.api import AcceptedRun
+    from quaymaster.domain.requests import RunRequest
 
     from quaymaster_cli.logs.persisting import Persistence
-    from quaymaster_cli.runs.starting import Wanted
+    from quaymaster_cli.runs.document import Document
     from quaymaster_cli.workspace import Wish
 
 app = typer.Typer(help="Runs and their logs.", no_args_is_help=True)
@@ -50,11 +51,24 @@ class State(StrEnum):
     SKIPPED = "SKIPPED"
 
 
+class OnInterrupt(StrEnum):
+    """What Ctrl-C does to a run that is followed, as typer offers it."""
+
+    STOP = "stop"
+    LEAVE = "leave"
+
+
 @command(app, "start")
 def start(
     session: Session,
-    words: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")],
-    pool: Annotated[str, typer.Option(help="The pool's name or id.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="-- COMMAND...", help="The command and its arguments.")
+    ] = None,
+    pool: Annotated[str | None, typer.Option(help="The pool's name or id.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="A document with the request's fields, in YAML or JSON; - reads it."),
+    ] = None,
     image: Annotated[
         str | None, typer.Option(help="Image of a Fargate task of the run's own; the pool must allow it.")
     ] = None,
@@ -78,40 +92,58 @@ def start(
     logs_timeout: Annotated[str | None, typer.Option(hidden=True, help="The same, as others spell it.")] = None,
     run_timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="End it when it takes longer.")] = None,
     run_type: Annotated[
-        Type, typer.Option("--type", help="What it is for; decides its class in the queue.")
-    ] = Type.TASK,
+        Type | None, typer.Option("--type", help="What it is for; decides its class in the queue (default: task).")
+    ] = None,
     stack: Annotated[str | None, typer.Option(help="The stack that it belongs to.")] = None,
     request_id: Annotated[
         str | None, typer.Option("--id", help="The request's id; the same id is the same run.")
     ] = None,
     retryable: Annotated[bool, typer.Option("--retryable", help="Start it again if its worker is lost.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print its log; exit as it exits.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its log; exit as it exits.")] = False,
+    on_interrupt: Annotated[
+        OnInterrupt | None, typer.Option(help="With --follow: what Ctrl-C does to the run, without asking.")
+    ] = None,
 ) -> None:
     """Start a run; prints its id, or with --follow its log."""
-    from quaymaster_cli.runs.starting import Wanted, read_environment, start_run
+    from quaymaster_cli.errors import Usage
+    from quaymaster_cli.runs.starting import make_request, read_environment, start_run
 
-    if len(words) == 1 and " " in words[0].strip():
+    document = _document(file)
+    if not words and not (document and "command" in document.fields):
+        raise Usage("COMMAND is missing: write it behind --, or name a document that has one with --file")
+    if not pool and not (document and "pool" in document.fields):
+        raise Usage("--pool is missing: the pool's name or id")
+    if words and len(words) == 1 and " " in words[0].strip():
         session.output.note(f"no shell reads the command: it is looked up as {words[0]!r}; write -- sh -c {words[0]!r}")
-    wanted = Wanted(
-        pool=pool,
-        command=words,
-        environment=read_environment([*(environment or []), *(env or [])]),
-        id=request_id,
-        image=image,
-        folder=_wish(folder, everything, with_git, with_key or []),
-        log_timeout=log_timeout or logs_timeout,
-        run_timeout=run_timeout,
-        type=run_type.value,
-        stack=stack,
-        retryable=retryable,
-    )
-    accepted = start_run(session.api, wanted, session.output.note)
+    options = {
+        "pool": pool,
+        "command": words,
+        "environment": read_environment([*(environment or []), *(env or [])]),
+        "id": request_id,
+        "image": image,
+        "log_timeout": log_timeout or logs_timeout,
+        "run_timeout": run_timeout,
+        "type": run_type.value if run_type else None,
+        "stack": stack,
+        "retryable": retryable,
+    }
+    request = make_request(options, document)
+    wish = _wish(folder, everything, with_git, with_key or [])
+    accepted = start_run(session.api, request, wish, session.output.note)
     if follow:
-        _follow_started(session, accepted, wanted)
+        _follow_started(session, accepted, request, on_interrupt)
     elif session.output.json:
         session.output.show_json(accepted)
     else:
         session.output.say(accepted.run)
+
+
+def _document(file: Path | None) -> "Document | None":
+    if file is None:
+        return None
+    from quaymaster_cli.runs.document import read_document
+
+    return read_document(file)
 
 
 def _wish(folder: Path | None, everything: bool, with_git: bool, keys: list[Path]) -> "Wish | None":
@@ -125,17 +157,24 @@ def _wish(folder: Path | None, everything: bool, with_git: bool, keys: list[Path
     return None
 
 
-def _follow_started(session: Session, accepted: "AcceptedRun", wanted: "Wanted") -> None:
+def _follow_started(
+    session: Session, accepted: "AcceptedRun", request: "RunRequest", on_interrupt: OnInterrupt | None
+) -> None:
     from quaymaster_cli.errors import CliError, Interrupted, Unfollowed
     from quaymaster_cli.runs.exit_codes import exit_code_of
     from quaymaster_cli.runs.following import RunFollower
+    from quaymaster_cli.runs.interrupts import Interrupts, is_terminal
 
-    command = textwrap.shorten(" ".join(wanted.command), LINE, placeholder="…")
-    session.output.note(f"run {accepted.run} (request {accepted.request_id}) on {wanted.pool}: {command}")
-    follower = RunFollower(session.api, session.output, _persistence(session, accepted.run, reached=True))
+    command = textwrap.shorten(" ".join(request.command), LINE, placeholder="…")
+    session.output.note(f"run {accepted.run} (request {accepted.request_id}) on {request.pool}: {command}")
+    choice = on_interrupt.value if on_interrupt else "ask" if is_terminal() else "leave"
     try:
-        follower.appear(accepted)
-        ended = follower.finish(accepted.run)
+        with Interrupts(session.api, accepted.run, session.output, choice) as interrupts:
+            persist = _persistence(session, accepted.run, reached=True)
+            persist.sleep = interrupts.sleep
+            follower = RunFollower(session.api, session.output, persist, interrupts.sleep, look=interrupts.check)
+            follower.appear(accepted)
+            ended = follower.finish(accepted.run)
     except (Interrupted, Unfollowed):
         raise
     except CliError as error:

@@ -30,6 +30,8 @@ class RunFollower:
     persist: Persistence
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    look: Callable[[], None] = lambda: None
+    """Called wherever nothing is half done."""
     _state: RunState | None = None
     _why: str = ""
     _asked_at: float = 0.0
@@ -65,6 +67,7 @@ class RunFollower:
         print_lines(log.follow(self._waiting), self.output)
 
     def _waiting(self, view: LogView) -> None:
+        self.look()
         now = self.clock()
         if view.state is not self._state:
             before, self._state, self._asked_at, self._why = self._state, view.state, now, ""

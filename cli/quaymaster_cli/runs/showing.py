@@ -20,6 +20,8 @@ def show_run(output: Output, run: RunView) -> None:
 
 def _fields(run: RunView) -> list[tuple[str, object]]:
     ending = f"{run.ending.reason} by {run.ending.by}, until {tell(run.ending.deadline)}" if run.ending else None
+    if run.ending and run.ending.note:
+        ending = f"{ending}: {run.ending.note}"
     return [
         ("run", run.run),
         ("state", run.state),
@@ -28,6 +30,8 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("note", run.note),
         ("ending", ending),
         ("request", run.request_id),
+        ("retry of", run.retry_of),
+        ("retried as", run.retried_as),
         ("requester", run.requester),
         ("pool", f"{run.pool_name} ({run.pool})" if run.pool_name else run.pool),
         ("type", run.type),

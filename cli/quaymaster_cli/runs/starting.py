@@ -3,15 +3,13 @@
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from pydantic import ValidationError
 from quaymaster.domain import ids
 from quaymaster.domain.api import AcceptedRun, PrepareUpload
 from quaymaster.domain.execve import MAX_TOTAL_BYTES, total_bytes
-from quaymaster.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_strings, refusal
+from quaymaster.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_request, check_strings
 from quaymaster.errors import Refused
 
 from quaymaster_cli.errors import Interrupted, Usage
@@ -19,23 +17,7 @@ from quaymaster_cli.workspace import Wish, pack, upload
 
 if TYPE_CHECKING:
     from quaymaster_cli.deployment.client import ApiClient
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A run as it was asked for on the command line."""
-
-    pool: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    id: str | None
-    image: str | None
-    folder: Wish | None
-    log_timeout: str | None
-    run_timeout: str | None
-    type: str
-    stack: str | None
-    retryable: bool
+    from quaymaster_cli.runs.document import Document
 
 
 def read_environment(pairs: Sequence[str]) -> dict[str, str]:
@@ -51,18 +33,39 @@ def read_environment(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def start_run(api: "ApiClient", wanted: Wanted, note: Callable[[str], None]) -> AcceptedRun:
-    """Check the request, put its folder (and an environment too large for it) into the bucket, and send it."""
-    command_size = _size(wanted.command)
+def make_request(options: Mapping[str, object], document: "Document | None" = None) -> RunRequest:
+    """The request that a command line (what of it was said) and a document ask for; an option goes before a field.
+
+    Variables of both are put together. Raises Usage, with the line of the document where it is about that.
+    """
+    said = {name: value for name, value in options.items() if value}
+    fields = {**document.fields, **said} if document else said
+    if document and isinstance(document.fields.get("environment"), dict) and "environment" in said:
+        fields["environment"] = {**document.fields["environment"], **cast("dict[str, str]", said["environment"])}
+    # Drawn here, so that a repeated call is still the same request.
+    fields.setdefault("id", ids.ulid(datetime.now(UTC), secrets.token_bytes(10)))
+    try:
+        request = check_request(fields)
+        check_strings(request.command, request.environment)
+    except Refused as refused:
+        if document and refused.field.partition(".")[0] not in said:
+            raise document.at(refused) from None
+        raise Usage(str(refused)) from None
+    return request
+
+
+def start_run(api: "ApiClient", request: RunRequest, folder: Wish | None, note: Callable[[str], None]) -> AcceptedRun:
+    """Put the request's folder (and an environment too large for it) into the bucket, and send it."""
+    command_size = _size(request.command)
     if command_size > MAX_INLINE_BYTES:
         raise Usage(f"the command has over {MAX_INLINE_BYTES} bytes; put it into a file and send that with --dir")
-    if (total := total_bytes(wanted.command, wanted.environment)) > MAX_TOTAL_BYTES:
+    environment = request.environment
+    if (total := total_bytes(request.command, environment)) > MAX_TOTAL_BYTES:
         raise Usage(f"command and environment take {total} bytes; a system passes {MAX_TOTAL_BYTES} to a command")
-    request = _request(wanted)
-    large = command_size + _size([*wanted.environment, *wanted.environment.values()]) > MAX_INLINE_BYTES
-    if wanted.folder or large:
-        workspace = _send_inputs(api, wanted, wanted.environment if large else {}, note)
-        inline = {} if large else dict(wanted.environment)
+    large = command_size + _size([*environment, *environment.values()]) > MAX_INLINE_BYTES
+    if folder or large:
+        workspace = _send_inputs(api, request.pool, folder, environment if large else {}, note)
+        inline = {} if large else dict(environment)
         request = request.model_copy(update={"workspace": workspace, "environment": inline})
     try:
         return api.start_run(request)
@@ -73,40 +76,15 @@ def start_run(api: "ApiClient", wanted: Wanted, note: Callable[[str], None]) -> 
 
 
 def _send_inputs(
-    api: "ApiClient", wanted: Wanted, environment: Mapping[str, str], note: Callable[[str], None]
+    api: "ApiClient", pool: str, folder: Wish | None, environment: Mapping[str, str], note: Callable[[str], None]
 ) -> Workspace:
     try:
         # Asked for first: a pool that does not exist is told before anything is packed.
-        place = api.prepare_upload(PrepareUpload(pool=wanted.pool))
+        place = api.prepare_upload(PrepareUpload(pool=pool))
         with tempfile.TemporaryFile() as file:
-            return upload(api, place, pack(wanted.folder, environment, file, note))
+            return upload(api, place, pack(folder, environment, file, note))
     except KeyboardInterrupt:
         raise Interrupted("nothing was started") from None
-
-
-def _request(wanted: Wanted) -> RunRequest:
-    now = datetime.now(UTC)
-    try:
-        check_strings(wanted.command, wanted.environment)
-        return RunRequest.model_validate(
-            {
-                # Drawn here, so that a repeated call is still the same request.
-                "id": wanted.id or ids.ulid(now, secrets.token_bytes(10)),
-                "pool": wanted.pool,
-                "command": list(wanted.command),
-                "environment": dict(wanted.environment),
-                "image": wanted.image,
-                "log_timeout": wanted.log_timeout,
-                "run_timeout": wanted.run_timeout,
-                "type": wanted.type,
-                "stack": wanted.stack,
-                "retryable": wanted.retryable,
-            }
-        )
-    except ValidationError as error:
-        raise Usage(str(refusal(error))) from None
-    except Refused as refused:
-        raise Usage(str(refused)) from None
 
 
 def _size(words: Sequence[str]) -> int:

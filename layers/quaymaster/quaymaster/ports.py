@@ -16,7 +16,7 @@ from quaymaster.domain.keys import Key
 from quaymaster.domain.messages import Grants, LogEnd, ToAgent, WorkspaceGrant
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolEntry, PoolName, PoolSettings, Starts, Ticket
 from quaymaster.domain.prices import Architecture
-from quaymaster.domain.requests import Reply
+from quaymaster.domain.requests import EndReply, Reply
 from quaymaster.domain.run import Run, Spec
 from quaymaster.domain.trouble import TroubleKind
 from quaymaster.domain.wakes import Wake as Wake
@@ -232,8 +232,8 @@ class Messenger(Protocol):
         """Publish to one worker. Raises Unavailable."""
         ...
 
-    def reply(self, topic: str, message: Reply) -> None:
-        """Publish the answer to a request. Raises Unavailable."""
+    def reply(self, topic: str, message: Reply | EndReply) -> None:
+        """Publish the answer to a request, or how its run ended. Raises Unavailable."""
         ...
 
 
@@ -429,6 +429,10 @@ class Blobs(Protocol):
 
     def read(self, key: str) -> IO[bytes] | None:
         """A stream of an object's bytes, or None when there is none. Raises Unavailable."""
+        ...
+
+    def is_there(self, key: str) -> bool:
+        """Whether there is such an object. Raises Unavailable."""
         ...
 
     def write_input(self, key: str, body: bytes) -> None:

@@ -24,15 +24,23 @@ from quaymaster.domain.messages import (
     Refused,
     Registered,
     Remains,
+    Stop,
     ToAgent,
     Welcome,
     Who,
 )
+from quaymaster.domain.states import Reason
 
 from tests.shared.memory.world import NAMESPACE, World
 
 type Attempt = tuple[str, int]
 FINISHED = Outcome(end="FINISHED", exit_code=0)
+
+
+def ended_for(reason: Reason) -> Outcome:
+    """How a command ends that its agent ends for this reason."""
+    end = "STOPPED" if reason is Reason.BY_USER else "FAILED"
+    return Outcome(end=end, reason=reason, exit_code=-9)
 
 
 @dataclass
@@ -174,7 +182,7 @@ class FakeAgent:
                 self._assign(message)
             case Done():
                 self._done(message)
-            case Go() | Refused() | Kill():
+            case Go() | Refused() | Kill() | Stop():
                 self._about_run(message)
             case _:
                 return
@@ -196,7 +204,7 @@ class FakeAgent:
             if self.prompt:
                 self.prepare()
 
-    def _about_run(self, message: Go | Refused | Kill) -> None:
+    def _about_run(self, message: Go | Refused | Kill | Stop) -> None:
         key = (message.run, message.attempt)
         held = self.held if self.held and self.held.key == key else None
         match message:
@@ -212,9 +220,9 @@ class FakeAgent:
                 self.given_back.add(key)
                 self.held = None
                 self.register()
-            case Kill() if held and held.stage == "running":
-                self.finish(Outcome(end="FAILED", reason=message.reason, exit_code=-9))
-            case Kill() if held and held.stage != "finished":
+            case Kill() | Stop() if held and held.stage == "running":
+                self.finish(ended_for(message.reason))
+            case Kill() | Stop() if held and held.stage != "finished":
                 self._hand_back(key)
             case _:
                 return

@@ -70,10 +70,10 @@ def agents_forget_what_they_have_begun(patch: Patch) -> None:
     """A repeated `go` begins the command once more."""
     shipped = Inbox._go  # pyright: ignore[reportPrivateUsage]
 
-    def go_real(self: Any, held: Any, now: float) -> None:
+    def go_real(self: Any, held: Any, message: Any, now: float) -> None:
         if held.stage == "running":
             self._session.ask(Begin(held.assign))
-        shipped(self, held, now)
+        shipped(self, held, message, now)
 
     told = FakeAgent._about_run  # pyright: ignore[reportPrivateUsage]
 

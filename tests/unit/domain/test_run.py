@@ -14,7 +14,6 @@ from quaymaster.domain.run import (
     Run,
     Timeouts,
     begun,
-    canceled,
     claimed,
     failed,
     finished,
@@ -23,6 +22,7 @@ from quaymaster.domain.run import (
     touched,
 )
 from quaymaster.domain.states import FINAL, HELD, NEXT, Reason, RunState
+from quaymaster.domain.steering import canceled
 
 from tests.shared.memory.records import NOW, a_run
 

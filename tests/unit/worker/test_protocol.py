@@ -19,6 +19,7 @@ from quaymaster_worker.protocol.actions import (
     Leave,
     Prepare,
     Publish,
+    SetTimeouts,
     TellOutput,
 )
 from quaymaster_worker.protocol.state.held import Identity
@@ -448,8 +449,56 @@ def test_output_is_told_before_the_shortest_backstop_can_end_the_run(log_timeout
             heard = at
 
 
+def extend(log_seconds: float, run_seconds: float, note: str | None = None) -> m.Extend:
+    return m.Extend(
+        session=SESSION,
+        run="R1",
+        attempt=1,
+        log_timeout_seconds=log_seconds,
+        run_timeout_seconds=run_seconds,
+        note=note,
+    )
+
+
 def test_an_extension_changes_how_often_output_is_told() -> None:
-    worker = running()
-    shorter = m.Extend(session=SESSION, run="R1", attempt=1, log_timeout_seconds=20, run_timeout_seconds=4200)
-    worker.received(shorter, 4)
+    worker = welcomed()
+    worker.received(assignment().model_copy(update={"log_timeout_seconds": 10}), 1)
+    worker.prepared(("R1", 1), 2)
+    worker.received(go(), 3)
+    worker.received(extend(20, 4200), 4)
     assert [one.since for one in tellings(worker, 35)] == [3, 13, 23]
+
+
+def test_an_extension_reaches_the_phase_once_with_who_has_given_it() -> None:
+    worker = running()
+    assert SetTimeouts(600, 7200, "by alice") in worker.received(extend(600, 7200, "by alice"), 4)
+    assert worker.received(extend(600, 7200, "by alice"), 5) == []
+
+
+def test_timeouts_only_grow_whatever_older_words_come_later() -> None:
+    worker = running()
+    worker.received(extend(600, 7200), 4)
+    assert worker.received(extend(500, 9000), 5) == [SetTimeouts(600, 9000, "")]
+    assert worker.received(go().model_copy(update={"log_timeout_seconds": 420, "run_timeout_seconds": 4200}), 6) == []
+
+
+def test_a_repeated_go_brings_an_extension_that_was_lost() -> None:
+    worker = running()
+    again = go().model_copy(update={"log_timeout_seconds": 420, "run_timeout_seconds": 7200})
+    assert worker.received(again, 4) == [SetTimeouts(420, 7200, "")]
+
+
+def test_an_extension_that_overtakes_its_go_is_what_the_phase_begins_with() -> None:
+    worker = welcomed()
+    worker.received(assignment(), 1)
+    worker.prepared(("R1", 1), 2)
+    worker.received(extend(600, 7200), 3)
+    (begin,) = [action for action in worker.received(go(), 4) if isinstance(action, Begin)]
+    assert (begin.assign.log_timeout_seconds, begin.assign.run_timeout_seconds) == (600, 7200)
+
+
+@pytest.mark.parametrize(("kind", "grace"), [(m.Stop, 20), (m.Kill, 0)])
+def test_a_stop_names_who_asked_for_it(kind: type[m.Stop | m.Kill], grace: float) -> None:
+    worker = running()
+    message = kind(session=SESSION, run="R1", attempt=1, reason=Reason.BY_USER, note="stopped by alice: too long")
+    assert worker.received(message, 4) == [EndPhase(Reason.BY_USER, "stopped by alice: too long", grace)]

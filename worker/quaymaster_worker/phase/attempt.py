@@ -149,10 +149,14 @@ class Attempt:
         if self.log:
             self.log.use(grants)
 
-    def extend(self, log_seconds: float, run_seconds: float) -> None:
-        """The running phase has new timeouts; the launcher's own stay the upper bound."""
+    def extend(self, log_seconds: float, run_seconds: float, note: str) -> None:
+        """The phase has new timeouts, from its beginning on; the launcher's own stay the upper bound."""
+        timeouts = {"log_timeout_seconds": log_seconds, "run_timeout_seconds": run_seconds}
+        self.assign = self.assign.model_copy(update=timeouts)
         if self.phase:
             self.phase.extend(self._limits(log_seconds, run_seconds))
+        if self.log and note:
+            self.log.say(note)
 
     def _limits(self, log_seconds: float, run_seconds: float) -> Limits:
         launcher = self._host.settings

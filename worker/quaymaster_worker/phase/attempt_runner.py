@@ -88,8 +88,8 @@ class AttemptRunner:
                 log.info("ending the phase", extra=about(self._worker) | {"reason": reason, "note": note})
                 if attempt.phase:
                     attempt.phase.end(reason, note, grace)
-            case SetTimeouts(log_seconds, run_seconds):
-                attempt.extend(log_seconds, run_seconds)
+            case SetTimeouts(log_seconds, run_seconds, note):
+                attempt.extend(log_seconds, run_seconds, note)
             case UseGrants(grants):
                 attempt.use(grants)
             case Follow(seconds):

@@ -46,10 +46,11 @@ class EndPhase:
 
 @dataclass(frozen=True)
 class SetTimeouts:
-    """The running phase has new timeouts."""
+    """The phase has new timeouts, whether it runs already or not; the note, if there is one, belongs in its log."""
 
     log_timeout_seconds: float
     run_timeout_seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True)

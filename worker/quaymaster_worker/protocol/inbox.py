@@ -55,16 +55,15 @@ class Inbox:
             return
         match message:
             case m.Go():
-                self._go(held, now)
+                self._go(held, message, now)
             case m.Refused():
                 self._refused(held, now)
             case m.Stop():
-                self._stop(held, message.reason, self._session.pool.stop_grace_seconds, now)
+                self._stop(held, message, self._session.pool.stop_grace_seconds, now)
             case m.Kill():
-                self._stop(held, message.reason, 0, now)
+                self._stop(held, message, 0, now)
             case m.Extend():
-                held.telling.extend(message.log_timeout_seconds)
-                self._session.ask(SetTimeouts(message.log_timeout_seconds, message.run_timeout_seconds))
+                self._extend(held, message.log_timeout_seconds, message.run_timeout_seconds, message.note or "")
             case m.NewGrants():
                 self._use_grants(held, message.grants, now)
             case m.Watch():
@@ -111,8 +110,10 @@ class Inbox:
         self._session.held = Held.offered(assign, now)
         self._session.ask(Prepare(assign))
 
-    def _go(self, held: Held, now: float) -> None:
+    def _go(self, held: Held, go: m.Go, now: float) -> None:
         session = self._session
+        if go.log_timeout_seconds and go.run_timeout_seconds:
+            self._extend(held, go.log_timeout_seconds, go.run_timeout_seconds, "")
         if held.stage != "prepared" or session.memory.has_begun(held.key):
             return
         session.memory.begin(held.key)
@@ -136,9 +137,22 @@ class Inbox:
             self._session.drop(held)
             self._reports.let_go(now)
 
-    def _stop(self, held: Held, reason: Reason, grace: float, now: float) -> None:
+    def _extend(self, held: Held, log_seconds: float, run_seconds: float, note: str) -> None:
+        """Also before `go`, which it may overtake. Timeouts only grow: an older or a repeated word changes nothing."""
+        before = held.assign
+        log_seconds = max(before.log_timeout_seconds, log_seconds)
+        run_seconds = max(before.run_timeout_seconds, run_seconds)
+        if (before.log_timeout_seconds, before.run_timeout_seconds) == (log_seconds, run_seconds):
+            return
+        timeouts = {"log_timeout_seconds": log_seconds, "run_timeout_seconds": run_seconds}
+        held.assign = before.model_copy(update=timeouts)
+        held.telling.extend(log_seconds)
+        self._session.ask(SetTimeouts(log_seconds, run_seconds, note))
+
+    def _stop(self, held: Held, message: m.Stop | m.Kill, grace: float, now: float) -> None:
         if held.stage == "running":
-            self._session.ask(EndPhase(reason, f"ended by the control plane ({reason})", grace))
+            note = message.note or f"ended by the control plane ({message.reason})"
+            self._session.ask(EndPhase(message.reason, note, grace))
         elif held.stage != "finished":
             self._reports.hand_back(held, now)
 

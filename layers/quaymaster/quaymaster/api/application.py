@@ -13,6 +13,7 @@ from quaymaster.api.dead_letters import add_dead_letter_routes
 from quaymaster.api.pools import add_pool_routes
 from quaymaster.api.problems import answer_problems
 from quaymaster.api.runs import add_run_routes
+from quaymaster.api.steering import add_steering_routes
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.domain.api import About
 from quaymaster.domain.requests import check_text
@@ -34,6 +35,7 @@ class Api:
         app.use([refuse_what_is_no_text])  # pyright: ignore[reportUnknownMemberType]
         add_pool_routes(app, self.ports, self.deployment)
         add_run_routes(app, self.ports, self.deployment)
+        add_steering_routes(app, self.ports, self.deployment)
         add_dead_letter_routes(app, self.ports, self.functions)
         self._add_own_routes(app)
         return app

@@ -40,8 +40,7 @@ def add_run_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: Dep
 
     @app.get("/runs/<run>", summary="A run")
     def show(run: RunRef, pool: OfPool = None) -> RunView:  # pyright: ignore[reportUnusedFunction]
-        found = find_run(ports.store, run, pool)
-        return views.show_run(found, ports.store.pool(found[0].pool_id), deployment, ports.clock())
+        return views.view_run(ports, find_run(ports.store, run, pool), deployment)
 
     @app.get("/runs/<run>/why", summary="Why a run is where it is, in one line")
     def why(run: RunRef, pool: OfPool = None) -> Explanation:  # pyright: ignore[reportUnusedFunction]

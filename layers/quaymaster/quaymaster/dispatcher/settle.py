@@ -91,26 +91,26 @@ def _after_loss(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> 
     if run.state is RunState.PREPARING:
         return _after_offer(run, settings, loss, now)
     if run.ending:
-        return _unlogged(ended_as_decided(run, now, loss.by, loss.note), now)
+        return unlogged(ended_as_decided(run, now, loss.by, loss.note), now)
     if run.retryable and run.losses + 1 < settings.losses:
         return replace(released(run, now, loss.by, loss.note, losses=1), due_at=now)
-    return _unlogged(failed(run, loss.reason, now, loss.by, loss.note), now)
+    return unlogged(failed(run, loss.reason, now, loss.by, loss.note), now)
 
 
 def _after_offer(run: Run, settings: PoolSettings, loss: Loss, now: datetime) -> Run:
     """It had not begun: offered again, unless that has been tried often enough."""
     if loss.losses and run.losses + loss.losses >= settings.losses:
         note = f"{settings.losses} workers were lost: {loss.note}"
-        return _unlogged(failed(run, Reason.WORKER_LOST, now, loss.by, note), now)
+        return unlogged(failed(run, Reason.WORKER_LOST, now, loss.by, note), now)
     if loss.offers and run.offers + loss.offers >= settings.offers:
         note = f"{settings.offers} offers led to nothing: {loss.note}"
-        return _unlogged(failed(run, Reason.NO_WORKER_ANSWERED, now, loss.by, note), now)
+        return unlogged(failed(run, Reason.NO_WORKER_ANSWERED, now, loss.by, note), now)
     return released(run, now, loss.by, loss.note, losses=loss.losses, offers=loss.offers)
 
 
-def _unlogged(run: Run, now: datetime) -> Run:
+def unlogged(run: Run, now: datetime) -> Run:
     """A run that ended without its worker's word has no final log yet: due at once, for the sweep."""
-    return replace(run, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
+    return replace(run, due_at=now if run.attempt or run.owes_reply else None, expires_at=now + deadlines.RETENTION)
 
 
 def end_with(run: Run, end: LogEnd, settings: PoolSettings, now: datetime) -> Settled:

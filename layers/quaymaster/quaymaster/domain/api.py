@@ -254,6 +254,7 @@ class EndingView(Value):
     reason: Reason
     by: str
     deadline: datetime
+    note: str = ""
 
 
 class LogPlace(Value):
@@ -290,7 +291,8 @@ class RunView(RunSummary):
 
     `worker_seconds` is how long workers have been busy with it, `start_seconds` how long tasks took to start that came
     up for it, `spot_seconds` how much of both was on Spot; `cost` is what that is in dollars on Fargate, by the
-    deployment's prices, and null in a private pool and where the prices are not known.
+    deployment's prices, and null in a private pool and where the prices are not known. `retry_of` is the run that it
+    repeats, `retried_as` the one that repeats it.
     """
 
     version: int
@@ -314,7 +316,28 @@ class RunView(RunSummary):
     ending: EndingView | None = None
     digest: LogDigest | None = None
     log: LogPlace | None = None
+    retry_of: str | None = None
+    retried_as: str | None = None
     history: list[ChangeView]
+
+
+class Steer(ApiInput):
+    """Why somebody stops, kills or cancels a run; kept in its history."""
+
+    note: Annotated[str, Field(max_length=200)] = ""
+
+
+class ExtendRun(Steer):
+    """Longer timeouts for a run that has begun, counted from its beginning; what is left out stays as it is."""
+
+    log_timeout: Duration | None = None
+    run_timeout: Duration | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "ExtendRun":
+        if self.log_timeout is None and self.run_timeout is None:
+            raise ValueError("say log_timeout or run_timeout, or both")
+        return self
 
 
 class RunList(Value):

@@ -88,10 +88,10 @@ def worker_silent_since(run: Run, worker: Worker) -> datetime:
 
 
 def log_due(run: Run, now: datetime, *, uploaded: bool) -> datetime | None:
-    """When the log of a run that its worker has ended must be put together; None if the worker has left it whole."""
+    """When a run that its worker has ended must be looked at: for its log, if that is not whole, or for a reply."""
     if run.begun_at and run.log and not run.log.complete and not uploaded:
         return now + LATE_UPLOAD
-    return now if run.began_before else None
+    return now if run.began_before or run.owes_reply else None
 
 
 def pushed[T: Run | Worker | Launch](record: T, now: datetime) -> T:

@@ -154,9 +154,14 @@ class AboutRun(ToAgent):
 
 
 class Go(AboutRun):
-    """The table says RUNNING: begin the phase. Both timeouts count from here."""
+    """The table says RUNNING: begin the phase. Both timeouts count from here.
+
+    They are those that the table has now: a phase that runs already takes them from a repetition.
+    """
 
     kind: Literal["go"] = "go"
+    log_timeout_seconds: Seconds | None = None
+    run_timeout_seconds: Seconds | None = None
 
 
 class Refused(AboutRun):
@@ -175,25 +180,28 @@ class Done(ToAgent):
 
 
 class Stop(AboutRun):
-    """End the phase: SIGTERM, grace, SIGKILL; report it with this reason."""
+    """End the phase: SIGTERM, grace, SIGKILL; report it with this reason, and with the note if there is one."""
 
     kind: Literal["stop"] = "stop"
     reason: Reason
+    note: str | None = None
 
 
 class Kill(AboutRun):
-    """End the phase at once, with SIGKILL; report it with this reason."""
+    """End the phase at once, with SIGKILL; report it with this reason, and with the note if there is one."""
 
     kind: Literal["kill"] = "kill"
     reason: Reason
+    note: str | None = None
 
 
 class Extend(AboutRun):
-    """New timeouts for the running phase, still counted from `go`."""
+    """New timeouts for the running phase, still counted from `go`; the note says in its log who has given them."""
 
     kind: Literal["extend"] = "extend"
     log_timeout_seconds: Seconds
     run_timeout_seconds: Seconds
+    note: str | None = None
 
 
 class NewGrants(AboutRun):

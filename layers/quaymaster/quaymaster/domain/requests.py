@@ -22,6 +22,7 @@ from quaymaster.domain.complaints import allowed
 from quaymaster.domain.durations import FORM, format_duration, parse_duration
 from quaymaster.domain.execve import MAX_STRING_BYTES, too_long
 from quaymaster.domain.messages import Message, Sha256, Value, most_bytes
+from quaymaster.domain.states import Reason, RunState
 from quaymaster.errors import Refused
 from quaymaster.telling import describe, describe_field, describe_name
 
@@ -51,6 +52,17 @@ class RunType(StrEnum):
     TASK = "task"
     PROPOSED = "proposed"
     DRIFT = "drift"
+
+
+class ReplyOn(StrEnum):
+    """What a requester hears on its `reply_to`: that the request was accepted (or refused), how its run ended, or both.
+
+    A refusal is told in any case.
+    """
+
+    ACCEPTED = "accepted"
+    ENDED = "ended"
+    BOTH = "both"
 
 
 def _span(found: object) -> object:
@@ -101,6 +113,7 @@ class RunRequest(Message):
     run_timeout: Duration | None = None
     retryable: bool = False
     reply_to: Annotated[str, most_bytes(MAX_TOPIC_BYTES)] | None = None
+    reply_on: ReplyOn = ReplyOn.ACCEPTED
 
     @field_validator("command")
     @classmethod
@@ -119,6 +132,23 @@ class Reply(Message):
     run: str | None = None
     state: str | None = None
     error: str | None = None
+
+
+class EndReply(Message):
+    """How a requested run ended, published on the request's `reply_to`, once or more often.
+
+    `log` is the key of its latest attempt's log in the deployment's bucket; null for a run that never had a worker.
+    """
+
+    kind: Literal["ended"] = "ended"
+    id: str
+    run: str
+    state: RunState
+    reason: Reason | None = None
+    exit_code: int | None = None
+    note: str | None = None
+    attempt: int
+    log: str | None = None
 
 
 _INNER = frozenset(Workspace.model_fields)

@@ -28,6 +28,9 @@ class Ending:
     reason: Reason
     by: str
     deadline: datetime
+    kill_at: datetime | None = None
+    """Until then its command is asked to end by itself; None: it is killed at once."""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class Spec:
     workspace: Workspace | None = None
     log_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
+    reply_to: str | None = None
+    """Where the requester hears how the run ended."""
     expires_at: datetime | None = None
     version: int = 1
 
@@ -66,6 +71,8 @@ class Run:
     attempt: int = 0
     accepted_at: datetime
     retryable: bool = False
+    owes_reply: bool = False
+    """Its requester is to be told how it ends, and has not been."""
     bound: bool = False
     """Only a task that is started for it may take it: it named an image that is not its pool's."""
 
@@ -145,14 +152,23 @@ def read_history(run: Run) -> list[Change]:
     return changes
 
 
-def _moved(
+def moved(
     run: Run, state: RunState, at: datetime, by: str, why: Reason | None = None, said: str = "", /, **changes: Any
 ) -> Run:
     """The run in another state, with an entry in its history, and what else changes with it."""
     if not allowed(run.state, state, why):
         raise ValueError(f"run {run.id}: {run.state} to {state} with reason {why} is not in the table")
+    return _entered(run, state, at, by, said or why or "", **changes)
+
+
+def noted(run: Run, at: datetime, by: str, said: str, **changes: Any) -> Run:
+    """The run where it stands, with an entry in its history of what somebody did to it."""
+    return _entered(run, run.state, at, by, said, **changes)
+
+
+def _entered(run: Run, state: RunState, at: datetime, by: str, said: str, **changes: Any) -> Run:
     version = run.version + 1
-    entry = f"{state}|{version}|{keys.milliseconds(at)}|{by}|{(said or why or '')[:NOTE_LIMIT]}"
+    entry = f"{state}|{version}|{keys.milliseconds(at)}|{by}|{said[:NOTE_LIMIT]}"
     history = run.history
     if len(history) >= HISTORY_LIMIT:
         # The first entry says how the run came in; the latest say how it is going.
@@ -160,9 +176,9 @@ def _moved(
     return replace(run, state=state, version=version, history=(*history, entry), **changes)
 
 
-def accepted(run: Run, at: datetime, by: str) -> Run:
+def accepted(run: Run, at: datetime, by: str, note: str = "") -> Run:
     """A new run's first history entry; it is READY, and may be claimed before it is ever written."""
-    return replace(run, history=(f"{run.state}|{run.version}|{keys.milliseconds(at)}|{by}|",))
+    return replace(run, history=(f"{run.state}|{run.version}|{keys.milliseconds(at)}|{by}|{note[:NOTE_LIMIT]}",))
 
 
 def claimed(
@@ -176,7 +192,7 @@ def claimed(
     spot: bool = False,
 ) -> Run:
     """Assigned to a worker, which may be on Spot: PREPARING, next attempt, effective timeouts."""
-    return _moved(
+    return moved(
         run,
         RunState.PREPARING,
         at,
@@ -211,7 +227,7 @@ class Timeouts:
 
 def begun(run: Run, at: datetime) -> Run:
     """`go`: from this write on the run is never started again by itself, unless it is retryable."""
-    return _moved(run, RunState.RUNNING, at, "worker", begun_at=at)
+    return moved(run, RunState.RUNNING, at, "worker", begun_at=at)
 
 
 def touched(run: Run, **changes: object) -> Run:
@@ -221,7 +237,7 @@ def touched(run: Run, **changes: object) -> Run:
 
 def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, offers: int = 0) -> Run:
     """Back to READY: not answered, handed back, or lost before it had begun (or `retryable`)."""
-    return _moved(
+    return moved(
         run,
         RunState.READY,
         at,
@@ -275,7 +291,7 @@ def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by
     if not allowed(run.state, state, reason):
         # A worker may say anything; what does not fit the table is still an end, and a failed one.
         state, reason = RunState.FAILED, Reason.EXIT_CODE if run.begun_at else Reason.START_FAILED
-    return _ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
+    return ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
 
 
 def explained(run: Run) -> Run:
@@ -288,22 +304,17 @@ def explained(run: Run) -> Run:
 
 def failed(run: Run, reason: Reason, at: datetime, by: str, note: str = "") -> Run:
     """Ended by the control plane."""
-    return _ended(run, RunState.FAILED, reason, at, by, note=note)
+    return ended(run, RunState.FAILED, reason, at, by, note=note)
 
 
 def ended_as_decided(run: Run, at: datetime, by: str, note: str) -> Run:
     """Ended as its `ending` says, now that its process can act no more."""
     if not run.ending:
         raise ValueError(f"run {run.id}: no end has been decided")
-    return _ended(run, run.ending.state, run.ending.reason, at, by, note=note)
+    return ended(run, run.ending.state, run.ending.reason, at, by, note=note)
 
 
-def canceled(run: Run, at: datetime, by: str) -> Run:
-    """Ended by a user before it had begun."""
-    return _ended(run, RunState.CANCELED, Reason.BY_USER, at, by)
-
-
-def _ended(
+def ended(
     run: Run,
     state: RunState,
     reason: Reason | None,
@@ -314,7 +325,8 @@ def _ended(
     exit_code: int | None = None,
     log: LogDigest | None = None,
 ) -> Run:
-    return _moved(
+    """In a final state."""
+    return moved(
         run,
         state,
         at,
@@ -328,5 +340,5 @@ def _ended(
         ending=None,
         **_held(run, at),
         ended_at=at,
-        due_at=None,
+        due_at=at if run.owes_reply else None,
     )

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from quaymaster.adapters.aws.errors import code_of, text_of, translated
 from quaymaster.domain import ids
 from quaymaster.domain.messages import ToAgent
-from quaymaster.domain.requests import Reply
+from quaymaster.domain.requests import EndReply, Reply
 from quaymaster.errors import Refused
 from quaymaster.telling import describe
 
@@ -31,7 +31,7 @@ class IotMessenger:
     def send(self, pool_id: str, worker_id: str, message: ToAgent, expires: timedelta | None = None) -> None:
         self._publish(ids.topic_to(self._namespace, pool_id, worker_id), message.encode(), expires)
 
-    def reply(self, topic: str, message: Reply) -> None:
+    def reply(self, topic: str, message: Reply | EndReply) -> None:
         """Raises Refused as well, for a topic that is not one for replies."""
         check_reply_topic(self._namespace, topic)
         self._publish(topic, message.encode(), None)

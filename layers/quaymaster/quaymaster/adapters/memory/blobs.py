@@ -78,6 +78,10 @@ class MemoryBlobs:
         found = self.objects.get(key)
         return io.BytesIO(found.body) if found else None
 
+    def is_there(self, key: str) -> bool:
+        self._answer()
+        return key in self.objects
+
     def write_input(self, key: str, body: bytes) -> None:
         self._put_once(key, body)
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from quaymaster.adapters.iot.messenger import MAX_MESSAGE_BYTES, check_reply_topic
 from quaymaster.domain.messages import ToAgent
-from quaymaster.domain.requests import Reply
+from quaymaster.domain.requests import EndReply, Reply
 from quaymaster.errors import Refused, Unavailable
 
 
@@ -33,6 +33,8 @@ class MemoryMessenger:
     def __init__(self, namespace: str = "quaymaster") -> None:
         self.sent: list[Sent] = []
         self.replies: list[Replied] = []
+        self.ends: list[tuple[str, EndReply]] = []
+        """What was told of ends, with its topics."""
         self.down: str | None = None
         self._namespace = namespace
 
@@ -43,10 +45,13 @@ class MemoryMessenger:
         self._publish()
         self.sent.append(Sent(pool_id, worker_id, message, expires))
 
-    def reply(self, topic: str, message: Reply) -> None:
+    def reply(self, topic: str, message: Reply | EndReply) -> None:
         check_reply_topic(self._namespace, topic)
         self._publish()
-        self.replies.append(Replied(topic, message))
+        if isinstance(message, EndReply):
+            self.ends.append((topic, message))
+        else:
+            self.replies.append(Replied(topic, message))
 
     def take(self, worker_id: str | None = None) -> list[ToAgent]:
         """The messages to one worker (or to all) since the last take, in order; they are gone from `sent`."""

@@ -27,6 +27,7 @@ _RUN_NAMES = {
     "state": "st",
     "attempt": "at",
     "retryable": "rt",
+    "owes_reply": "or",
     "bound": "bo",
     "worker": "w",
     "session": "ss",

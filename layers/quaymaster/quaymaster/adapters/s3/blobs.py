@@ -100,6 +100,10 @@ class S3Blobs:
         found = self._client().list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents", [])
         return any(one.get("Key") == key for one in found)
 
+    def is_there(self, key: str) -> bool:
+        with translated("s3"):
+            return self._is_there(key)
+
     def write_input(self, key: str, body: bytes) -> None:
         self._put_once(key, io.BytesIO(body), "application/json")
 

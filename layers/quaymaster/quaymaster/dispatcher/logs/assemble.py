@@ -36,8 +36,12 @@ def assemble(ports: Ports, settings: PoolSettings, run: Run) -> None:
     try:
         if run.began_before:
             assemble_earlier(ports, settings, run)
-        digest = _close_log(ports, settings, run, run.attempt, _outcome(run)) if run.is_final else None
-        ports.store.commit(Replace(touched(run, due_at=None, push=None, log=digest or run.log)))
+        # One that no worker ever had has no log, and is here for its reply.
+        has_log = run.is_final and run.attempt > 0
+        digest = _close_log(ports, settings, run, run.attempt, _outcome(run)) if has_log else None
+        # A reply that could not be sent is still owed.
+        due_at, push = (run.due_at, run.push) if run.is_final and run.owes_reply else (None, None)
+        ports.store.commit(Replace(touched(run, due_at=due_at, push=push, log=digest or run.log)))
     except Unavailable as error:
         ports.log("log_not_assembled", {"run": run.id, "note": str(error)[:120]})
     except Lost:

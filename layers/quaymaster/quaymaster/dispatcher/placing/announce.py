@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quaymaster.dispatcher.placing import spec_object
-from quaymaster.domain.messages import Assign, Go, Kill, Refused
+from quaymaster.domain.messages import Assign, Go, Kill, Refused, Stop
 from quaymaster.domain.pool import Pool
-from quaymaster.domain.run import Run, Spec
+from quaymaster.domain.run import Ending, Run, Spec
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.errors import QuaymasterError
 from quaymaster.ports import Ports
@@ -81,23 +81,34 @@ def repeat(ports: Ports, pool: Pool, run: Run) -> None:
         if found and found[0].attempt == run.attempt and found[0].state is RunState.PREPARING:
             announce(ports, pool, Assignment(run=found[0], spec=found[1]))
     elif run.ending:
-        send_kill(ports, run, run.ending.reason)
+        send_end(ports, run, run.ending)
     elif run.state is RunState.RUNNING:
         send_go(ports, pool, run)
 
 
 def send_go(ports: Ports, pool: Pool, run: Run) -> None:
-    """Send `go` to the worker that holds the run."""
+    """Send `go` to the worker that holds the run, with its timeouts as they are now."""
     if run.worker:
-        message = Go(session=run.session, run=run.id, attempt=run.attempt)
+        message = Go(
+            session=run.session,
+            run=run.id,
+            attempt=run.attempt,
+            log_timeout_seconds=run.log_timeout.total_seconds() if run.log_timeout else None,
+            run_timeout_seconds=run.run_timeout.total_seconds() if run.run_timeout else None,
+        )
         ports.messenger.send(run.pool_id, run.worker, message, expires=pool.settings.accept_timeout)
 
 
-def send_kill(ports: Ports, run: Run, reason: Reason) -> None:
-    """Tell the worker that holds the run to end it at once."""
-    if run.worker:
-        message = Kill(session=run.session, run=run.id, attempt=run.attempt, reason=reason)
-        ports.messenger.send(run.pool_id, run.worker, message)
+def send_end(ports: Ports, run: Run, ending: Ending) -> None:
+    """Tell the worker that holds the run to end it: at once, or by asking its command first while there is time."""
+    if not run.worker:
+        return
+    kind = Stop if ending.kill_at and ports.clock() < ending.kill_at else Kill
+    note = None
+    if ending.reason is Reason.BY_USER:
+        note = f"{'stopped' if ending.kill_at else 'killed'} by {ending.by}" + (f": {ending.note}" * bool(ending.note))
+    message = kind(session=run.session, run=run.id, attempt=run.attempt, reason=ending.reason, note=note)
+    ports.messenger.send(run.pool_id, run.worker, message)
 
 
 def send_refused(ports: Ports, pool_id: str, worker: str, session: str, run_id: str, attempt: int) -> None:

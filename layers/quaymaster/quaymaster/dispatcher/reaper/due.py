@@ -12,6 +12,7 @@ from quaymaster.dispatcher.logs.assemble import assemble, assemble_earlier
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.reaper.reap_run import reap_run
 from quaymaster.dispatcher.reaper.reap_worker import reap_worker
+from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.tasks.follow import follow_launch
 from quaymaster.domain.deadlines import pushed
 from quaymaster.domain.keys import Key
@@ -86,7 +87,7 @@ def _take(ports: Ports, pools: Pools, key: Key) -> None:
     if not _write(ports, record):
         return
     if isinstance(record, Run) and record.state not in HELD:
-        assemble(ports, pool.settings, record)
+        assemble(ports, pool.settings, tell_end(ports, record))
         return
     _judge(ports, pools, pool, record)
     if isinstance(record, Run) and record.began_before:

@@ -5,13 +5,13 @@ The worker enforces its timeouts exactly; this is the independent second enforce
 
 from dataclasses import replace
 
-from quaymaster.dispatcher.placing.announce import send_kill, send_refused
+from quaymaster.dispatcher.placing.announce import send_end, send_refused
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import Release, release
 from quaymaster.dispatcher.settle import Loss, Settled, end_with, settle
 from quaymaster.dispatcher.workers.finish import task_of
-from quaymaster.dispatcher.workers.presence import ask, ring
+from quaymaster.dispatcher.workers.presence import ask, ring, take_from_worker
 from quaymaster.domain import deadlines
 from quaymaster.domain.messages import LogEnd
 from quaymaster.domain.pool import Pool
@@ -19,7 +19,7 @@ from quaymaster.domain.run import Ending, Run, failed, touched
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import WorkerState, asked
 from quaymaster.errors import Lost, QuaymasterError, Unavailable
-from quaymaster.ports import Ports, Replace, Write
+from quaymaster.ports import Ports, Replace
 
 
 def reap_run(ports: Ports, pools: Pools, pool: Pool, run: Run) -> None:
@@ -97,8 +97,8 @@ def _kill(ports: Ports, run: Run, ending: Ending) -> None:
     if not worker:
         return
     try:
-        send_kill(ports, run, ending.reason)
-        arn = task_of(ports, worker)
+        send_end(ports, run, ending)
+        arn = None if ending.kill_at and ports.clock() < ending.kill_at else task_of(ports, worker)
         if arn:
             ports.tasks.stop(arn, f"quaymaster: {ending.reason}")
     except QuaymasterError as error:
@@ -109,26 +109,9 @@ def _kill(ports: Ports, run: Run, ending: Ending) -> None:
 def _end_with_marker(ports: Ports, pools: Pools, pool: Pool, run: Run, end: LogEnd) -> None:
     """The worker had finished and only its message was lost: its end marker says what becomes of the run."""
     settled = end_with(run, end, pool.settings, ports.clock())
-    _end_and_ask(ports, pool, run, settled, "its last report never came")
+    take_from_worker(ports, pool, run, settled, "its last report never came")
     if settled.run.state is RunState.READY:
         match(ports, pools, pool.id)
-
-
-def _end_and_ask(ports: Ports, pool: Pool, run: Run, settled: Settled, note: str) -> None:
-    """Take the run from its worker, and ask that one, which knows nothing of it yet, to register again. Raises Lost."""
-    worker = ports.store.worker(run.pool_id, run.worker or "")
-    wait = pool.settings.accept_timeout
-    writes: list[Write] = [*settled.writes]
-    if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
-        begun = run.state is RunState.RUNNING
-        worker = asked(worker, note, ports.clock() + wait)
-        worker = replace(worker, runs_done=worker.runs_done + begun)
-        writes.append(Replace(worker))
-    ports.store.commit(*writes)
-    ended = settled.run
-    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})
-    if worker and len(writes) > len(settled.writes):
-        ask(ports, worker, wait)
 
 
 def _follow_ending(ports: Ports, pools: Pools, pool: Pool, run: Run, ending: Ending) -> None:
@@ -166,6 +149,6 @@ def _give_up_preparing(ports: Ports, pool: Pool, run: Run) -> None:
     ended = failed(run, Reason.PREPARE_TIMEOUT, now, "reaper", "it was not prepared in time")
     ended = replace(ended, due_at=now, expires_at=now + deadlines.RETENTION)
     settled = Settled(run=ended, writes=(Replace(ended),))
-    _end_and_ask(ports, pool, run, settled, "a preparation took too long")
+    take_from_worker(ports, pool, run, settled, "a preparation took too long")
     if run.worker and run.session:
         send_refused(ports, run.pool_id, run.worker, run.session, run.id, run.attempt)

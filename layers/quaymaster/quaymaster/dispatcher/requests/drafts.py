@@ -7,7 +7,7 @@ from quaymaster.domain import deadlines, ids
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.images import is_allowed
 from quaymaster.domain.pool import Pool, PoolKind
-from quaymaster.domain.requests import RunRequest, Workspace, check_strings
+from quaymaster.domain.requests import ReplyOn, RunRequest, Workspace, check_strings
 from quaymaster.domain.run import Run, Spec, accepted
 from quaymaster.domain.states import RunState
 from quaymaster.errors import Conflict, Refused
@@ -21,12 +21,14 @@ class Submission:
     """A request as it came in. `delivery` identifies its message, for requests that bring no id of their own.
 
     `by` is the way it came (`sqs`, `mqtt`, `api`), `requester` who sent it, as that way says: neither is in the body.
+    `note` is for the run's history; only a function may give one.
     """
 
     request: RunRequest
     delivery: str
     by: str
     requester: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
         state=RunState.READY,
         accepted_at=now,
         retryable=request.retryable,
+        owes_reply=request.reply_on is not ReplyOn.ACCEPTED,
         bound=_wants_its_own(request, pool),
     )
     spec = Spec(
@@ -64,15 +67,18 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
         workspace=request.workspace,
         log_timeout=request.log_timeout,
         run_timeout=request.run_timeout,
+        reply_to=request.reply_to if request.reply_on is not ReplyOn.ACCEPTED else None,
         expires_at=now + deadlines.RETENTION * 2,
     )
-    return Draft(submission=submission, run=accepted(run, now, submission.by), spec=spec)
+    return Draft(submission=submission, run=accepted(run, now, submission.by, submission.note), spec=spec)
 
 
 def check_request(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
     check_strings(request.command, request.environment)
     check_timeouts(request, pool)
+    if request.reply_on is not ReplyOn.ACCEPTED and not request.reply_to:
+        raise Refused("reply_on", request.reply_on, "a topic in reply_to, for somebody to hear it")
     if _wants_its_own(request, pool) and not _may_have_its_own(request, pool):
         raise Refused("image", describe(request.image), _images(pool))
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:

@@ -14,7 +14,7 @@ from quaymaster.dispatcher.reaper.due import look
 from quaymaster.dispatcher.requests.drafts import Submission
 from quaymaster.dispatcher.requests.queue_records import Record, read_record, reply_topic
 from quaymaster.dispatcher.requests.submit import Submitted, submit
-from quaymaster.domain.requests import Reply, RunRequest
+from quaymaster.domain.requests import Reply, ReplyOn, RunRequest
 from quaymaster.errors import NotFound, QuaymasterError, Refused
 from quaymaster.ports import Ports, QueueName, Wake
 
@@ -71,7 +71,7 @@ def _conclude(ports: Ports, record: Record, outcome: Submitted) -> list[str]:
     if outcome.error:
         return [_later(ports, record, outcome.error)]
     run, request = outcome.run, outcome.submission.request
-    if run and request.reply_to:
+    if run and request.reply_to and request.reply_on is not ReplyOn.ENDED:
         answer = Reply(id=request.id, accepted=True, run=run.id, state=run.state)
         return _reply(ports, record, request.reply_to, answer)
     return []

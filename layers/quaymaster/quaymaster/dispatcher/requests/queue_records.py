@@ -39,6 +39,7 @@ class Envelope:
     by: str
     requester: str
     client: str | None = None
+    note: str = ""
 
 
 def read_record(record: Record) -> Submission | Wake:
@@ -56,13 +57,15 @@ def read_record(record: Record) -> Submission | Wake:
             # A QoS 1 publish that is repeated becomes another SQS message: only its own id tells that it is the same.
             raise Refused("id", "nothing", "an id of the requester's own: MQTT may deliver a request twice")
         _check_reply(request, envelope.client)
-    return Submission(request=request, delivery=delivery, by=envelope.by, requester=envelope.requester)
+    said = {"by": envelope.by, "requester": envelope.requester, "note": envelope.note}
+    return Submission(request=request, delivery=delivery, **said)
 
 
 def wrap(submission: Submission, request_id: str) -> str:
     """A request for the internal queue, with who asked for it, under this id."""
     request = submission.request.model_copy(update={"id": request_id}).encode()
     said = {"request": json.loads(request), "by": submission.by, "requester": submission.requester}
+    said |= {"note": submission.note} if submission.note else {}
     return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -71,7 +74,9 @@ def open_envelope(body: str) -> Envelope:
     fields = _mapping(body) or {}
     match fields:
         case {"request": dict(), "by": str(by), "requester": str(requester)}:
-            return Envelope(payload=json.dumps(fields["request"]).encode(), by=by, requester=requester)
+            note = fields.get("note")
+            note = note if isinstance(note, str) else ""
+            return Envelope(payload=json.dumps(fields["request"]).encode(), by=by, requester=requester, note=note)
         case {"body": str(payload), "client_id": str(client)}:
             principal = fields.get("principal")
             named = f"{client} ({principal})" if isinstance(principal, str) and principal != client else client

@@ -1,10 +1,9 @@
 """Runs that wait for a pool which can start nothing: they end with the real reason, past the pool's limit."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from quaymaster.dispatcher.apart import apart
-from quaymaster.domain import deadlines
+from quaymaster.dispatcher.settle import unlogged
 from quaymaster.domain.pool import Pool, Starts, Ticket
 from quaymaster.domain.run import Run, failed
 from quaymaster.domain.states import Reason, RunState
@@ -56,7 +55,5 @@ def end_waiting(ports: Ports, ticket: Ticket, reason: Reason, note: str, now: da
 
 def ended_waiting(run: Run, ticket: Ticket, reason: Reason, note: str, now: datetime) -> tuple[Write, ...]:
     """The writes that end a READY run, which has this ticket."""
-    ended = failed(run, reason, now, "reaper", note)
     # The log of a lost attempt is still to be put together.
-    ended = replace(ended, due_at=now if run.attempt else None, expires_at=now + deadlines.RETENTION)
-    return Replace(ended), Delete(ticket)
+    return Replace(unlogged(failed(run, reason, now, "reaper", note), now)), Delete(ticket)

@@ -19,7 +19,7 @@ PAGES_READ = 20
 """Pages read for one answer: a filter that few runs pass ends in a short page with a cursor, not in a long wait."""
 
 
-def request_run(ports: Ports, request: RunRequest, requester: str) -> AcceptedRun:
+def request_run(ports: Ports, request: RunRequest, requester: str, note: str = "") -> AcceptedRun:
     """Check a request as far as it can be, and queue it on the way that every request takes.
 
     The run may not be in the table yet when this returns. Raises NotFound for an unknown pool, Refused for what the
@@ -28,7 +28,7 @@ def request_run(ports: Ports, request: RunRequest, requester: str) -> AcceptedRu
     pool = find_pool(ports.store, request.pool)
     now = ports.clock()
     request_id = request.id or ids.ulid(now, ports.random(10))
-    submission = Submission(request=request, delivery=request_id, by="api", requester=requester)
+    submission = Submission(request=request, delivery=request_id, by="api", requester=requester, note=note)
     draft = draft_of(pool, submission, now)
     found = ports.store.run_and_spec(draft.run.id) if request.id else None
     if found:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pool_settings import write_pool_settings
-from quaymaster.domain import objects
+from quaymaster.domain import ids, objects
 from quaymaster.domain.api import (
     ChangeView,
     EndingView,
@@ -26,9 +26,10 @@ from quaymaster.domain.api import (
 from quaymaster.domain.cost import CALLS_OF_A_RUN, Month, Spent, cost_of, month_of
 from quaymaster.domain.pool import Counters, Launch, Pool, PoolKind, Starts
 from quaymaster.domain.run import Run, Spec, held_seconds, read_history, spot_seconds
+from quaymaster.domain.steering import RETRY_OF, retried_from
 from quaymaster.domain.trouble import Trouble
 from quaymaster.domain.worker import Agent, Worker, WorkerState
-from quaymaster.ports import Store
+from quaymaster.ports import Ports, Store
 
 LINE = 100
 TICKETS_COUNTED = 1000
@@ -204,6 +205,14 @@ def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
     )
 
 
+def view_run(ports: Ports, found: tuple[Run, Spec], deployment: Deployment) -> RunView:
+    """A run in full, with what else the table knows about it: its pool, and the run that repeats it."""
+    run, _ = found
+    again = ports.store.run(ids.run_id(run.pool_id, RETRY_OF + run.id)) if run.is_final else None
+    view = show_run(found, ports.store.pool(run.pool_id), deployment, ports.clock())
+    return view.model_copy(update={"retried_as": again.id}) if again else view
+
+
 def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
     """A run in full. The values of its environment stay in the table."""
     run, spec = found
@@ -231,6 +240,7 @@ def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment,
         ending=_show_ending(run),
         digest=run.log,
         log=_log_place(run, deployment),
+        retry_of=retried_from(spec.request_id),
         history=[
             ChangeView(state=change.state, version=change.version, at=change.at, by=change.by, note=change.note)
             for change in read_history(run)
@@ -263,7 +273,9 @@ def _show_ending(run: Run) -> EndingView | None:
     ending = run.ending
     if not ending:
         return None
-    return EndingView(state=ending.state, reason=ending.reason, by=ending.by, deadline=ending.deadline)
+    return EndingView(
+        state=ending.state, reason=ending.reason, by=ending.by, deadline=ending.deadline, note=ending.note
+    )
 
 
 def _log_place(run: Run, deployment: Deployment) -> LogPlace | None:

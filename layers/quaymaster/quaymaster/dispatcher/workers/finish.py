@@ -10,6 +10,7 @@ from quaymaster.dispatcher.placing.announce import Assignment, announce, repeat
 from quaymaster.dispatcher.placing.match import match
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import Release, held_run, release
+from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.settle import Loss, Settled, concluded, on_spot, settle
 from quaymaster.dispatcher.workers.presence import ring, send_who
 from quaymaster.dispatcher.workers.sender import Sender
@@ -49,6 +50,7 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
     run = _let_go(ports, pools, sender, message, end)
     if run and run.is_final:
         ports.log("run_ended", {"run": run.id, "state": run.state, "reason": run.reason, "attempt": run.attempt})
+        tell_end(ports, run)
 
 
 def handed_back(ports: Ports, pools: Pools, sender: Sender, message: HandedBack) -> None:

@@ -8,10 +8,11 @@ from datetime import timedelta
 
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.dispatcher.release import Release, held_run, marker_gone, release
-from quaymaster.dispatcher.settle import Loss
+from quaymaster.dispatcher.settle import Loss, Settled
 from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain.keys import Key
 from quaymaster.domain.messages import Who
+from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import Worker, WorkerState, asked
@@ -91,6 +92,23 @@ def put_aside(ports: Ports, pools: Pools, worker: Worker, run: Run, loss: Loss) 
         still=lambda found, held: found.version == worker.version and held == run,
     )
     if release(ports, pools, worker.pool_id, worker.id, how):
+        ask(ports, worker, wait)
+
+
+def take_from_worker(ports: Ports, pool: Pool, run: Run, settled: Settled, note: str) -> None:
+    """Take the run from its worker, and ask that one, which knows nothing of it yet, to register again. Raises Lost."""
+    worker = ports.store.worker(run.pool_id, run.worker or "")
+    wait = pool.settings.accept_timeout
+    writes: list[Write] = [*settled.writes]
+    if worker and (worker.run, worker.attempt) == (run.id, run.attempt):
+        begun = run.state is RunState.RUNNING
+        worker = asked(worker, note, ports.clock() + wait)
+        worker = replace(worker, runs_done=worker.runs_done + begun)
+        writes.append(Replace(worker))
+    ports.store.commit(*writes)
+    ended = settled.run
+    ports.log("run_ended", {"run": run.id, "state": ended.state, "reason": ended.reason, "attempt": run.attempt})
+    if worker and len(writes) > len(settled.writes):
         ask(ports, worker, wait)
 
 

@@ -1,0 +1,1 @@
+"""`quaymaster run cancel`, `stop`, `kill`, `extend`, `retry`: what people do to runs, one or several at once."""
