@@ -31,6 +31,25 @@ class Processor(StrEnum):
     ARM64 = "arm64"
 
 
+class Own(StrEnum):
+    """What a Fargate pool may have of its own, as typer offers it."""
+
+    IMAGE = "image"
+    CPU = "cpu"
+    MEMORY = "memory"
+    ARCHITECTURE = "architecture"
+    TASK_ROLE = "task-role"
+
+
+Image = Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")]
+Cpu = Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")]
+Memory = Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")]
+Architecture = Annotated[
+    Processor | None, typer.Option(help="Processor of a Fargate worker; its image must be built for it.")
+]
+TaskRole = Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")]
+
+
 @command(app, "create")
 @with_settings
 def create(
@@ -41,13 +60,11 @@ def create(
     csr: Annotated[Path | None, typer.Option(help="Certificate request (PEM) of a private pool's key.")] = None,
     key: Annotated[Path | None, typer.Option(help="The pool's private key (PEM); made if it does not exist.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="Write the token here (mode 0600), not to stdout.")] = None,
-    image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
-    cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
-    memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
-    architecture: Annotated[
-        Processor | None, typer.Option(help="Processor of a Fargate worker; its image must be built for it.")
-    ] = None,
-    task_role: Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")] = None,
+    image: Image = None,
+    cpu: Cpu = None,
+    memory: Memory = None,
+    architecture: Architecture = None,
+    task_role: TaskRole = None,
 ) -> None:
     """Create a pool; prints its token, which is shown this once."""
     from quaymaster.domain.pool import PoolKind
@@ -129,13 +146,14 @@ def change(
     session: Session,
     settings: dict[str, str | int],
     pool: Annotated[str, typer.Argument(help="A pool's name or id.")],
-    image: Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")] = None,
-    cpu: Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")] = None,
-    memory: Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")] = None,
-    architecture: Annotated[
-        Processor | None, typer.Option(help="Processor of a Fargate worker; its image must be built for it.")
+    image: Image = None,
+    cpu: Cpu = None,
+    memory: Memory = None,
+    architecture: Architecture = None,
+    task_role: TaskRole = None,
+    reset: Annotated[
+        list[Own] | None, typer.Option(help="Make this the deployment's again, and the role none; may be repeated.")
     ] = None,
-    task_role: Annotated[str | None, typer.Option(help="ARN of the role that a Fargate pool's runs act as.")] = None,
 ) -> None:
     """Change a pool's settings, or what its tasks are made of; what is not said stays."""
     from quaymaster.domain.api import ChangePool
@@ -144,6 +162,10 @@ def change(
 
     made = {"image": image, "cpu": cpu, "memory": memory, "architecture": architecture, "task_role": task_role}
     said = {name: value for name, value in made.items() if value is not None}
+    again = {one.value.replace("-", "_"): None for one in reset or []}
+    if both := sorted(said.keys() & again):
+        raise Usage(f"--reset {both[0].replace('_', '-')}, and another one: say one of them")
+    said |= again
     if not said and not settings:
         raise Usage("say what is to change: `quaymaster pool change --help` lists what may")
     found = session.api.change_pool(pool, ChangePool.model_validate({"settings": settings, **said}))

@@ -314,3 +314,8 @@ def test_a_pool_is_changed_by_what_is_said_and_by_nothing_else(cli: Cli, key: Pa
     refused = cli("pool", "change", "sea", "--cpu", "4096")
     assert refused.code == 2
     assert "memory: found 1024" in refused.err
+    again = cli("pool", "change", "sea", "--reset", "image", "--reset", "task-role", "--cpu", "256", "--json")
+    assert again.code == 0, again.err
+    assert (again.json["image"], again.json["cpu"], again.json["memory"]) == (None, 256, 1024)
+    both = cli("pool", "change", "sea", "--image", "team/worker:3", "--reset", "image")
+    assert (both.code, both.err) == (2, "quaymaster: --reset image, and another one: say one of them\n")
