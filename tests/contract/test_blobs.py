@@ -298,6 +298,17 @@ def test_a_grant_writes_the_log_and_its_marker_once(local: Bucket) -> None:
 
 
 @pytest.mark.local
+def test_a_grant_writes_the_outputs_once(local: Bucket) -> None:
+    grant = local.blobs.grants(POOL, RUN, 1, PoolSettings()).outputs
+    assert grant
+    for body, status in ((b"first", 200), (b"second", 412)):
+        assert httpx.put(grant.url, headers=grant.headers, content=body).status_code == status
+    found = local.blobs.read(objects.outputs_key(POOL, RUN, 1))
+    assert found
+    assert found.read() == b"first"
+
+
+@pytest.mark.local
 def test_urls_for_users_allow_one_method_on_one_object(local: Bucket) -> None:
     upload = local.blobs.upload_url("inputs/P/w ~+/workspace.tar.gz", LIFE)
     download = local.blobs.download_url("inputs/P/w ~+/workspace.tar.gz", LIFE)

@@ -39,6 +39,38 @@ def test_a_command_and_an_environment_that_no_message_carries_arrive_whole(deplo
     assert [line.split() for line in deployment.output(found)] == [["100000", "45000", "end"]]
 
 
+LEAVES = """
+test ! -e "$QUAYMASTER_OUTPUTS"
+printf '{"url": "https://x", "token": {"value": "hunter2", "sensitive": true}}' > "$QUAYMASTER_OUTPUTS"
+"""
+
+
+def test_a_command_leaves_outputs_and_what_is_sensitive_stays_on_the_worker(deployment: Deployment) -> None:
+    pool = deployment.create_pool()
+    start_host(deployment, pool)
+    left = deployment.wait(deployment.send(pool.pool_id, "leaves", ["sh", "-ec", LEAVES]))
+    assert left["state"] == "FINISHED"
+    shown = deployment.read(f"/runs/{left['run']}/outputs")
+    assert (shown["outputs"], shown["sensitive"]) == ({"url": "https://x"}, ["token"])
+    bucket, s3 = deployment.cloud.outputs["BucketName"], deployment.cloud.client("s3")
+    (stored,) = s3.list_objects_v2(Bucket=bucket, Prefix=f"outputs/{pool.pool_id}/{left['run']}/")["Contents"]
+    assert b"hunter2" not in s3.get_object(Bucket=bucket, Key=stored["Key"])["Body"].read()
+    for name, script, said in (
+        ("link", "ln -s /etc/hostname $QUAYMASTER_OUTPUTS", "Too many levels of symbolic links"),
+        ("text", "echo hunter2 > $QUAYMASTER_OUTPUTS", "outputs: found 8 bytes that are no JSON"),
+        ("none", "true", None),
+    ):
+        found = deployment.wait(deployment.send(pool.pool_id, name, ["sh", "-c", script]))
+        assert (found["state"], found["digest"]["complete"]) == ("FINISHED", True)
+        agents = [line["msg"] for line in deployment.log(found) if line["stream"] == "agent"]
+        if said:
+            assert any(msg.startswith(f"the outputs are left out: {said}") for msg in agents), agents
+        else:
+            assert agents == []
+        status, problem = deployment.call("GET", f"/runs/{found['run']}/outputs")
+        assert (status, problem["error"]) == (404, f"no outputs of run '{found['run']}'")
+
+
 TRUST = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
 
 

@@ -247,7 +247,7 @@ def followed_in_terminal(shell: Shell, pool: str, name: str, *options: str) -> A
 def test_ctrl_c_in_a_terminal_asks_and_stops_the_run(shell: Shell, pool: str) -> None:
     name = f"stopped-{time.time_ns()}"
     with followed_in_terminal(shell, pool, name) as screen:
-        screen.read_until("begun")
+        screen.read_until("begun\r\n")
         screen.press(CTRL_C)
         screen.read_until("stop the run? (y: stop it, n: only stop following it) [y/N]")
         screen.press(b"y\n")
@@ -260,7 +260,7 @@ def test_ctrl_c_in_a_terminal_asks_and_stops_the_run(shell: Shell, pool: str) ->
 def test_ctrl_c_in_a_terminal_may_only_stop_following(shell: Shell, pool: str, keys: bytes) -> None:
     name = f"left-{time.time_ns()}"
     with followed_in_terminal(shell, pool, name) as screen:
-        screen.read_until("begun")
+        screen.read_until("begun\r\n")
         screen.press(CTRL_C)
         screen.read_until("stop the run?")
         screen.press(keys)
@@ -274,7 +274,7 @@ def test_ctrl_c_in_a_terminal_may_only_stop_following(shell: Shell, pool: str, k
 def test_what_ctrl_c_does_can_be_said_before(shell: Shell, pool: str) -> None:
     name = f"said-{time.time_ns()}"
     with followed_in_terminal(shell, pool, name, "--on-interrupt", "stop") as screen:
-        screen.read_until("begun")
+        screen.read_until("begun\r\n")
         screen.press(CTRL_C)
         screen.read_until("is STOPPED (by_user)")
         assert "stop the run?" not in screen.seen

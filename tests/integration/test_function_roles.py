@@ -14,6 +14,8 @@ from quaymaster_local.errors import LocalCloudError
 
 from tests.shared.deployed.client import Credential, Deployment, wait_until
 
+OPEN = {"ServeApi": ["list inputs"]}
+"""What a role may do of what others may not: a run is asked for once more only if what it had brought is there."""
 FUNCTIONS = ("DispatchRuns", "ReceiveWorkerEvents", "ReceiveTaskEvents", "ReapOverdue", "ServeApi")
 DENIED = ("AccessDenied", "AccessDeniedException", "Forbidden", "ForbiddenException", "UnauthorizedException")
 
@@ -174,7 +176,12 @@ def test_a_role_opens_nothing_else(cloud: LocalCloud, function: str, pool: Crede
             networkConfiguration=network,
         ),
     }
-    assert [what for what, attempt in attempts.items() if not denied(attempt)] == []
+    assert [what for what, attempt in attempts.items() if not denied(attempt)] == OPEN.get(function, [])
+
+
+def test_the_api_sees_whether_an_input_is_there_and_not_what_is_in_it(cloud: LocalCloud) -> None:
+    s3, bucket = RoleClients(cloud, "ServeApi").client("s3"), cloud.outputs["BucketName"]
+    assert denied(lambda: s3.get_object(Bucket=bucket, Key="inputs/a"))
 
 
 @pytest.mark.parametrize(("policy", "action"), [("RunTasks", "ecs:RunTask"), ("PassWorkerRoles", "iam:PassRole")])

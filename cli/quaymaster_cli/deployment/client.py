@@ -109,6 +109,10 @@ class ApiClient:
         """What lies of a run's log behind a cursor; `watch` has the worker ship it every second for a while."""
         return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None)
 
+    def outputs(self, run: str) -> api.OutputsView:
+        """What a run has left for others."""
+        return self._get(api.OutputsView, "runs", run, "outputs")
+
     def prepare_upload(self, request: api.PrepareUpload) -> api.Upload:
         """Where to put a workspace."""
         return self._post(api.Upload, "inputs", request)

@@ -166,10 +166,10 @@ def _follow_started(
     from quaymaster_cli.runs.interrupts import Interrupts, is_terminal
 
     command = textwrap.shorten(" ".join(request.command), LINE, placeholder="…")
-    session.output.note(f"run {accepted.run} (request {accepted.request_id}) on {request.pool}: {command}")
     choice = on_interrupt.value if on_interrupt else "ask" if is_terminal() else "leave"
     try:
         with Interrupts(session.api, accepted.run, session.output, choice) as interrupts:
+            session.output.note(f"run {accepted.run} (request {accepted.request_id}) on {request.pool}: {command}")
             persist = _persistence(session, accepted.run, reached=True)
             persist.sleep = interrupts.sleep
             follower = RunFollower(session.api, session.output, persist, interrupts.sleep, look=interrupts.check)
@@ -237,6 +237,32 @@ def why(session: Session, run: Run, pool: OfPool = None) -> None:
         session.output.show_json(found)
     else:
         session.output.say(f"{found.state}: {found.why}")
+
+
+@command(app, "outputs")
+def outputs(
+    session: Session,
+    run: Run,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one, as it is.")] = None,
+    pool: OfPool = None,
+) -> None:
+    """Show what a run has left for others in $QUAYMASTER_OUTPUTS, but for what is sensitive."""
+    import json
+
+    from quaymaster_cli.errors import Unknown
+    from quaymaster_cli.runs.finding import find_run
+
+    found = session.api.outputs(find_run(session.api, run, pool).run)
+    if name is not None and name not in found.outputs:
+        raise Unknown(f"output {name!r} is sensitive" if name in found.sensitive else f"no output {name!r}", 404)
+    if name is not None:
+        value = found.outputs[name]
+        session.output.say(value if isinstance(value, str) and not session.output.json else json.dumps(value))
+    elif session.output.json:
+        session.output.show_json(found)
+    else:
+        shown = [(key, json.dumps(value)) for key, value in found.outputs.items()]
+        session.output.table(("NAME", "VALUE"), [*shown, *((key, "(sensitive)") for key in found.sensitive)])
 
 
 @command(app, "logs")

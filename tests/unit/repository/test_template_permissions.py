@@ -153,6 +153,7 @@ def test_no_function_reads_a_pools_secrets(template: Template, function: str) ->
     [
         ("s3:PutObject", "chunks/P/R/000001/perform-00000001.ndjson.gz"),
         ("s3:PutObject", "logs/P/R/000001/log.json"),
+        ("s3:PutObject", "outputs/P/R/000001/outputs.json"),
         ("s3:GetObject", "inputs/P/Q/workspace.tar.gz"),
     ],
 )
@@ -160,7 +161,7 @@ def test_whoever_assigns_may_do_what_it_grants(template: Template, function: str
     assert may(template, function, action, f"Bucket.Arn/{key}")
 
 
-GRANTED = {("GetObject", "inputs"), ("PutObject", "chunks"), ("PutObject", "logs")}
+GRANTED = {("GetObject", "inputs"), ("PutObject", "chunks"), ("PutObject", "logs"), ("PutObject", "outputs")}
 JUDGED = {("GetObject", "logs"), ("ListBucket", "")}
 ASSEMBLED = {("GetObject", "chunks"), ("AbortMultipartUpload", "logs")}
 IN_BUCKET = {
@@ -168,7 +169,7 @@ IN_BUCKET = {
     "ReceiveWorkerEvents": GRANTED | JUDGED,
     "ReceiveTaskEvents": GRANTED | JUDGED,
     "ReapOverdue": GRANTED | JUDGED | ASSEMBLED,
-    "ServeApi": JUDGED | {("GetObject", "chunks"), ("PutObject", "inputs")},
+    "ServeApi": JUDGED | {("GetObject", "chunks"), ("GetObject", "outputs"), ("PutObject", "inputs")},
 }
 """All that each may do with the bucket's objects, by the first part of their keys."""
 

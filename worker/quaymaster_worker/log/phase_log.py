@@ -76,6 +76,14 @@ class PhaseLog:
         """Upload with these from now on."""
         self._delivery.use(grants)
 
+    async def send_outputs(self, body: bytes, patience_seconds: float) -> None:
+        """Upload what the phase has left for others; what cannot be uploaded is told in the log."""
+        try:
+            async with asyncio.timeout(patience_seconds):
+                await self._delivery.send_outputs(body)
+        except (TimeoutError, UploadRefused) as error:
+            self.say(f"the outputs could not be uploaded: {error or 'the store does not answer'}")
+
     async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
         """Ship the rest, the final log and its end marker; gives up after so long, and then says incomplete."""
         digest, whole = self._writer.end()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome
 from quaymaster.domain.states import Reason
+from quaymaster.errors import Refused
 
 from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import AgentError, PreparationFailed, StartFailed
@@ -16,6 +17,7 @@ from quaymaster_worker.host import Host
 from quaymaster_worker.log.log_writer import LogTerms
 from quaymaster_worker.log.phase_log import PhaseLog
 from quaymaster_worker.phase.environment import phase_environment
+from quaymaster_worker.phase.outputs import outputs_in
 from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
@@ -126,6 +128,19 @@ class Attempt:
         if self.phase is None:
             raise AgentError("a phase runs only after go")
         return await self.phase.run(self._order())
+
+    async def leave_outputs(self, patience_seconds: float) -> None:
+        """Upload what the phase has left for others; its log says what cannot be. Raises OSError of the log."""
+        if self.log is None:
+            return
+        try:
+            found = outputs_in(self._folder.outputs, self._user)
+        except (Refused, OSError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            self.log.say(f"the outputs are left out: {said}")
+            return
+        if found:
+            await self.log.send_outputs(found.model_dump_json(by_alias=True).encode(), patience_seconds)
 
     async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
         """Ship what is left of the log, and its end marker."""

@@ -160,6 +160,7 @@ class AttemptRunner:
     async def _ship(self, attempt: Attempt, outcome: Outcome) -> LogDigest:
         patience = LEAVING_LOG_PATIENCE if self._worker.is_leaving else LOG_PATIENCE
         try:
+            await attempt.leave_outputs(LEAVING_LOG_PATIENCE)
             return await attempt.finish(outcome, patience)
         except OSError:
             log.exception("the agent failed to ship the log", extra=about(self._worker))

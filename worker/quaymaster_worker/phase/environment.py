@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from quaymaster.domain.messages import Assign
 
+from quaymaster_worker.phase.outputs import VARIABLE
 from quaymaster_worker.processes.marks import ATTEMPT, RUN
 from quaymaster_worker.settings import RunUser
 from quaymaster_worker.workspace.folders import WorkFolder
@@ -28,6 +29,7 @@ def phase_environment(
         ATTEMPT: str(assign.attempt),
         "QUAYMASTER_TYPE": assign.type,
         "QUAYMASTER_PHASE": assign.phase,
+        VARIABLE: str(folder.outputs),
         **({"QUAYMASTER_STACK": assign.stack} if assign.stack else {}),
     }
     return plain | dict(task_role) | requested | who

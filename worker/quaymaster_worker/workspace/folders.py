@@ -71,6 +71,11 @@ class WorkFolder:
         """The command's TMPDIR."""
         return self.root / "phase" / "tmp"
 
+    @property
+    def outputs(self) -> Path:
+        """Where the command may leave its outputs."""
+        return self.root / "phase" / "outputs.json"
+
     def make(self, spare: "WorkFolder | None" = None) -> None:
         """Make it afresh, of one that was made ahead if it is there. Raises OSError."""
         remove_folder(self.root)

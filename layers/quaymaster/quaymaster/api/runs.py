@@ -6,13 +6,14 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 
+from quaymaster.dispatcher.logs.outputs import show_outputs
 from quaymaster.dispatcher.logs.reading import prepare_upload, show_log, watch_log
 from quaymaster.dispatcher.users import views
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pools import find_pool
 from quaymaster.dispatcher.users.runs import find_run, request_run
 from quaymaster.dispatcher.users.why import explain_run
-from quaymaster.domain.api import AcceptedRun, Explanation, LogView, PrepareUpload, RunView, Upload
+from quaymaster.domain.api import AcceptedRun, Explanation, LogView, OutputsView, PrepareUpload, RunView, Upload
 from quaymaster.domain.requests import RunRequest
 from quaymaster.ports import Ports
 
@@ -46,6 +47,11 @@ def add_run_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment: Dep
     def why(run: RunRef, pool: OfPool = None) -> Explanation:  # pyright: ignore[reportUnusedFunction]
         found, _ = find_run(ports.store, run, pool)
         return Explanation(run=found.id, state=found.state, why=explain_run(ports, found))
+
+    @app.get("/runs/<run>/outputs", summary="What a run has left for others, but for what is sensitive")
+    def outputs(run: RunRef, pool: OfPool = None) -> OutputsView:  # pyright: ignore[reportUnusedFunction]
+        found, _ = find_run(ports.store, run, pool)
+        return show_outputs(ports, found)
 
     @app.get("/runs/<run>/logs", summary="What lies in the bucket of a run's log, with links that read it")
     def logs(  # pyright: ignore[reportUnusedFunction]

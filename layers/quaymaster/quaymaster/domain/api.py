@@ -6,7 +6,7 @@ Times are UTC, in ISO 8601; spans are Go durations. A field that is null says "n
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
 
 from quaymaster.domain.messages import SCHEMA, LogDigest, Value
 from quaymaster.domain.pool import PoolKind
@@ -386,6 +386,15 @@ class LogView(Value):
     final: LogPiece | None = None
     chunks: list[LogPiece] = []
     cursor: str | None = None
+
+
+class OutputsView(Value):
+    """What a run's latest attempt has left for others; of what is sensitive only the names."""
+
+    run: str
+    attempt: int
+    outputs: dict[str, JsonValue]
+    sensitive: list[str] = []
 
 
 class PrepareUpload(ApiInput):

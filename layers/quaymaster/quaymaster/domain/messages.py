@@ -86,6 +86,7 @@ class Grants(Value):
     chunks: PostGrant
     log: PutGrant
     log_end: PutGrant
+    outputs: PutGrant | None = None
     expires_in_seconds: Seconds
 
 

@@ -29,6 +29,11 @@ def log_end_key(pool_id: str, run_id: str, attempt: int) -> str:
     return log_prefix(pool_id, run_id, attempt) + "log.json"
 
 
+def outputs_key(pool_id: str, run_id: str, attempt: int) -> str:
+    """What one attempt's phase has left for others to read."""
+    return f"outputs/{pool_id}/{run_id}/{attempt:0{ATTEMPT_DIGITS}}/outputs.json"
+
+
 def workspace_key(pool_id: str, name: str) -> str:
     """A packed workspace that a request brings along; `name` is fresh for every upload."""
     return f"inputs/{pool_id}/{name}/workspace.tar.gz"

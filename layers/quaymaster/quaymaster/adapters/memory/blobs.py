@@ -46,6 +46,7 @@ class MemoryBlobs:
             ),
             log=PutGrant(url=self._url("PUT", objects.log_key(pool_id, run_id, attempt), life)),
             log_end=PutGrant(url=self._url("PUT", objects.log_end_key(pool_id, run_id, attempt), life)),
+            outputs=PutGrant(url=self._url("PUT", objects.outputs_key(pool_id, run_id, attempt), life)),
             expires_in_seconds=life.total_seconds(),
         )
 

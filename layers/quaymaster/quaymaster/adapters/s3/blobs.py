@@ -56,6 +56,7 @@ class S3Blobs:
             ),
             log=self._write_once(objects.log_key(pool_id, run_id, attempt), life),
             log_end=self._write_once(objects.log_end_key(pool_id, run_id, attempt), life),
+            outputs=self._write_once(objects.outputs_key(pool_id, run_id, attempt), life),
             expires_in_seconds=life.total_seconds(),
         )
 
