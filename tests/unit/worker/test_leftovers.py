@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def folder(tmp_path: Path) -> StateFolder:
 def survivor() -> Iterator[subprocess.Popen[bytes]]:
     environment = {"PATH": os.defpath, "QUAYMASTER_RUN": RUN, "QUAYMASTER_ATTEMPT": "2"}
     process = subprocess.Popen(["sh", "-c", "setsid sleep 300 & sleep 300"], env=environment, start_new_session=True)
+    # For a moment a program that has just started shows no environment: whoever looks then would miss it.
+    end = time.monotonic() + 30
+    while len(marked(Mark(RUN, 2))) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
     yield process
     asyncio.run(kill_marked(Mark(RUN, 2)))
     process.wait()
