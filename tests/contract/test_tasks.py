@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +32,8 @@ class Fleet:
 
     tasks: Tasks
     definition: str
+    come_up: Callable[[str], None]
+    """See that a task runs."""
 
     def launch(self, count: int = 1) -> Launch:
         return replace(a_launch(), id=uuid4().hex[:26].upper(), count=count, task_definition=self.definition)
@@ -39,7 +41,7 @@ class Fleet:
 
 def in_memory(_request: pytest.FixtureRequest) -> Iterator[Fleet]:
     tasks = MemoryTasks(namespace=NAMESPACE)
-    yield Fleet(tasks, tasks.define(POOL, SETTINGS))
+    yield Fleet(tasks, tasks.define(POOL, SETTINGS), lambda arn: tasks.come_up(arn, datetime.now(UTC)))
 
 
 def in_local_cloud(request: pytest.FixtureRequest) -> Iterator[Fleet]:
@@ -51,7 +53,11 @@ def in_local_cloud(request: pytest.FixtureRequest) -> Iterator[Fleet]:
 
 def local_fleet(cloud: BareCloud) -> Fleet:
     tasks = EcsTasks(prepare(cloud), cloud.ecs, vicinity(cloud))
-    return Fleet(tasks, tasks.define(POOL, SETTINGS))
+
+    def runs(arn: str) -> None:
+        until_none(lambda: [] if tasks.running_since([arn]) else [arn])
+
+    return Fleet(tasks, tasks.define(POOL, SETTINGS), runs)
 
 
 def vicinity(cloud: BareCloud) -> Vicinity:
@@ -152,6 +158,19 @@ def test_a_pools_tasks_are_listed_by_their_family_with_who_started_them(fleet: F
     fleet.tasks.stop(stranger, "no longer needed")
     assert fleet.tasks.of_pool(OTHER_POOL) == []
     assert fleet.tasks.started_by([stranger]) == {}
+
+
+def test_a_task_that_runs_says_since_when_until_it_is_to_stop(fleet: Fleet) -> None:
+    before = datetime.now(UTC)
+    [arn, other] = fleet.tasks.run(fleet.launch(count=2), a_pool()).tasks
+    fleet.come_up(arn)
+    since = fleet.tasks.running_since([arn])
+    assert list(since) == [arn]
+    # The service tells whole milliseconds.
+    assert before - timedelta(milliseconds=1) <= since[arn] <= datetime.now(UTC)
+    fleet.tasks.stop(arn, "no longer needed")
+    fleet.tasks.stop(other, "no longer needed")
+    assert fleet.tasks.running_since([arn, other]) == {}
 
 
 def test_a_stopped_task_is_no_more_and_stopping_it_again_is_fine(fleet: Fleet) -> None:
@@ -267,6 +286,7 @@ def test_a_service_that_does_not_answer_is_unavailable() -> None:
         lambda: tasks.of_launch(a_launch()),
         lambda: tasks.of_pool(POOL),
         lambda: tasks.started_by(["arn"]),
+        lambda: tasks.running_since(["arn"]),
         lambda: tasks.define(POOL, SETTINGS),
     ):
         with pytest.raises(Unavailable, match="ecs"):

@@ -356,5 +356,9 @@ class Stage:
         if self.faults.chance(0.5) or (self.faults.broken_image and not self.faults.calm):
             self.say(f"task {arn[-4:]} never starts")
             self.world.tasks.end(arn, self.random.choice([NO_IMAGE, NO_IMAGE, SLOW_REGISTRY]))
+            return
+        self.world.tasks.come_up(arn, self.world.now)
+        if self.faults.chance(0.2):
+            self.say(f"task {arn[-4:]} runs, and its agent says nothing")
         else:
             self.start_agent(task=arn)

@@ -343,6 +343,10 @@ class Tasks(Protocol):
         """
         ...
 
+    def running_since(self, task_arns: Sequence[str]) -> dict[str, datetime]:
+        """Of up to 100 tasks, those that run and are to go on, and since when. Raises Unavailable."""
+        ...
+
     def check(self, image: str | None) -> None:
         """Look whether tasks of this image (None: of the deployment's) can be started at all.
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 
-from quaymaster.domain.messages import Grants
+from quaymaster.domain.messages import Grants, PutGrant
 
 from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import GrantRefused, UploadError, UploadRefused
@@ -56,9 +56,7 @@ class Delivery:
 
     async def send_outputs(self, body: bytes) -> None:
         """Upload what the phase has left for others."""
-        if not self._grants.outputs:
-            raise UploadRefused("the control plane takes no outputs")
-        await self._insist(lambda: self._store.put(self._grants.outputs or self._grants.log, len(body), lambda: [body]))
+        await self._insist(lambda: self._store.put(_granted(self._grants.outputs), len(body), lambda: [body]))
 
     async def send_end(self, marker: bytes) -> None:
         """Upload the end marker."""
@@ -100,3 +98,10 @@ class Delivery:
         self._failing_since = since
         if changed:
             self._on_failing(since)
+
+
+def _granted(grant: PutGrant | None) -> PutGrant:
+    """What the newest grants allow, or not: they are renewed, and a newer control plane's may say less."""
+    if grant is None:
+        raise UploadRefused("the control plane takes none")
+    return grant

@@ -81,8 +81,10 @@ class PhaseLog:
         try:
             async with asyncio.timeout(patience_seconds):
                 await self._delivery.send_outputs(body)
-        except (TimeoutError, UploadRefused) as error:
-            self.say(f"the outputs could not be uploaded: {error or 'the store does not answer'}")
+        except TimeoutError:
+            self.say("the outputs could not be uploaded: the store does not answer")
+        except UploadRefused as error:
+            self.say(f"the outputs could not be uploaded: {error}")
 
     async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
         """Ship the rest, the final log and its end marker; gives up after so long, and then says incomplete."""

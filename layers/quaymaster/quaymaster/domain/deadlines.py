@@ -23,7 +23,9 @@ LATE_UPLOAD = timedelta(minutes=3)
 LEAVE = timedelta(minutes=5)
 """How long a worker that leaves may take to say goodbye, or its task to stop (ECS kills it after two minutes)."""
 LATE_TASK = timedelta(minutes=15)
-"""A task that no worker has joined for by then never will: it is stopped, which frees its place."""
+"""A task that does not run by then never will: it is stopped, which frees its place. Its image may be large."""
+LATE_WORKER = 2 * SWEEP
+"""A task that runs for so long, and no worker has joined for, never becomes one: an agent registers within seconds."""
 LOOKED_FOR = timedelta(hours=1)
 """How long a worker that stopped answering is asked at each sweep whether it is back."""
 

@@ -252,8 +252,9 @@ class Launch:
     """A RunTask call: reserved first, then made, then followed until its last task has stopped.
 
     `count` tasks are reserved. `tasks` are ARNs that ECS named; `joined` and `stopped` are task ids, each at most
-    once, so that a doubled or early event counts once. `attempt` numbers the tries of the call. `run`: its one task is
-    started for this run alone.
+    once, so that a doubled or early event counts once; so are `late`, which are being stopped because no worker has
+    joined for them, and none joins any more. `attempt` numbers the tries of the call. `run`: its one task is started
+    for this run alone.
     """
 
     id: str
@@ -268,6 +269,7 @@ class Launch:
     tasks: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
     answered: bool = False
     answered_at: datetime | None = None
     note: str | None = None

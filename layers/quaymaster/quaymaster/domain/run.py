@@ -32,6 +32,10 @@ class Ending:
     """Until then its command is asked to end by itself; None: it is killed at once."""
     note: str = ""
 
+    def still_asks(self, now: datetime) -> bool:
+        """Whether its command still has time to end by itself."""
+        return self.kill_at is not None and now < self.kill_at
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:

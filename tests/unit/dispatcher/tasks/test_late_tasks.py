@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from quaymaster.domain import ids
+from quaymaster.domain.failure_table import LATE
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.states import RunState
 
@@ -33,7 +34,9 @@ def test_a_worker_that_comes_while_the_pool_is_swept_keeps_its_task():
 
 def test_a_task_that_comes_up_after_its_time_is_given_no_run():
     world, one = with_one_task()
-    world.wait(timedelta(minutes=16).total_seconds())
+    (task,) = world.tasks.running
+    world.sweep(after=timedelta(minutes=15).total_seconds())
+    assert world.tasks.tasks[task.arn].stopped == LATE
     one.register()
     settle_down(world, one)
     assert not one.welcomed
@@ -41,12 +44,57 @@ def test_a_task_that_comes_up_after_its_time_is_given_no_run():
     check(world)
 
 
+def test_one_that_runs_and_never_registers_is_stopped_as_soon_as_it_is_sure_and_another_takes_the_run():
+    world, one = with_one_task()
+    (task,) = world.tasks.running
+    world.wait(100)
+    world.tasks.come_up(task.arn, world.now)
+    world.sweep(after=119)
+    assert world.tasks.running == [world.tasks.tasks[task.arn]]
+    world.sweep(after=60)
+    assert world.tasks.tasks[task.arn].stopped == LATE
+    one.register()
+    settle_down(world, one)
+    assert not one.welcomed
+    world.stop_task(task.arn, stopped_reason=LATE, stop_code="UserInitiated")
+    for _ in range(3):
+        world.sweep(after=60)
+    (another,) = world.tasks.running
+    assert another.arn != task.arn
+    two = agent(world, ids.task_id(another.arn), launch=another.launch_id)
+    two.register()
+    settle_down(world, two)
+    assert two.begun == [(world.run("r1").id, 1)]
+    check(world)
+
+
+def test_one_whose_image_takes_long_has_its_time():
+    world, one = with_one_task()
+    for _ in range(12):
+        world.sweep(after=60)
+    (task,) = world.tasks.running
+    world.tasks.come_up(task.arn, world.now)
+    world.sweep(after=60)
+    one.register()
+    settle_down(world, one)
+    assert one.begun == [(world.run("r1").id, 1)]
+    check(world)
+
+
+def test_a_launch_that_is_young_is_not_asked_about():
+    world, _ = with_one_task()
+    world.sweep(after=60)
+    assert world.tasks.asked["running_since"] == 0
+    world.sweep(after=60)
+    assert world.tasks.asked["running_since"] == 1
+
+
 def test_a_worker_that_joins_while_its_late_task_is_about_to_be_stopped_loses_the_race():
     world, one = with_one_task()
     world.wait(timedelta(minutes=15).total_seconds() - 1)
 
     def join_late() -> None:
-        # Its function read the clock in time, and commits only after the sweep has judged the task.
+        # Its function read the launch in time, and commits only after the sweep has judged the task.
         world.store.before = once(world, "commit", lambda: world.sweep(after=2))
         one.register()
 

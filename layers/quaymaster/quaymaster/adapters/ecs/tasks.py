@@ -107,6 +107,12 @@ class EcsTasks:
         to_run = [task for task in tasks if task.get("desiredStatus") != "STOPPED"]
         return {task.get("taskArn", ""): task.get("startedBy", "") for task in to_run}
 
+    def running_since(self, task_arns: Sequence[str]) -> dict[str, datetime]:
+        with translated("ecs"):
+            tasks = self._client().describe_tasks(cluster=self._place.cluster, tasks=task_arns)["tasks"]
+        running = [task for task in tasks if task.get("lastStatus") == task.get("desiredStatus") == "RUNNING"]
+        return {task["taskArn"]: task["startedAt"] for task in running if "taskArn" in task and "startedAt" in task}
+
     def check(self, image: str | None) -> None:
         place = self._place
         self._vicinity.check_network(place.subnets, place.security_groups)

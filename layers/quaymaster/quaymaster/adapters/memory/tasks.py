@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from quaymaster.domain.pool import Launch, Pool
 from quaymaster.errors import QuaymasterError, Refused, Unavailable
@@ -14,12 +14,13 @@ CLUSTER = "arn:aws:ecs:us-east-1:000000000000:task/quaymaster"
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryTask:
-    """A task that was started; `stopped` says why it is no more."""
+    """A task that was started; `running_since` when its container was; `stopped` says why it is no more."""
 
     arn: str
     launch_id: str
     task_definition: str
     spot: bool = False
+    running_since: datetime | None = None
     stopped: str | None = None
 
 
@@ -81,6 +82,10 @@ class MemoryTasks:
         self._answer("started_by")
         return {task.arn: task.launch_id for task in self.running if task.arn in task_arns}
 
+    def running_since(self, task_arns: Sequence[str]) -> dict[str, datetime]:
+        self._answer("running_since")
+        return {task.arn: task.running_since for task in self.running if task.running_since and task.arn in task_arns}
+
     def check(self, image: str | None) -> None:
         self._answer("check")
         if error := self.image_errors.get(image or ""):
@@ -118,6 +123,10 @@ class MemoryTasks:
     def age(self) -> None:
         """All definitions are old from now on."""
         self.old.update(self.defined, self.images)
+
+    def come_up(self, task_arn: str, at: datetime) -> None:
+        """Let a task run, as ECS says it: its container has started."""
+        self.tasks[task_arn] = replace(self.tasks[task_arn], running_since=at)
 
     @property
     def running(self) -> list[MemoryTask]:

@@ -103,7 +103,7 @@ def send_end(ports: Ports, run: Run, ending: Ending) -> None:
     """Tell the worker that holds the run to end it: at once, or by asking its command first while there is time."""
     if not run.worker:
         return
-    kind = Stop if ending.kill_at and ports.clock() < ending.kill_at else Kill
+    kind = Stop if ending.still_asks(ports.clock()) else Kill
     note = None
     if ending.reason is Reason.BY_USER:
         note = f"{'stopped' if ending.kill_at else 'killed'} by {ending.by}" + (f": {ending.note}" * bool(ending.note))

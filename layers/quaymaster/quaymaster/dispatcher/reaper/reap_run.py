@@ -98,7 +98,7 @@ def _kill(ports: Ports, run: Run, ending: Ending) -> None:
         return
     try:
         send_end(ports, run, ending)
-        arn = None if ending.kill_at and ports.clock() < ending.kill_at else task_of(ports, worker)
+        arn = None if ending.still_asks(ports.clock()) else task_of(ports, worker)
         if arn:
             ports.tasks.stop(arn, f"quaymaster: {ending.reason}")
     except QuaymasterError as error:

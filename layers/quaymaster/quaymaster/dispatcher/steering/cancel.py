@@ -1,13 +1,10 @@
 """Cancel: a run that has not begun never will. Of cancel and begin one wins: both are writes of the run's item."""
 
-from dataclasses import replace
-
 from quaymaster.dispatcher.placing.announce import send_refused
 from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.settle import Settled, unlogged
 from quaymaster.dispatcher.steering.found import conflict, steered
 from quaymaster.dispatcher.workers.presence import take_from_worker
-from quaymaster.domain import deadlines
 from quaymaster.domain.pool import ticket_for
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import RunState
@@ -54,7 +51,7 @@ def _take_back(ports: Ports, run: Run, after: Run) -> None:
     """Its worker prepares it: it is told, and asked to register again, which makes it idle."""
     pool = ports.store.pool(run.pool_id)
     if not pool:
-        _end_waiting(ports, run, replace(after, expires_at=ports.clock() + deadlines.RETENTION))
+        _end_waiting(ports, run, after)
         return
     take_from_worker(ports, pool, run, Settled(run=after, writes=(Replace(after),)), "its run was canceled")
     if not run.worker or not run.session:

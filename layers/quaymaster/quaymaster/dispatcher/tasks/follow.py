@@ -50,18 +50,28 @@ def follow_launch(ports: Ports, pool: Pool, launch: Launch) -> None:
 
 def _follow_starting(ports: Ports, launch: Launch) -> None:
     alive = set(ports.tasks.of_launch(launch))
-    late = ports.clock() >= launch.called_at + deadlines.LATE_TASK
-    if late:
+    on_their_way = [arn for arn in launch.tasks if ids.task_id(arn) not in (*launch.joined, *launch.stopped)]
+    late = _late(ports, launch, [arn for arn in on_their_way if arn in alive])
+    if more := set(map(ids.task_id, late)).difference(launch.late):
         # From this write on no worker joins: one that read the launch before it loses, and is refused the next time.
-        launch = replace(launch, version=launch.version + 1)
+        launch = replace(launch, version=launch.version + 1, late=(*launch.late, *sorted(more)))
         ports.store.commit(Replace(launch))
-    for arn in launch.tasks:
-        if ids.task_id(arn) in (*launch.joined, *launch.stopped):
-            continue
+    for arn in on_their_way:
         if arn not in alive:
             _count_stopped(ports, launch, ids.task_id(arn))
-        elif late:
+        elif arn in late:
             ports.tasks.stop(arn, LATE)
+
+
+def _late(ports: Ports, launch: Launch, waited_for: Sequence[str]) -> set[str]:
+    """The tasks that will not become a worker any more: those that run and do not register, or do not come to run."""
+    now = ports.clock()
+    if now >= launch.called_at + deadlines.LATE_TASK:
+        return set(waited_for)
+    if now < launch.called_at + deadlines.LATE_WORKER or not waited_for:
+        return set()
+    since = ports.tasks.running_since(waited_for)
+    return {arn for arn in waited_for if arn in since and now >= since[arn] + deadlines.LATE_WORKER}
 
 
 def reconcile(ports: Ports, launches: Sequence[Launch], workers: Sequence[Worker], until: datetime) -> None:

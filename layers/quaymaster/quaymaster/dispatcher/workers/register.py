@@ -74,7 +74,7 @@ def _enter(
 ) -> None:
     """Take in a worker that holds nothing, unless its task has had its time or its runs. Raises Lost."""
     launch = _launch_of(ports, sender, message)
-    if note := _over(ports, launch, sender, message):
+    if note := _over(launch, sender, message):
         ports.log("event_ignored", {"event": "registered", "worker": sender.worker_id, "note": note})
     else:
         after, following = _take_in(ports, sender, worker, launch, message, contended=contended)
@@ -188,7 +188,7 @@ def _launch_of(ports: Ports, sender: Sender, message: Registered) -> Launch | No
     return ports.store.launch(sender.pool.id, message.launch)
 
 
-def _over(ports: Ports, launch: Launch | None, sender: Sender, message: Registered) -> str | None:
+def _over(launch: Launch | None, sender: Sender, message: Registered) -> str | None:
     """Why a task must be given no run any more: it has stopped, or comes up after its time and is being stopped."""
     if not launch:
         return "its launch is forgotten" if message.launch else None
@@ -197,7 +197,7 @@ def _over(ports: Ports, launch: Launch | None, sender: Sender, message: Register
         return "its task stopped"
     if launch.answered and task not in (*map(ids.task_id, launch.tasks), *launch.joined):
         return "its launch has no place for it"
-    if task not in launch.joined and launch.answered and ports.clock() >= launch.called_at + deadlines.LATE_TASK:
+    if task in launch.late:
         return "its task is late"
     return None
 
