@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from quaymaster.domain.phases import Phase
 from quaymaster.domain.requests import MAX_REQUEST_BYTES, EndReply, Reply, RunRequest, Workspace
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -24,6 +25,7 @@ class Told:
 
 
 _PLACE = "inputs/01KDYAK3485WB9Z6TED8828X92/01KDYAK348MPJF01XBRKFY3TRS/workspace.tar.gz"
+_PHASE = {"name": "plan", "command": ["terraform", "plan", "-out=plan.out"]}
 REQUEST: Mapping[str, Told] = {
     "schema": Told("version of this form", 1),
     "kind": Told("what it asks for", "run"),
@@ -31,17 +33,38 @@ REQUEST: Mapping[str, Told] = {
     "pool": Told("name or id of the pool", "build", "--pool"),
     "type": Told("what the run is for; decides its class in the queue", "task", "--type"),
     "stack": Told("the stack that the run belongs to, a label; 64 bytes", "network", "--stack"),
-    "command": Told("the command and its arguments; no shell reads them", ["make", "deploy"], "-- COMMAND..."),
+    "command": Told("the command and its arguments; no shell reads them; required unless there are phases",
+                    ["make", "deploy"], "-- COMMAND..."),
     "environment": Told("variables of the command", {"TF_LOG": "info"}, "--environment"),
+    "phases": Told("what is run one after the other, in place of the one command", [_PHASE]),
+    "on_end": Told("commands that are run when the run ends while a worker has it, whatever happened; they see "
+                   "`QUAYMASTER_STATE` and `QUAYMASTER_REASON` and have a minute, or the pool's grace if it was ended",
+                   [["./notify"]]),
+    "auto_confirm": Told("whether no phase needs confirmation, whatever they say", True),
     "image": Told("image of a Fargate task of its own, which the pool must allow; 512 bytes", "alpine:3", "--image"),
     "workspace": Told("a packed folder that was put into the bucket before (`POST /inputs` says where)",
                       {"key": _PLACE}, "--dir"),
     "log_timeout": Told("end it when silent for so long; a Go duration", "7m", "--log-timeout"),
     "run_timeout": Told("end it when it takes longer; a Go duration", "1h10m", "--run-timeout"),
-    "retryable": Told("start it again if its worker is lost after it has begun", False, "--retryable"),
+    "retryable": Told("start it again if its worker is lost after it has begun; phases say it for themselves",
+                      False, "--retryable"),
     "reply_to": Told("MQTT topic for the reply, below `<namespace>/replies/<the sender's id>`; by MQTT only",
                      "quaymaster/replies/AIDAEXAMPLE/1"),
     "reply_on": Told("what is told there: `accepted`, how the run `ended`, or `both`; a refusal in any case", "both"),
+}  # fmt: skip
+PHASE: Mapping[str, Told] = {
+    "name": Told("its name, which no other phase of the run has", "apply"),
+    "command": Told("the command and its arguments", ["terraform", "apply", "plan.out"]),
+    "environment": Told("variables of its own, beside those of the request", {"TF_LOG": "info"}),
+    "before": Told("commands that are run before it, while its timeouts count; one that fails ends the run as "
+                   "`hook_failed`", [["terraform", "init"]]),
+    "after": Told("the same, once it has exited with 0", [["terraform", "output"]]),
+    "log_timeout": Told("its log timeout; else the request's", "7m"),
+    "run_timeout": Told("its run timeout, from its own beginning on; else the request's", "1h10m"),
+    "read_only": Told("whether it changes nothing; it sees `QUAYMASTER_READ_ONLY`", False),
+    "retryable": Told("whether it may run again if its worker is lost meanwhile; the attempt then begins anew with the "
+                      "first phase, or the one that was confirmed", False),
+    "needs_confirmation": Told("whether somebody must confirm it before it begins; not the first one", True),
 }  # fmt: skip
 WORKSPACE: Mapping[str, Told] = {
     "key": Told("where it lies in the bucket", _PLACE),
@@ -134,6 +157,7 @@ def page() -> str:
     parts = [
         HEAD,
         _table("A request", RunRequest, REQUEST, options=True),
+        _table("One of its `phases`", Phase, PHASE),
         _table("Its `workspace`", Workspace, WORKSPACE),
         _table("A reply", Reply, REPLY),
         _table("A reply that tells the end", EndReply, END_REPLY),
@@ -206,8 +230,17 @@ def _form(about: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     for pattern, inner in about.get("patternProperties", {}).items():
         words.append(f"names {_code(pattern, quoted=False)}, values {inner['type']}")
     if "items" in about:
-        words.append(f"of {about['items']['type']}")
+        words.append(f"of {_each(about['items'], definitions)}")
     return ", ".join(words)
+
+
+def _each(items: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """What an array holds."""
+    if "$ref" in items:
+        return f"{definitions[items['$ref'].rpartition('/')[2]]['type']}s, see below"
+    if items["type"] == "array":
+        return f"arrays of {items['items']['type']}"
+    return str(items["type"])
 
 
 def _code(value: object, *, quoted: bool = True) -> str:

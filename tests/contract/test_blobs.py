@@ -44,7 +44,7 @@ class Bucket:
     write: Callable[[str, bytes], object]
 
     def chunk(self, sequence: int, attempt: int = 1, body: bytes = b"chunk") -> str:
-        key = objects.chunk_prefix(POOL, RUN, attempt) + objects.chunk_name("perform", sequence)
+        key = objects.chunk_prefix(POOL, RUN, attempt) + objects.chunk_name(sequence)
         self.write(key, body)
         return key
 
@@ -278,7 +278,7 @@ def post(grants: Grants, name: str, body: bytes, prefix: str | None = None) -> i
 @pytest.mark.local
 def test_a_grant_writes_chunks_of_its_attempt_and_nothing_else(local: Bucket) -> None:
     grants = local.blobs.grants(POOL, RUN, 1, PoolSettings())
-    name = objects.chunk_name("perform", 1)
+    name = objects.chunk_name(1)
     assert post(grants, name, b"chunk") == 204
     assert post(grants, name, b"chunk", objects.chunk_prefix(POOL, RUN, 2)) == 403
     assert post(grants, name, b"chunk", objects.log_prefix(POOL, RUN, 1)) == 403

@@ -82,7 +82,7 @@ def test_a_fargate_pool_gets_its_own_task_definition(api: ApiClient, cloud: Loca
 
 
 def test_a_requested_run_is_in_the_table_soon_and_its_id_was_known_at_once(api: ApiClient, pool: str) -> None:
-    request = RunRequest(id="mine", pool=pool, command=["true"], environment={"PASSWORD": "hunter2"})
+    request = RunRequest(id="mine", pool=pool, command=("true",), environment={"PASSWORD": "hunter2"})
     accepted = api.start_run(request)
     assert accepted.run == ids.run_id(pool, "mine")
     assert api.start_run(request).run == accepted.run
@@ -101,7 +101,7 @@ def test_a_request_that_makes_no_sense_is_refused_before_it_is_queued(api: ApiCl
     with pytest.raises(ApiRefused, match="log_timeout"):
         api.start_run(RunRequest.model_validate({"pool": pool, "command": ["true"], "log_timeout": "3h"}))
     with pytest.raises(Unknown, match="no pool 'nope'"):
-        api.start_run(RunRequest(pool="nope", command=["true"]))
+        api.start_run(RunRequest(pool="nope", command=("true",)))
 
 
 def test_a_workspace_is_put_by_presigned_put_at_its_own_key_only(api: ApiClient, cloud: LocalCloud, pool: str) -> None:
@@ -116,7 +116,7 @@ def test_a_workspace_is_put_by_presigned_put_at_its_own_key_only(api: ApiClient,
 
 def test_chunks_are_read_by_presigned_get(api: ApiClient, cloud: LocalCloud, pool: str) -> None:
     run = _a_running_run(api, cloud, pool)
-    key = chunk_prefix(pool, run, 1) + chunk_name("perform", 0)
+    key = chunk_prefix(pool, run, 1) + chunk_name(0)
     line = json.dumps({"msg": "hello", "stream": "output"}).encode() + b"\n"
     bucket = cloud.outputs["BucketName"]
     cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=gzip.compress(line))
@@ -129,7 +129,7 @@ def test_chunks_are_read_by_presigned_get(api: ApiClient, cloud: LocalCloud, poo
 
 def _a_running_run(api: ApiClient, cloud: LocalCloud, pool: str) -> str:
     """A run that a worker holds, as far as the table knows: nobody is behind it."""
-    accepted = api.start_run(RunRequest(id=f"log-{secrets.token_hex(4)}", pool=pool, command=["true"]))
+    accepted = api.start_run(RunRequest(id=f"log-{secrets.token_hex(4)}", pool=pool, command=("true",)))
     end = time.monotonic() + 60
     while accepted.run not in {one.run for one in api.runs(pool, 50).runs}:
         assert time.monotonic() < end

@@ -78,7 +78,7 @@ class Machine:
             self.chunks += 1
             key = objects.chunk_prefix(self.world.pool.id, held.run, held.attempt)
             body = gzip.compress(b'{"stream": "output", "msg": "a line"}\n', 1, mtime=0)
-            self.world.blobs.write(key + objects.chunk_name("perform", self.chunks), body)
+            self.world.blobs.write(key + objects.chunk_name(self.chunks), body)
             self.heard_at = self.world.now
 
     def tick(self, say: Callable[[str], None]) -> None:

@@ -76,7 +76,7 @@ class Host:
                 held = self.agent.held
                 assert held
                 key = objects.chunk_prefix(self.world.pool.id, held.run, held.attempt)
-                self.world.blobs.write(key + objects.chunk_name("perform", self._chunks), b"a chunk")
+                self.world.blobs.write(key + objects.chunk_name(self._chunks), b"a chunk")
                 return httpx.Response(204)
             case StoreIs.FORBIDDING:
                 return httpx.Response(403)

@@ -22,6 +22,7 @@ from quaymaster_worker.protocol.actions import (
     Begin,
     EndPhase,
     Follow,
+    GoOn,
     Leave,
     Prepare,
     Publish,
@@ -119,8 +120,7 @@ class Agent:
     def on_taken_over(self) -> None:
         """Another process has this worker's id: two would evict each other for ever."""
         log.error("another process connected with this worker's id", extra=about(self._worker))
-        if phase := self._runner.phase:
-            phase.end(Reason.WORKER_LOST, "another process took this worker's id", 0)
+        self._runner.tell(EndPhase(Reason.WORKER_LOST, "another process took this worker's id", 0))
         self._leave(ExitCode.TAKEN_OVER)
 
     def break_off(self) -> None:
@@ -153,7 +153,7 @@ class Agent:
                     self._renew(run, attempt, failing=failing, unseen=True)
             case Leave(exit_code):
                 self._leave(exit_code)
-            case EndPhase() | SetTimeouts() | UseGrants() | Follow():
+            case GoOn() | EndPhase() | SetTimeouts() | UseGrants() | Follow():
                 self._runner.tell(action)
 
     def _publish(self, message: FromAgent) -> None:

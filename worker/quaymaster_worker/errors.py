@@ -3,6 +3,7 @@
 AgentError
 ├── ConfigurationRefused   the agent does not start; says the variable, what was found and what is allowed
 ├── PreparationFailed      an attempt cannot be prepared; carries the reason for the table
+├── PackingFailed          the workspace cannot be left for a later attempt
 ├── StartFailed            the phase's command could not be started; carries the exit code a shell would give
 └── UploadError            an object did not reach the store
     ├── GrantRefused       the grant has expired or does not cover the object: ask for a new one
@@ -53,6 +54,10 @@ class PreparationFailed(AgentError):
         super().__init__(note)
         self.reason = reason
         self.note = note
+
+
+class PackingFailed(AgentError):
+    """The workspace cannot be left for a later attempt; the text says why."""
 
 
 class StartFailed(AgentError):

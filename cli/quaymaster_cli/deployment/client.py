@@ -90,8 +90,12 @@ class ApiClient:
         return self._get(api.RunView, "runs", run)
 
     def steer_run(self, run: str, what: str, request: api.Steer) -> api.RunView:
-        """`cancel`, `stop` or `kill` a run; repeating it changes nothing."""
+        """`cancel`, `stop`, `kill` or `discard` a run; repeating it changes nothing."""
         return self._post(api.RunView, _join(("runs", run, what)), request)
+
+    def confirm_run(self, run: str, request: api.ConfirmRun) -> api.RunView:
+        """Let a run go on that waits for confirmation; repeating it changes nothing."""
+        return self._post(api.RunView, _join(("runs", run, "confirm")), request)
 
     def extend_run(self, run: str, request: api.ExtendRun) -> api.RunView:
         """Give a run longer timeouts; repeating it changes nothing."""
@@ -105,9 +109,11 @@ class ApiClient:
         """Why a run is where it is."""
         return self._get(api.Explanation, "runs", run, "why")
 
-    def log(self, run: str, after: str | None = None, *, watch: bool = False) -> api.LogView:
+    def log(
+        self, run: str, after: str | None = None, *, watch: bool = False, attempt: int | None = None
+    ) -> api.LogView:
         """What lies of a run's log behind a cursor; `watch` has the worker ship it every second for a while."""
-        return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None)
+        return self._get(api.LogView, "runs", run, "logs", after=after, watch=watch or None, attempt=attempt)
 
     def outputs(self, run: str) -> api.OutputsView:
         """What a run has left for others."""

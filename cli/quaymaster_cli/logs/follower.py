@@ -33,6 +33,8 @@ class LogFollower:
     persist: Persistence
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    attempt: int | None = None
+    """The attempt whose log is read by `now`; None: the latest."""
     state: RunState | None = None
     """The run's, as it was seen last."""
     _attempt: int = 0
@@ -45,7 +47,7 @@ class LogFollower:
         """What there is of the log at this moment."""
         cursor = None
         while True:
-            view = self.api.log(self.run, cursor)
+            view = self.api.log(self.run, cursor, attempt=self.attempt)
             self.state = view.state
             yield from self._lines(view)
             if view.ended or not view.chunks:

@@ -25,6 +25,7 @@ class LogLine:
     text: str
     agent: bool
     raw: str
+    phase: str | None = None
 
 
 def read_piece(http: httpx.Client, piece: LogPiece) -> Iterator[LogLine]:
@@ -71,6 +72,7 @@ def read_line(line: bytes) -> LogLine:
     try:
         found = json.loads(raw)
         end = "" if found.get("partial") is True else "\n"
-        return LogLine(text=str(found["msg"]) + end, agent=found.get("stream") == "agent", raw=raw)
+        text = str(found["msg"]) + end
+        return LogLine(text=text, agent=found.get("stream") == "agent", raw=raw, phase=found.get("phase"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return LogLine(text=f"{raw}\n", agent=False, raw=raw)

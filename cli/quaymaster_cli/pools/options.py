@@ -28,6 +28,7 @@ MEANING = {
     "start_timeout": "Look for a Fargate task that has not become a worker, and give its place back if it is gone",
     "start_failure_limit": "Fail runs that wait for longer while every start of a task fails for good",
     "queue_timeout": "Fail runs that have waited for a worker for longer",
+    "confirmation_timeout": "Discard runs that nobody has confirmed for longer",
     "losses": "How often a run's worker may be lost before it has begun",
     "offers": "How often a run is offered without an answer",
     "max_workers": "The most Fargate workers at once",

@@ -10,7 +10,7 @@ import typer
 from quaymaster_cli.session import Session, command
 
 if TYPE_CHECKING:
-    from quaymaster.domain.api import AcceptedRun
+    from quaymaster.domain.api import AcceptedRun, RunView
     from quaymaster.domain.requests import RunRequest
 
     from quaymaster_cli.logs.persisting import Persistence
@@ -44,10 +44,12 @@ class State(StrEnum):
     READY = "READY"
     PREPARING = "PREPARING"
     RUNNING = "RUNNING"
+    UNCONFIRMED = "UNCONFIRMED"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
     CANCELED = "CANCELED"
+    DISCARDED = "DISCARDED"
     SKIPPED = "SKIPPED"
 
 
@@ -99,6 +101,9 @@ def start(
         str | None, typer.Option("--id", help="The request's id; the same id is the same run.")
     ] = None,
     retryable: Annotated[bool, typer.Option("--retryable", help="Start it again if its worker is lost.")] = False,
+    auto_confirm: Annotated[
+        bool, typer.Option("--auto-confirm", help="None of its phases needs confirmation.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Print its log; exit as it exits.")] = False,
     on_interrupt: Annotated[
         OnInterrupt | None, typer.Option(help="With --follow: what Ctrl-C does to the run, without asking.")
@@ -109,7 +114,7 @@ def start(
     from quaymaster_cli.runs.starting import make_request, read_environment, start_run
 
     document = _document(file)
-    if not words and not (document and "command" in document.fields):
+    if not words and not (document and {"command", "phases"} & document.fields.keys()):
         raise Usage("COMMAND is missing: write it behind --, or name a document that has one with --file")
     if not pool and not (document and "pool" in document.fields):
         raise Usage("--pool is missing: the pool's name or id")
@@ -126,6 +131,7 @@ def start(
         "type": run_type.value if run_type else None,
         "stack": stack,
         "retryable": retryable,
+        "auto_confirm": auto_confirm,
     }
     request = make_request(options, document)
     wish = _wish(folder, everything, with_git, with_key or [])
@@ -165,7 +171,8 @@ def _follow_started(
     from quaymaster_cli.runs.following import RunFollower
     from quaymaster_cli.runs.interrupts import Interrupts, is_terminal
 
-    command = textwrap.shorten(" ".join(request.command), LINE, placeholder="…")
+    what = " ".join(request.command) or f"phases {', '.join(phase.name for phase in request.phases)}"
+    command = textwrap.shorten(what, LINE, placeholder="…")
     choice = on_interrupt.value if on_interrupt else "ask" if is_terminal() else "leave"
     try:
         with Interrupts(session.api, accepted.run, session.output, choice) as interrupts:
@@ -265,14 +272,33 @@ def outputs(
         session.output.table(("NAME", "VALUE"), [*shown, *((key, "(sensitive)") for key in found.sensitive)])
 
 
+def _print_phase(session: Session, run: "RunView", name: str, persist: "Persistence") -> None:
+    """A phase's lines, of the attempt that it ran in."""
+    from quaymaster_cli.errors import Usage
+    from quaymaster_cli.logs.follower import LogFollower
+    from quaymaster_cli.logs.printing import print_lines
+
+    phase = next((one for one in run.phases if one.name == name), None)
+    if not phase:
+        names = ", ".join(one.name for one in run.phases)
+        raise Usage(f"--phase: run {run.run} has {f'phases {names}' if names else 'no phases'}")
+    if phase.attempt is None:
+        session.output.note(f"phase {name} has not begun")
+        return
+    follower = LogFollower(session.api, run.run, session.output.note, persist, attempt=phase.attempt)
+    print_lines((line for line in follower.now() if line.phase == name), session.output)
+
+
 @command(app, "logs")
 def logs(
     session: Session,
     run: Run,
     pool: OfPool = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the log ends.")] = False,
+    phase: Annotated[str | None, typer.Option(help="Only this phase's lines.")] = None,
 ) -> None:
     """Print a run's log; with --json, each line as it lies in the log."""
+    from quaymaster_cli.errors import Usage
     from quaymaster_cli.logs.follower import BEFORE_OUTPUT, LogFollower
     from quaymaster_cli.logs.printing import print_lines
     from quaymaster_cli.runs.finding import find_run
@@ -280,6 +306,11 @@ def logs(
 
     run_id = find_run(session.api, run, pool).run
     persist = _persistence(session, run_id, reached=False)
+    if phase and follow:
+        raise Usage("--phase shows what there is of a phase's log; --follow goes on to the run's end: say one")
+    if phase:
+        _print_phase(session, session.api.run(run_id), phase, persist)
+        return
     if follow:
         RunFollower(session.api, session.output, persist).print_log(run_id)
         return

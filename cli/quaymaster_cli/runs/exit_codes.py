@@ -14,7 +14,8 @@ _TIMEOUTS = frozenset({Reason.LOG_TIMEOUT, Reason.RUN_TIMEOUT, Reason.PREPARE_TI
 
 def exit_code_of(state: RunState, reason: Reason | None, exit_code: int | None) -> int:
     """The command's own exit code where the run ended with one, else what stands for how it ended."""
-    if state is RunState.FINISHED:
+    if state in (RunState.FINISHED, RunState.UNCONFIRMED):
+        # What was to be run before somebody confirms the rest went well.
         return 0
     if reason in _TIMEOUTS:
         return TIMED_OUT

@@ -19,6 +19,8 @@ APPEARS_SECONDS = 60.0
 """How long a request may be on its way; one that is still nowhere is looked for among the dead letters."""
 WHY_SECONDS = 5.0
 _POLL_SECONDS = 0.25
+AT_REST = FINAL | {RunState.UNCONFIRMED}
+"""States in which nothing more comes by itself."""
 
 
 @dataclass
@@ -55,9 +57,9 @@ class RunFollower:
         return f"request {accepted.request_id} has not become a run yet; `quaymaster run why {accepted.run}` later on"
 
     def finish(self, run: str) -> RunView:
-        """Print the log as it grows; the run as it ended."""
+        """Print the log as it grows; the run as it ended, or waits for somebody to confirm what follows."""
         self.print_log(run)
-        while (view := self.persist(partial(self.api.run, run))).state not in FINAL:
+        while (view := self.persist(partial(self.api.run, run))).state not in AT_REST:
             self.sleep(_POLL_SECONDS)
         return view
 
@@ -72,8 +74,8 @@ class RunFollower:
         if view.state is not self._state:
             before, self._state, self._asked_at, self._why = self._state, view.state, now, ""
             # A command may be over before anyone looks; whoever saw it wait is told that its output comes now.
-            unseen = view.state in FINAL and view.begun and before not in (None, RunState.RUNNING)
-            if view.state not in FINAL or unseen:
+            unseen = view.state in AT_REST and view.begun and before not in (None, RunState.RUNNING)
+            if view.state not in AT_REST or unseen:
                 self.output.note(f"run {view.run} is {RunState.RUNNING if unseen else view.state}")
         elif view.state in (RunState.QUEUED, RunState.READY) and now - self._asked_at >= WHY_SECONDS:
             self._asked_at = now

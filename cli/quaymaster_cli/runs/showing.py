@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
-from quaymaster.domain.api import ChangeView, LogPlace, RunSummary, RunView
+from quaymaster.domain.api import ChangeView, LogPlace, PhaseView, RunSummary, RunView
 from quaymaster.domain.durations import format_duration
 
 from quaymaster_cli.showing.output import Output, tell
+
+PHASE_COLUMNS = ("PHASE", "STATE", "ATTEMPT", "EXIT CODE", "BEGAN", "TOOK", "SAYS")
 
 
 def show_run(output: Output, run: RunView) -> None:
@@ -14,6 +16,8 @@ def show_run(output: Output, run: RunView) -> None:
         output.show_json(run)
         return
     output.fields(_fields(run))
+    if run.phases:
+        output.table(PHASE_COLUMNS, [_phase(phase) for phase in run.phases])
     for change in run.history:
         output.line("  ", _change(change))
 
@@ -38,6 +42,8 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("stack", run.stack),
         ("command", " ".join(run.command)),
         ("environment", " ".join(run.environment) or None),
+        ("confirm by", run.confirm_by),
+        ("left", f"{run.left.bytes} bytes, sha256 {run.left.sha256}" if run.left else None),
         ("image", run.image),
         ("workspace", run.workspace),
         ("worker", run.worker),
@@ -57,7 +63,20 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
     ]
 
 
-def took(run: RunSummary) -> str | None:
+def _phase(phase: PhaseView) -> list[object]:
+    said = {"needs confirmation": phase.needs_confirmation, "read-only": phase.read_only, "retryable": phase.retryable}
+    return [
+        phase.name,
+        phase.state,
+        phase.attempt,
+        phase.exit_code,
+        phase.begun_at,
+        took(phase),
+        ", ".join(name for name, is_so in said.items() if is_so) or None,
+    ]
+
+
+def took(run: RunSummary | PhaseView) -> str | None:
     """How long the command ran, to the second; None while it has not ended."""
     if not run.begun_at or not run.ended_at:
         return None

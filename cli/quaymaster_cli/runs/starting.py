@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, cast
 from quaymaster.domain import ids
 from quaymaster.domain.api import AcceptedRun, PrepareUpload
 from quaymaster.domain.execve import MAX_TOTAL_BYTES, total_bytes
-from quaymaster.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_request, check_strings
+from quaymaster.domain.phases import check_strings
+from quaymaster.domain.requests import MAX_INLINE_BYTES, RunRequest, Workspace, check_request
 from quaymaster.errors import Refused
 
 from quaymaster_cli.errors import Interrupted, Usage

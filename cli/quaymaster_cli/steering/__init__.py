@@ -1,1 +1,1 @@
-"""`quaymaster run cancel`, `stop`, `kill`, `extend`, `retry`: what people do to runs, one or several at once."""
+"""`quaymaster run cancel`, `stop`, `confirm` and so on: what people do to runs, one or several at once."""

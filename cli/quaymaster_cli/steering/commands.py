@@ -94,6 +94,34 @@ def kill(session: Session, runs: Runs, pool: OfPool = None, note: Note = "") -> 
     steer(session, runs, pool, lambda run: session.api.steer_run(run, "kill", Steer(note=note)))
 
 
+@command(app, "confirm")
+def confirm(
+    session: Session,
+    runs: Runs,
+    pool: OfPool = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", "-m", metavar="NAME=VALUE", help="Something for what follows; may be repeated."),
+    ] = None,
+    note: Note = "",
+) -> None:
+    """Let runs go on that wait for confirmation."""
+    from quaymaster_cli.steering.many import confirmation, steer
+
+    request = confirmation(metadata or [], note)
+    steer(session, runs, pool, lambda run: session.api.confirm_run(run, request))
+
+
+@command(app, "discard")
+def discard(session: Session, runs: Runs, pool: OfPool = None, note: Note = "") -> None:
+    """End runs that wait for confirmation."""
+    from quaymaster.domain.api import Steer
+
+    from quaymaster_cli.steering.many import steer
+
+    steer(session, runs, pool, lambda run: session.api.steer_run(run, "discard", Steer(note=note)))
+
+
 @command(app, "extend")
 def extend(
     session: Session,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import typer
 from pydantic import BaseModel, ValidationError
-from quaymaster.domain.api import AcceptedRun, ExtendRun, RunView
+from quaymaster.domain.api import AcceptedRun, ConfirmRun, ExtendRun, RunView
 from quaymaster.domain.durations import parse_duration
 from quaymaster.domain.requests import refusal
 from quaymaster.domain.states import RunState
@@ -85,6 +85,20 @@ def _told(found: Found) -> str:
         return found.run
     ending = f", being ended as {found.ending.reason}" if found.ending else ""
     return f"{found.run} {found.state}{ending}"
+
+
+def confirmation(pairs: Sequence[str], note: str) -> ConfirmRun:
+    """What to say with a confirmation, from the words of the command line. Raises Usage."""
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in metadata:
+            raise Usage("--metadata: write it as NAME=VALUE, each name once")
+        metadata[name] = value
+    try:
+        return ConfirmRun(note=note, metadata=metadata)
+    except ValidationError as error:
+        raise Usage(str(refusal(error))) from None
 
 
 def longer(

@@ -403,8 +403,11 @@ class Chunk:
 class Blobs(Protocol):
     """The bucket."""
 
-    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings) -> Grants:
-        """Presigned permission to write one attempt's log. Calls nothing."""
+    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings, *, pack: bool = False) -> Grants:
+        """Presigned permission to write one attempt's log and outputs, and (`pack`) the workspace that it leaves.
+
+        Calls nothing.
+        """
         ...
 
     def workspace(self, key: str, sha256: str | None, life: timedelta) -> WorkspaceGrant:

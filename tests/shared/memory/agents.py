@@ -1,10 +1,11 @@
 """An agent that answers as the real one does, as far as the control plane can tell; it does what tests say between."""
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from quaymaster.domain import ids, objects
 from quaymaster.domain.messages import (
@@ -19,6 +20,7 @@ from quaymaster.domain.messages import (
     LogDigest,
     LogEnd,
     Outcome,
+    Packed,
     PhaseFinished,
     Prepared,
     Refused,
@@ -50,6 +52,11 @@ class Held:
     run: str
     attempt: int
     stage: str
+    phase: int = 0
+    """The phase that runs, or is to begin, by its number in the run."""
+    last: int = 0
+    asked_for: int | None = None
+    pack: bool = False
 
     @property
     def key(self) -> Attempt:
@@ -104,7 +111,7 @@ class FakeAgent:
         return Registered.model_validate(
             {
                 "session": self.session,
-                "holding": held and Holding.model_validate(vars(held)),
+                "holding": held and Holding(run=held.run, attempt=held.attempt, stage=cast("Any", held.stage)),
                 "remains": list(remains),
                 "metadata": {"host": self.worker_id[-4:]},
                 "launch": self.launch,
@@ -119,13 +126,28 @@ class FakeAgent:
         assert held
         assert held.stage == "preparing"
         held.stage = "prepared"
-        self._say("prepared", "prepared", lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt))
+        self._ask(held, held.phase)
+
+    def _ask(self, held: Held, phase: int) -> None:
+        self._say(
+            "prepared",
+            "prepared",
+            lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt, phase=phase),
+        )
+
+    def go_on(self) -> None:
+        """Its phase has finished, and it asks for the next one of its attempt."""
+        held = self.held
+        assert held
+        assert held.phase < held.last
+        held.asked_for = held.phase + 1
+        self._ask(held, held.asked_for)
 
     def write(self, *lines: str, sequence: int = 1) -> None:
         """Its phase says something, and a chunk of it is in the bucket."""
         held = self.held
         assert held
-        name = objects.chunk_name("perform", sequence)
+        name = objects.chunk_name(sequence)
         key = objects.chunk_prefix(self.world.pool.id, held.run, held.attempt) + name
         text = "".join(json.dumps({"stream": "output", "msg": line}) + "\n" for line in lines)
         self.world.blobs.write(key, gzip.compress(text.encode()))
@@ -135,6 +157,9 @@ class FakeAgent:
         held = self.held
         assert held
         held.stage = "finished"
+        self.unanswered.pop("prepared", None)
+        if held.pack and outcome.end == "FINISHED" and outcome.workspace is None:
+            outcome = outcome.model_copy(update={"workspace": self._leave_workspace(held)})
         digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
         if marker:
             write_end_marker(self.world, held, digest, outcome)
@@ -148,6 +173,11 @@ class FakeAgent:
         )
         self.reports[held.key] = report
         self._say(f"finished {held.key}", "phase_finished", lambda: report)
+
+    def _leave_workspace(self, held: Held) -> Packed:
+        body = f"left by {held.key}".encode()
+        self.world.blobs.write(objects.left_workspace_key(self.world.pool.id, held.run, held.attempt), body)
+        return Packed(sha256=hashlib.sha256(body).hexdigest(), bytes=len(body))
 
     def terminate(self) -> None:
         """SIGTERM: before `go` it hands back; with nothing in hand it says goodbye."""
@@ -200,7 +230,8 @@ class FakeAgent:
             self.register()
         else:
             self.unanswered.pop("prepared", None)
-            self.held = Held(assign.run, assign.attempt, "preparing")
+            last = assign.first + max(0, len(assign.phases) - 1)
+            self.held = Held(assign.run, assign.attempt, "preparing", assign.first, last, pack=assign.pack)
             if self.prompt:
                 self.prepare()
 
@@ -210,7 +241,11 @@ class FakeAgent:
         match message:
             case Go() if held and held.stage == "prepared":
                 held.stage = "running"
+                held.phase = message.phase
                 self.begun.append(key)
+                self.unanswered.pop("prepared", None)
+            case Go() if held and held.stage == "running" and message.phase == held.asked_for:
+                held.phase, held.asked_for = message.phase, None
                 self.unanswered.pop("prepared", None)
             case Go() if not held and key not in self.begun:
                 self._hand_back(key)

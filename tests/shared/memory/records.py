@@ -96,7 +96,7 @@ def the_largest_run() -> Run:
         ending=Ending(state=RunState.FAILED, reason=Reason.NO_WORKER_ANSWERED, by="u" * 64, deadline=at),
         output_at=at,
         upload_failing=True,
-        chunk=chunk_prefix(POOL, run.id, 999_999) + chunk_name("perform", 99_999_999),
+        chunk=chunk_prefix(POOL, run.id, 999_999) + chunk_name(99_999_999),
         chunk_at=at,
         losses=3,
         offers=10,

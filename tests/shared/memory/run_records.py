@@ -79,7 +79,7 @@ def pack_lines(lines: Sequence[str], stream: str = "output") -> bytes:
 
 def ship(api: InProcessApi, run: Run, sequence: int, lines: Sequence[str], stream: str = "output") -> str:
     """Put a chunk into the bucket; its key."""
-    name = objects.chunk_name("perform", sequence)
+    name = objects.chunk_name(sequence)
     key = objects.chunk_prefix(run.pool_id, run.id, run.attempt) + name
     api.blobs.write(key, pack_lines(lines, stream))
     return key

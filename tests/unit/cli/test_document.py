@@ -52,7 +52,7 @@ def test_a_document_is_the_same_request_as_over_sqs(cli: Cli, tmp_path: Path) ->
     assert ended.code == 0, ended.err
     request = sent(cli)
     assert (request.id, request.type, request.stack, request.retryable) == ("deploy-1842", "tracked", "network", True)
-    assert request.command == ["sh", "-c", "echo $GREETING"]
+    assert request.command == ("sh", "-c", "echo $GREETING")
     assert request.environment == {"GREETING": "hello", "SWITCH": "on"}
     assert (request.reply_to, request.reply_on) == ("quaymaster/replies/ci", "both")
 
@@ -70,7 +70,7 @@ def test_an_option_goes_before_a_field_and_variables_are_put_together(cli: Cli, 
                 "--run-timeout", "2h", "--", "make", "deploy")  # fmt: skip
     assert ended.code == 0, ended.err
     request = sent(cli)
-    assert (request.id, request.command) == ("other", ["make", "deploy"])
+    assert (request.id, request.command) == ("other", ("make", "deploy"))
     assert request.environment == {"GREETING": "hi", "SWITCH": "on", "MORE": "1"}
     assert request.run_timeout
     assert request.run_timeout.total_seconds() == 7200
@@ -79,7 +79,10 @@ def test_an_option_goes_before_a_field_and_variables_are_put_together(cli: Cli, 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pool: red\ncommand: []\n", "run.yaml:2: command: found a list of 0; at least 1 entries"),
+        (
+            "pool: red\ncommand: []\n",
+            "run.yaml:2: command: found nothing; a value; it is required, unless there are phases",
+        ),
         ("pool: red\ncommand:\n  - 'true'\nrun_timeout: 7\n", "run.yaml:4: run_timeout: found"),
         ("pool: red\ncommand: ['true']\nenvironment:\n  A: 1\n", "run.yaml:4: environment.A: found a number; a text"),
         (

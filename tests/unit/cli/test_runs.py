@@ -43,7 +43,7 @@ def test_start_queues_the_request_and_prints_the_runs_id(cli: Cli) -> None:
                 "--retryable", "--", "sh", "-c", "echo $A", "--pool", "x")  # fmt: skip
     assert ended.code == 0, ended.err
     request = sent(cli)
-    assert request.command == ["sh", "-c", "echo $A", "--pool", "x"]
+    assert request.command == ("sh", "-c", "echo $A", "--pool", "x")
     assert request.environment == {"A": "b=c", "EMPTY": ""}
     assert (request.type, request.stack, request.retryable) == ("proposed", "net", True)
     assert request.log_timeout
@@ -99,7 +99,7 @@ def test_a_run_that_cannot_be_is_refused_in_a_line_and_nothing_is_sent(
 
 def test_a_command_that_was_meant_for_a_shell_gets_a_hint(cli: Cli) -> None:
     ended = cli("run", "start", "--pool", "red", "--id", "mine", "--", "echo hi")
-    assert (ended.code, sent(cli).command) == (0, ["echo hi"])
+    assert (ended.code, sent(cli).command) == (0, ("echo hi",))
     assert ended.err == "no shell reads the command: it is looked up as 'echo hi'; write -- sh -c 'echo hi'\n"
     assert cli("run", "start", "--pool", "red", "--", "echo", "hi there").err == ""
 

@@ -19,7 +19,11 @@ def test_only_an_end_has_reasons_and_a_run_that_went_well_has_none():
 
 
 def test_a_run_is_held_exactly_where_a_worker_can_end_it():
-    assert {t.source for t in TRANSITIONS if t.target is RunState.READY} == {None, RunState.QUEUED} | HELD
+    assert {t.source for t in TRANSITIONS if t.target is RunState.READY} == {
+        None,
+        RunState.QUEUED,
+        RunState.UNCONFIRMED,
+    } | HELD
 
 
 @pytest.mark.parametrize("source", [None, *RunState])

@@ -8,10 +8,11 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quaymaster.domain.phases import Phase
 from quaymaster.domain.requests import Reply, RunRequest, check_request
 from quaymaster.errors import Refused
 
-from tools.requests_page import DOCS, MODELS, PAGE, REPLY, REQUEST, example, page, schema
+from tools.requests_page import DOCS, MODELS, PAGE, PHASE, REPLY, REQUEST, example, page, schema
 
 EXAMPLES = [
     json.loads(text) for text in re.findall(r"```json\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -30,7 +31,12 @@ def test_the_schemas_are_what_the_models_make(name: str) -> None:
 def test_every_field_is_explained_with_an_example_that_is_taken() -> None:
     assert [field.alias or name for name, field in RunRequest.model_fields.items()] == list(REQUEST)
     assert [field.alias or name for name, field in Reply.model_fields.items()] == list(REPLY)
-    check_request(example(*REQUEST))
+    one, several = REQUEST.keys() - {"phases", "auto_confirm"}, REQUEST.keys() - {"command"}
+    check_request(example(*one))
+    check_request(example(*several))
+    assert list(Phase.model_fields) == list(PHASE)
+    plan = REQUEST["phases"].example[0]
+    check_request(example("pool", phases=[plan, {name: told.example for name, told in PHASE.items()}]))
 
 
 @pytest.mark.parametrize("found", EXAMPLES)

@@ -155,13 +155,22 @@ def test_no_function_reads_a_pools_secrets(template: Template, function: str) ->
         ("s3:PutObject", "logs/P/R/000001/log.json"),
         ("s3:PutObject", "outputs/P/R/000001/outputs.json"),
         ("s3:GetObject", "inputs/P/Q/workspace.tar.gz"),
+        ("s3:PutObject", "workspaces/P/R/000001/workspace.tar.gz"),
+        ("s3:GetObject", "workspaces/P/R/000001/workspace.tar.gz"),
     ],
 )
 def test_whoever_assigns_may_do_what_it_grants(template: Template, function: str, action: str, key: str) -> None:
     assert may(template, function, action, f"Bucket.Arn/{key}")
 
 
-GRANTED = {("GetObject", "inputs"), ("PutObject", "chunks"), ("PutObject", "logs"), ("PutObject", "outputs")}
+GRANTED = {
+    ("GetObject", "inputs"),
+    ("GetObject", "workspaces"),
+    ("PutObject", "chunks"),
+    ("PutObject", "logs"),
+    ("PutObject", "outputs"),
+    ("PutObject", "workspaces"),
+}
 JUDGED = {("GetObject", "logs"), ("ListBucket", "")}
 ASSEMBLED = {("GetObject", "chunks"), ("AbortMultipartUpload", "logs")}
 IN_BUCKET = {

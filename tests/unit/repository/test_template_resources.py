@@ -68,7 +68,7 @@ def test_the_bucket_is_private_and_encrypted(template: Template) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "days"), [("chunks/", 2), ("logs/", 90), ("inputs/", 7), ("workspaces/", 7), ("outputs/", 7)]
+    ("prefix", "days"), [("chunks/", 2), ("logs/", 90), ("inputs/", 30), ("workspaces/", 30), ("outputs/", 7)]
 )
 def test_objects_live_as_long_as_their_class_says(prefix: str, days: int) -> None:
     bucket = load(LogRetentionDays="90").resources["Bucket"]["Properties"]

@@ -12,7 +12,7 @@ from quaymaster.domain.messages import Outcome
 from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order
-from quaymaster_worker.phase.phase import Phase
+from quaymaster_worker.phase.phase import Phase, Step
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.memory_events import count_oom_kills
 
@@ -87,8 +87,13 @@ def phase_of(
     execution: FakeExecution | None, notes: Notes, limits: Limits | None = None, kills: Iterator[int] | None = None
 ) -> Phase:
     counts = kills or iter([0, 0])
+    starter = FakeStarter(execution)
+
+    async def next_starter() -> FakeStarter:
+        return starter
+
     return Phase(
-        FakeStarter(execution),
+        next_starter,
         notes,
         limits or Limits(log=60, run=60, warning=1),
         clock=asyncio.get_running_loop().time,
@@ -141,7 +146,7 @@ def test_how_the_command_ended_decides_the_outcome(ended: Ended, kills: list[int
         execution, notes = FakeExecution(), Notes()
         execution.write(b"last words")
         execution.end(ended)
-        assert await phase_of(execution, notes, kills=iter(kills)).run(ORDER) == outcome
+        assert await phase_of(execution, notes, kills=iter(kills)).run(Step(ORDER)) == outcome
         assert notes.written == b"last words"
 
     run(scenario)
@@ -150,7 +155,7 @@ def test_how_the_command_ended_decides_the_outcome(ended: Ended, kills: list[int
 def test_a_command_that_cannot_start_is_a_failure_with_a_shells_code() -> None:
     async def scenario() -> None:
         notes = Notes()
-        outcome = await phase_of(None, notes).run(ORDER)
+        outcome = await phase_of(None, notes).run(Step(ORDER))
         assert (outcome.end, outcome.reason, outcome.exit_code) == ("FAILED", Reason.START_FAILED, 127)
         assert notes.said == ["cannot start 'x'"]
 
@@ -161,7 +166,7 @@ def test_a_timeout_warns_asks_and_then_kills() -> None:
     async def scenario() -> None:
         execution, notes = FakeExecution(), Notes()
         phase = phase_of(execution, notes, Limits(log=2.5, run=60, warning=2))
-        outcome = await phase.run(ORDER)
+        outcome = await phase.run(Step(ORDER))
         assert (outcome.reason, execution.wishes) == (Reason.LOG_TIMEOUT, ["stop", "kill"])
         assert [("ends this phase in" in text) for text in notes.said] == [True, False]
 
@@ -171,7 +176,7 @@ def test_a_timeout_warns_asks_and_then_kills() -> None:
 def test_a_polite_command_is_not_killed_and_its_exit_code_does_not_hide_the_reason() -> None:
     async def scenario() -> None:
         execution, notes = FakeExecution(polite=True), Notes()
-        outcome = await phase_of(execution, notes, Limits(log=0.2, run=60, warning=60)).run(ORDER)
+        outcome = await phase_of(execution, notes, Limits(log=0.2, run=60, warning=60)).run(Step(ORDER))
         assert (outcome.end, outcome.reason, outcome.exit_code) == ("FAILED", Reason.LOG_TIMEOUT, 0)
         assert execution.wishes == ["stop"]
 
@@ -182,7 +187,7 @@ def test_a_kill_shortens_a_stop_and_the_first_reason_stays() -> None:
     async def scenario() -> None:
         execution, notes = FakeExecution(), Notes()
         phase = phase_of(execution, notes)
-        running = asyncio.create_task(phase.run(ORDER))
+        running = asyncio.create_task(phase.run(Step(ORDER)))
         await asyncio.sleep(0.01)
         phase.end(Reason.BY_USER, "stopped", 100)
         while execution.wishes != ["stop"]:
@@ -200,7 +205,7 @@ def test_an_end_that_comes_before_the_command_is_there_is_not_lost() -> None:
         execution, notes = FakeExecution(), Notes()
         phase = phase_of(execution, notes)
         phase.end(Reason.KILLED, "at once", 0)
-        assert (await phase.run(ORDER)).reason is Reason.KILLED
+        assert (await phase.run(Step(ORDER))).reason is Reason.KILLED
 
     run(scenario)
 
@@ -229,7 +234,7 @@ def test_what_could_not_be_ended_is_told_in_the_log_and_in_the_outcome() -> None
         execution, notes = FakeExecution(), Notes()
         phase = phase_of(execution, notes)
         execution.end(Ended(signal=9, left=[os.getpid()]))
-        outcome = await phase.run(ORDER)
+        outcome = await phase.run(Step(ORDER))
         told = f"not ended, in spite of SIGKILL: {os.getpid()} ({psutil.Process().name()})"
         assert notes.said == [told]
         assert outcome.note

@@ -58,6 +58,10 @@ class Delivery:
         """Upload what the phase has left for others."""
         await self._insist(lambda: self._store.put(_granted(self._grants.outputs), len(body), lambda: [body]))
 
+    async def send_workspace(self, size: int, read: Callable[[], Iterable[bytes]]) -> None:
+        """Upload the workspace that is left for a later attempt."""
+        await self._insist(lambda: self._store.put(_granted(self._grants.workspace), size, read))
+
     async def send_end(self, marker: bytes) -> None:
         """Upload the end marker."""
         await self._insist(lambda: self._store.put(self._grants.log_end, len(marker), lambda: [marker]))

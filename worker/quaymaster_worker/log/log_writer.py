@@ -45,6 +45,7 @@ class LogWriter:
         on_news: Callable[[], None],
     ) -> None:
         self._terms = terms
+        self._phase = terms.phase
         self._spool = spool
         self._mask = mask
         self._clock = clock
@@ -78,6 +79,11 @@ class LogWriter:
         """A line of the agent's own; whatever the phase left unterminated comes first."""
         self._write("output", self._splitter.flush())
         self._write("agent", [f"{text}\n"])
+
+    def enter(self, phase: str) -> None:
+        """Lines from now on are of this phase; whatever the one before left unterminated was its own."""
+        self._write("output", self._splitter.feed(self._mask.flush()) + self._splitter.flush(final=True))
+        self._phase = phase
 
     def watch(self, seconds: float) -> None:
         """Cut every second for so long."""
@@ -126,13 +132,13 @@ class LogWriter:
         if not lines or not self.is_open:
             return
         now = datetime.now(UTC)
-        encoder = LineEncoder(now, self._terms.phase, stream)
+        encoder = LineEncoder(now, self._phase, stream)
         for line in lines:
             encoded = encoder.encode(line)
             if stream == "output" and self._complete and self._size + len(encoded) > self._terms.cap_bytes:
                 self._complete = False
                 why = f"the log is cut off here: it has reached its cap of {self._terms.cap_bytes} bytes\n"
-                self._keep(LineEncoder(now, self._terms.phase, "agent").encode(why))
+                self._keep(LineEncoder(now, self._phase, "agent").encode(why))
             if self._complete or stream == "agent":
                 self._keep(encoded, _bytes_of(line) if stream == "output" else 0)
             else:

@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from quaymaster.domain.messages import Grants, LogDigest, LogEnd, Outcome
@@ -56,7 +56,9 @@ class PhaseLog:
         )
 
     def begin(self) -> None:
-        """Begin to ship."""
+        """Begin to ship; doing it again changes nothing."""
+        if self._pump:
+            return
         self._pump = watched(asyncio.get_running_loop().create_task(self._ship()))
 
     def output(self, data: bytes) -> None:
@@ -66,6 +68,10 @@ class PhaseLog:
     def say(self, text: str) -> None:
         """A line of the agent's own; whatever the phase left unterminated comes first."""
         self._writer.say(text)
+
+    def enter(self, phase: str) -> None:
+        """What comes from now on is of this phase."""
+        self._writer.enter(phase)
 
     def watch(self, seconds: float) -> None:
         """Ship every second for so long."""
@@ -85,6 +91,10 @@ class PhaseLog:
             self.say("the outputs could not be uploaded: the store does not answer")
         except UploadRefused as error:
             self.say(f"the outputs could not be uploaded: {error}")
+
+    async def send_workspace(self, size: int, read: Callable[[], Iterable[bytes]]) -> None:
+        """Upload the packed workspace, of so many bytes, read anew for each try. Raises UploadRefused."""
+        await self._delivery.send_workspace(size, read)
 
     async def finish(self, outcome: Outcome, patience_seconds: float) -> LogDigest:
         """Ship the rest, the final log and its end marker; gives up after so long, and then says incomplete."""
@@ -131,7 +141,7 @@ class PhaseLog:
 
     async def _send_first(self) -> None:
         chunk = self._spool.waiting[0]
-        name = chunk_name(self._terms.phase, chunk.sequence)
+        name = chunk_name(chunk.sequence)
         try:
             await self._delivery.send_chunk(name, lambda: self._spool.read(chunk))
         except (UploadRefused, OSError) as error:

@@ -1,31 +1,39 @@
 """One attempt in hand: its folder, its log and its phase, from the assignment to the last upload."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome
+from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome, Packed
+from quaymaster.domain.objects import INPUT_ENVIRONMENT, LEFT_OUTPUTS
 from quaymaster.domain.states import Reason
 from quaymaster.errors import Refused
 
 from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import AgentError, PreparationFailed, StartFailed
-from quaymaster_worker.executor import Execution, Order, Starter
+from quaymaster_worker.executor import Execution, Starter
 from quaymaster_worker.host import Host
 from quaymaster_worker.log.log_writer import LogTerms
 from quaymaster_worker.log.phase_log import PhaseLog
-from quaymaster_worker.phase.environment import phase_environment
-from quaymaster_worker.phase.outputs import outputs_in
+from quaymaster_worker.phase.leg import Leg
+from quaymaster_worker.phase.orders import Orders
+from quaymaster_worker.phase.outputs import outputs_in, written_in
 from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
 from quaymaster_worker.protocol.state.held import PoolSettings
 from quaymaster_worker.settings import RunUser
 from quaymaster_worker.workspace.folders import remove_folder
-from quaymaster_worker.workspace.spec import check_fits, with_spec
-from quaymaster_worker.workspace.unpacking import fetch, take_environment, unpack
+from quaymaster_worker.workspace.packing import pack, read_pieces
+from quaymaster_worker.workspace.spec import with_spec
+from quaymaster_worker.workspace.unpacking import fetch, take_environment, take_outputs, unpack
+
+STILL = 15.0
+"""Seconds between two lines that say that something goes on."""
 
 log = logging.getLogger("quaymaster.attempt")
 
@@ -55,9 +63,12 @@ class Attempt:
         self._packed_environment: Mapping[str, str] = {}
         self.on_refused: Callable[[], None] = lambda: None
         self.on_failing: Callable[[float | None], None] = lambda since: None
+        self.on_phase_done: Callable[[], None] = lambda: None
+        self._orders: Orders | None = None
         self._starter: Starter | None = None
+        self._began_any = False
         self.log: PhaseLog | None = None
-        self.phase: Phase | None = None
+        self.leg: Leg | None = None
 
     async def prepare(self) -> None:
         """Make the folder and bring the workspace, and a large command, into it. Raises PreparationFailed."""
@@ -73,23 +84,31 @@ class Attempt:
                 await _in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
                 archive.unlink()
                 self._packed_environment = take_environment(self._folder.workspace)
-            order = self._order()
-            check_fits(order.command, order.environment)
+                if self.assign.first:
+                    take_outputs(self._folder.workspace, self._folder.outputs)
             if self._user and self.assign.workspace:
                 await _in_thread(self._folder.give_to, self._user)
             elif self._user:
                 # Four empty folders: done before a thread would have begun.
                 self._folder.give_to(self._user)
             self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
+            self._orders = Orders(
+                self.assign,
+                self._packed_environment,
+                self._folder,
+                self._user,
+                self._cgroup,
+                self._host.settings,
+            )
+            self._orders.check()
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
 
     def begin(self) -> None:
-        """`go` came: both timeouts count from here. Raises OSError."""
-        if self._starter is None:
+        """`go` came: both timeouts of the first phase count from here. Raises OSError."""
+        if self._orders is None:
             raise AgentError("a phase begins only once it is prepared")
         host, assign = self._host, self.assign
-        limits = self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds)
         terms = LogTerms(
             run=assign.run,
             attempt=assign.attempt,
@@ -97,7 +116,7 @@ class Attempt:
             cap_bytes=self._pool().log_cap_bytes,
             spool=self._folder.spool,
         )
-        self.log = PhaseLog(
+        self.log = log = PhaseLog(
             terms,
             self._grants,
             self._store,
@@ -107,9 +126,39 @@ class Attempt:
             on_refused=self.on_refused,
             on_failing=self.on_failing,
         )
-        self.phase = Phase(
-            self._starter,
-            self.log,
+        self.leg = Leg(
+            self._orders,
+            log,
+            self._limits(assign.log_timeout_seconds, assign.run_timeout_seconds),
+            make_phase=lambda limits: self._make_phase(log, limits),
+            ask=self.on_phase_done,
+            leave=(lambda: self._leave_workspace(log)) if assign.pack else None,
+            grace_seconds=lambda: self._pool().stop_grace_seconds,
+        )
+
+    def go_on(self, log_seconds: float, run_seconds: float) -> None:
+        """`go` came for the next phase."""
+        self._keep_timeouts(log_seconds, run_seconds)
+        if self.leg:
+            self.leg.go_on(self._limits(log_seconds, run_seconds))
+
+    async def hold(self) -> None:
+        """Go as far as one can without `go`; after `prepare`. What cannot be started is told when it is."""
+        if self._starter and self._orders:
+            with suppress(StartFailed, ValueError):
+                await self._starter.hold(self._orders.steps(self._orders.phases[0])[0].order)
+
+    async def run(self) -> Outcome:
+        """Run the phases to the end of their last process; after `begin`."""
+        if self.leg is None:
+            raise AgentError("phases run only after go")
+        return await self.leg.run()
+
+    def _make_phase(self, log: PhaseLog, limits: Limits) -> Phase:
+        host = self._host
+        return Phase(
+            self._next_starter,
+            log,
             limits,
             clock=host.clock,
             grace_seconds=lambda: self._pool().stop_grace_seconds,
@@ -117,17 +166,35 @@ class Attempt:
             on_started=self._note_processes,
         )
 
-    async def hold(self) -> None:
-        """Go as far as one can without `go`; after `prepare`. What cannot be started is told when it is."""
-        if self._starter:
-            with suppress(StartFailed, ValueError):
-                await self._starter.hold(self._order())
+    async def _next_starter(self) -> Starter:
+        """The one that was made ready ahead, for the first command. Raises OSError."""
+        if self._began_any or self._starter is None:
+            self._starter = await self._host.executor.make_ready()
+        self._began_any = True
+        return self._starter
 
-    async def run(self) -> Outcome:
-        """Run the phase to the end of its last process; after `begin`."""
-        if self.phase is None:
-            raise AgentError("a phase runs only after go")
-        return await self.phase.run(self._order())
+    async def _leave_workspace(self, log: PhaseLog) -> Packed:
+        """Raises PackingFailed, UploadRefused."""
+        archive = self._folder.root / "left.tar.gz"
+        beside: dict[str, bytes] = {}
+        if self._packed_environment:
+            beside[INPUT_ENVIRONMENT] = json.dumps(dict(self._packed_environment)).encode()
+        try:
+            if outputs := written_in(self._folder.outputs, self._user):
+                beside[LEFT_OUTPUTS] = outputs
+        except (Refused, OSError) as error:
+            log.say(f"the outputs are left out: {_told(error)}")
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(log.say, text)
+
+        owner = self._user.uid if self._user else os.geteuid()
+        packing = _in_thread(pack, self._folder.workspace, beside, archive, owner, self._host.bounds, say)
+        packed = await _telling(packing, log, "packing the workspace")
+        sending = log.send_workspace(packed.bytes, lambda: read_pieces(archive))
+        await _telling(sending, log, f"uploading the workspace ({packed.bytes} bytes)")
+        return packed
 
     async def leave_outputs(self, patience_seconds: float) -> None:
         """Upload what the phase has left for others; its log says what cannot be. Raises OSError of the log."""
@@ -136,8 +203,7 @@ class Attempt:
         try:
             found = outputs_in(self._folder.outputs, self._user)
         except (Refused, OSError) as error:
-            said = error.strerror if isinstance(error, OSError) else error
-            self.log.say(f"the outputs are left out: {said}")
+            self.log.say(f"the outputs are left out: {_told(error)}")
             return
         if found:
             await self.log.send_outputs(found.model_dump_json(by_alias=True).encode(), patience_seconds)
@@ -166,10 +232,9 @@ class Attempt:
 
     def extend(self, log_seconds: float, run_seconds: float, note: str) -> None:
         """The phase has new timeouts, from its beginning on; the launcher's own stay the upper bound."""
-        timeouts = {"log_timeout_seconds": log_seconds, "run_timeout_seconds": run_seconds}
-        self.assign = self.assign.model_copy(update=timeouts)
-        if self.phase:
-            self.phase.extend(self._limits(log_seconds, run_seconds))
+        self._keep_timeouts(log_seconds, run_seconds)
+        if self.leg:
+            self.leg.phase.extend(self._limits(log_seconds, run_seconds))
         if self.log and note:
             self.log.say(note)
 
@@ -180,22 +245,9 @@ class Attempt:
             launcher.launcher_run_timeout.total_seconds() if launcher.launcher_run_timeout else None,
         )
 
-    def _order(self) -> Order:
-        settings = self._host.settings
-        return Order(
-            command=self.assign.command,
-            environment=phase_environment(
-                self.assign.model_copy(update={"environment": {**self._packed_environment, **self.assign.environment}}),
-                self._folder,
-                self._user,
-                path=settings.path,
-                lang=settings.lang,
-                task_role=settings.task_role,
-            ),
-            folder=self._folder.workspace,
-            user=self._user,
-            cgroup=self._cgroup,
-        )
+    def _keep_timeouts(self, log_seconds: float, run_seconds: float) -> None:
+        timeouts = {"log_timeout_seconds": log_seconds, "run_timeout_seconds": run_seconds}
+        self.assign = self.assign.model_copy(update=timeouts)
 
     def _note_processes(self, execution: Execution) -> None:
         self._host.state.name_processes(self._worker_id, execution.pids)
@@ -203,11 +255,29 @@ class Attempt:
             self.log.begin()
 
 
-async def _in_thread[**P](work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+def _told(error: Refused | OSError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+async def _telling[T](work: Coroutine[None, None, T], log: PhaseLog, what: str) -> T:
+    """Say now and then that it goes on: what stands in the log is the sign of life that the control plane looks for."""
+    task = asyncio.ensure_future(work)
+    try:
+        while True:
+            done, _ = await asyncio.wait([task], timeout=STILL)
+            if done:
+                return task.result()
+            log.say(f"{what} goes on")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _in_thread[T, **P](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do it in a thread; if cancelled, wait for its end all the same, so that nobody removes the folder under it."""
     task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise

@@ -15,7 +15,7 @@ from quaymaster_worker.logs import about
 from quaymaster_worker.phase.attempt import Attempt
 from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.processes.marks import Identified, identify
-from quaymaster_worker.protocol.actions import Action, EndPhase, Follow, SetTimeouts, UseGrants
+from quaymaster_worker.protocol.actions import Action, EndPhase, Follow, GoOn, SetTimeouts, UseGrants
 from quaymaster_worker.protocol.worker import Worker
 from quaymaster_worker.settings import RunUser
 
@@ -45,8 +45,8 @@ class AttemptRunner:
 
     @property
     def phase(self) -> Phase | None:
-        """The phase of the attempt in hand, once it has begun."""
-        return self._attempt.phase if self._attempt else None
+        """The phase that the attempt in hand is at, once it has begun."""
+        return self._attempt.leg.phase if self._attempt and self._attempt.leg else None
 
     def prepare(self, assign: Assign) -> None:
         """Make everything ready; the state machine is told `prepared` or `preparation_failed`."""
@@ -78,16 +78,19 @@ class AttemptRunner:
             failure = Outcome(end="FAILED", reason=Reason.START_FAILED, note=f"the worker's disk: {error}"[:200])
         self._start(self._run(attempt, failure))
 
-    def tell(self, action: EndPhase | SetTimeouts | UseGrants | Follow) -> None:
+    def tell(self, action: GoOn | EndPhase | SetTimeouts | UseGrants | Follow) -> None:
         """Pass an action on to the attempt in hand."""
         attempt = self._attempt
         if attempt is None:
             return
         match action:
+            case GoOn(log_seconds, run_seconds):
+                log.info("the next phase begins", extra=about(self._worker))
+                attempt.go_on(log_seconds, run_seconds)
             case EndPhase(reason, note, grace):
                 log.info("ending the phase", extra=about(self._worker) | {"reason": reason, "note": note})
-                if attempt.phase:
-                    attempt.phase.end(reason, note, grace)
+                if attempt.leg:
+                    attempt.leg.end(reason, note, grace)
             case SetTimeouts(log_seconds, run_seconds, note):
                 attempt.extend(log_seconds, run_seconds, note)
             case UseGrants(grants):
@@ -131,8 +134,8 @@ class AttemptRunner:
     async def _run(self, attempt: Attempt, failure: Outcome | None) -> None:
         outcome = failure or await self._outcome_of(attempt)
         log.info("the phase has ended", extra=about(self._worker) | outcome.model_dump(exclude_none=True))
-        if attempt.phase and attempt.phase.left:
-            self._set_aside(attempt.phase.left)
+        if attempt.leg and attempt.leg.left:
+            self._set_aside(attempt.leg.left)
         self._do(self._worker.phase_ended(attempt.key, self._host.clock()))
         digest = await self._ship(attempt, outcome)
         self._do(self._worker.report(attempt.key, outcome, digest, self._host.clock()))
@@ -173,7 +176,10 @@ class AttemptRunner:
         def failing(since: float | None) -> None:
             self._do(self._worker.uploads_failing(attempt.key, since, self._host.clock()))
 
-        attempt.on_refused, attempt.on_failing = refused, failing
+        def phase_done() -> None:
+            self._do(self._worker.phase_done(attempt.key, self._host.clock()))
+
+        attempt.on_refused, attempt.on_failing, attempt.on_phase_done = refused, failing, phase_done
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = watched(self._loop.create_task(work))

@@ -13,7 +13,13 @@ VARIABLE = "QUAYMASTER_OUTPUTS"
 
 
 def outputs_in(file: Path, user: RunUser | None) -> Outputs | None:
-    """What the phase has left; None if nothing. Raises Refused, and OSError.
+    """What the phases have left, for everybody to read; None if nothing. Raises Refused, and OSError."""
+    body = written_in(file, user)
+    return read_outputs(body) if body else None
+
+
+def written_in(file: Path, user: RunUser | None) -> bytes | None:
+    """What the phases have written there; None if nothing. Raises Refused, and OSError.
 
     Only a plain file of the phase's own user is read: it says where to look, and must not have the agent read for it.
     """
@@ -27,4 +33,4 @@ def outputs_in(file: Path, user: RunUser | None) -> Outputs | None:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != own:
             raise Refused(VARIABLE, "something else than a file of the command's own", "a plain file")
         body = opened.read(MAX_OUTPUT_BYTES + 1)
-    return read_outputs(body) if body.strip() else None
+    return body if body.strip() else None

@@ -1,9 +1,10 @@
-"""One phase: a command that runs under two timeouts until it ends or is ended."""
+"""One phase: a command, with its hooks, that runs under two timeouts until it ends or is ended."""
 
 import asyncio
 import logging
+import shlex
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,17 @@ from quaymaster_worker.processes.marks import describe
 DRAIN_PATIENCE = 5.0
 """Seconds for the last output to be read once nothing is left that could write more."""
 
+LONGEST_HOOK = 100
+_OWN_FAULT = frozenset({Reason.EXIT_CODE, Reason.START_FAILED})
+"""Ends of a hook that are nobody's doing but its own."""
+
 log = logging.getLogger("quaymaster.phase")
+
+
+def ended_as(reason: Reason, note: str, exit_code: int | None = None) -> Outcome:
+    """How an attempt ends that is ended for this reason."""
+    end = "STOPPED" if reason is Reason.BY_USER else "FAILED"
+    return Outcome(end=end, reason=reason, exit_code=exit_code, note=note[:200])
 
 
 class Scribe(Protocol):
@@ -27,6 +38,14 @@ class Scribe(Protocol):
     def output(self, data: bytes) -> None: ...
 
     def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the phase: its own, or a hook."""
+
+    order: Order
+    hook: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +61,7 @@ class Phase:
 
     def __init__(
         self,
-        starter: Starter,
+        next_starter: Callable[[], Awaitable[Starter]],
         scribe: Scribe,
         limits: Limits,
         *,
@@ -51,7 +70,7 @@ class Phase:
         oom_kills: Callable[[], int | None],
         on_started: Callable[[Execution], None] = lambda execution: None,
     ) -> None:
-        self._starter = starter
+        self._next_starter = next_starter
         self._scribe = scribe
         self._clock = clock
         self._grace = grace_seconds
@@ -65,14 +84,35 @@ class Phase:
         self.left: Sequence[int] = ()
         """Processes that could not be ended."""
 
-    async def run(self, order: Order) -> Outcome:
-        """Run the command to its end; when this returns, nothing that it started is left but what `left` names."""
+    async def run(self, *steps: Step) -> Outcome:
+        """Run the commands, one after the other, until one fails or is ended; how the last of them ended.
+
+        When this returns, nothing that they started is left but what `left` names.
+        """
+        outcome = Outcome(end="FINISHED", exit_code=0)
+        for step in steps:
+            outcome = self._ended_between() or await self._run_step(step.order)
+            if step.hook and outcome.reason in _OWN_FAULT:
+                note = f"the hook {shlex.join(step.order.command)[:LONGEST_HOOK]}: {outcome.note}"
+                self._scribe.say(note)
+                outcome = outcome.model_copy(update={"reason": Reason.HOOK_FAILED, "note": note[:200]})
+            if outcome.end != "FINISHED":
+                break
+        return outcome
+
+    async def _run_step(self, order: Order) -> Outcome:
         kills_before = self._oom_kills()
+        self._execution = None
         try:
-            self._execution = await self._starter.start(order)
+            starter = await self._next_starter()
+            self._execution = await starter.start(order)
         except StartFailed as error:
             self._scribe.say(error.note)
             return Outcome(end="FAILED", reason=Reason.START_FAILED, exit_code=error.exit_code, note=error.note[:200])
+        except OSError as error:
+            note = f"the worker's disk: {error}"[:200]
+            self._scribe.say(note)
+            return Outcome(end="FAILED", reason=Reason.START_FAILED, note=note)
         self._on_started(self._execution)
         if self._ending:
             self._execution.kill()
@@ -86,6 +126,7 @@ class Phase:
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
+        self._execution = None
         await asyncio.wait([reading], timeout=DRAIN_PATIENCE)
         reading.cancel()
         outcome = self._judge(ended, kills_before)
@@ -147,12 +188,14 @@ class Phase:
         self._scribe.say(told)
         return outcome.model_copy(update={"note": "; ".join(filter(None, [outcome.note, told]))[:200]})
 
+    def _ended_between(self) -> Outcome | None:
+        """How the phase ends if that was decided while none of its commands ran."""
+        return ended_as(self._ending.reason, self._ending.note) if self._ending else None
+
     def _judge(self, ended: Ended, kills_before: int | None) -> Outcome:
         code = ended.exit_code if ended.signal is None else 128 + ended.signal
         if self._ending:
-            by_user = self._ending.reason is Reason.BY_USER
-            end = "STOPPED" if by_user else "FAILED"
-            return Outcome(end=end, reason=self._ending.reason, exit_code=code, note=self._ending.note[:200])
+            return ended_as(self._ending.reason, self._ending.note, code)
         if ended.exit_code == 0:
             return Outcome(end="FINISHED", exit_code=0)
         if code is None or ended.signal == signal.SIGKILL:

@@ -36,6 +36,14 @@ class Begin:
 
 
 @dataclass(frozen=True)
+class GoOn:
+    """Begin the next phase of the attempt that runs."""
+
+    log_timeout_seconds: float
+    run_timeout_seconds: float
+
+
+@dataclass(frozen=True)
 class EndPhase:
     """End the running phase: SIGTERM, grace, SIGKILL of the whole tree; without grace, SIGKILL at once."""
 
@@ -94,5 +102,16 @@ class Leave:
 
 
 Action = (
-    Publish | Prepare | Abandon | Begin | EndPhase | SetTimeouts | UseGrants | AskGrants | TellOutput | Follow | Leave
+    Publish
+    | Prepare
+    | Abandon
+    | Begin
+    | GoOn
+    | EndPhase
+    | SetTimeouts
+    | UseGrants
+    | AskGrants
+    | TellOutput
+    | Follow
+    | Leave
 )

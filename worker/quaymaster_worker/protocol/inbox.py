@@ -3,7 +3,7 @@
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
 
-from quaymaster_worker.protocol.actions import Begin, EndPhase, Follow, Prepare, SetTimeouts, UseGrants
+from quaymaster_worker.protocol.actions import Begin, EndPhase, Follow, GoOn, Prepare, SetTimeouts, UseGrants
 from quaymaster_worker.protocol.departure import Departure
 from quaymaster_worker.protocol.reports import Reports
 from quaymaster_worker.protocol.session import Session
@@ -112,7 +112,10 @@ class Inbox:
 
     def _go(self, held: Held, go: m.Go, now: float) -> None:
         session = self._session
-        if go.log_timeout_seconds and go.run_timeout_seconds:
+        if held.stage == "running" and held.asked_for == go.phase:
+            self._go_on(held, go, now)
+            return
+        if go.log_timeout_seconds and go.run_timeout_seconds and go.phase == held.phase:
             self._extend(held, go.log_timeout_seconds, go.run_timeout_seconds, "")
         if held.stage != "prepared" or session.memory.has_begun(held.key):
             return
@@ -123,6 +126,14 @@ class Inbox:
         held.stage = "running"
         held.telling.told(now)
         session.ask(Begin(held.assign))
+
+    def _go_on(self, held: Held, go: m.Go, now: float) -> None:
+        order = held.assign.phases[go.phase - held.assign.first]
+        log_seconds = go.log_timeout_seconds or order.log_timeout_seconds
+        run_seconds = go.run_timeout_seconds or order.run_timeout_seconds
+        held.go_on(log_seconds, run_seconds, now)
+        self._session.outbox.drop("prepared")
+        self._session.ask(GoOn(log_seconds, run_seconds))
 
     def _refused(self, held: Held, now: float) -> None:
         if held.stage == "running":

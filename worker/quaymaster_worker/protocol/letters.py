@@ -32,9 +32,9 @@ class Letters:
         """A slow preparation goes on."""
         return m.Preparing(session=self._me.session, run=key[0], attempt=key[1])
 
-    def prepared(self, key: Key) -> m.Prepared:
-        """Ready to begin."""
-        return m.Prepared(session=self._me.session, run=key[0], attempt=key[1])
+    def prepared(self, key: Key, phase: int) -> m.Prepared:
+        """Ready to begin this phase."""
+        return m.Prepared(session=self._me.session, run=key[0], attempt=key[1], phase=phase)
 
     def handed_back(self, key: Key, *, leaving: bool) -> m.HandedBack:
         """The attempt never began here."""

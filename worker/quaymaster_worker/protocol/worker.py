@@ -76,7 +76,15 @@ class Worker:
         session, held = self._session, self._session.in_hand(key)
         if held and held.stage == "preparing":
             held.stage = "prepared"
-            session.outbox.put("prepared", lambda: session.letters.prepared(key), now)
+            session.outbox.put("prepared", lambda: session.letters.prepared(key, held.phase), now)
+        return self._advance(now)
+
+    def phase_done(self, key: Key, now: float) -> list[Action]:
+        """A phase has finished, and another of the attempt is to follow: ask for it until there is an answer."""
+        session, held = self._session, self._session.in_hand(key)
+        if held and held.stage == "running" and held.asked_for is None:
+            following = held.asked_for = held.phase + 1
+            session.outbox.put("prepared", lambda: session.letters.prepared(key, following), now)
         return self._advance(now)
 
     def preparation_failed(self, key: Key, reason: Reason, note: str, now: float) -> list[Action]:
@@ -87,9 +95,12 @@ class Worker:
         return self._advance(now)
 
     def phase_ended(self, key: Key, now: float) -> list[Action]:
-        """The phase's processes are gone; its log is still on its way."""
+        """The last phase's processes are gone; its log is still on its way."""
         if held := self._session.in_hand(key):
             held.stage = "finished"
+            if held.asked_for is not None:
+                held.asked_for = None
+                self._session.outbox.drop("prepared")
         return self._advance(now)
 
     def report(self, key: Key, outcome: m.Outcome, log: m.LogDigest, now: float) -> list[Action]:

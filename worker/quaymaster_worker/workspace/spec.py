@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 from quaymaster.domain.execve import MAX_STRING_BYTES, MAX_TOTAL_BYTES, too_long, total_bytes
+from quaymaster.domain.fields import EnvironmentName
 from quaymaster.domain.messages import Assign, WorkspaceGrant
-from quaymaster.domain.requests import EnvironmentName
 from quaymaster.domain.states import Reason
 from quaymaster.domain.workspace_rules import Bounds
 
@@ -17,11 +17,22 @@ from quaymaster_worker.workspace.unpacking import fetch
 BOUNDS = Bounds(packed_bytes=MAX_TOTAL_BYTES)
 
 
-class Spec(BaseModel):
-    """The object as the control plane wrote it."""
+class Contents(BaseModel):
+    """What of a phase may be large."""
 
     command: list[str] = Field(min_length=1)
     environment: dict[EnvironmentName, str]
+    before: list[list[str]] = []
+    after: list[list[str]] = []
+
+
+class Spec(BaseModel):
+    """The object as the control plane wrote it; `phases` are all of the run's."""
+
+    command: list[str]
+    environment: dict[EnvironmentName, str]
+    phases: list[Contents] = []
+    on_end: list[list[str]] = []
 
 
 async def with_spec(client: httpx.AsyncClient, assign: Assign, folder: Path) -> Assign:
@@ -29,7 +40,12 @@ async def with_spec(client: httpx.AsyncClient, assign: Assign, folder: Path) -> 
     if assign.spec is None:
         return assign
     found = await _fetch(client, assign.spec, folder / "spec.json")
-    return assign.model_copy(update={"command": found.command, "environment": found.environment, "spec": None})
+    own = found.phases[assign.first : assign.first + len(assign.phases)]
+    if len(own) != len(assign.phases) or not (own or found.command):
+        raise PreparationFailed(Reason.WORKSPACE, "the command in the bucket is not as it was written")
+    phases = [order.model_copy(update=dict(one)) for order, one in zip(assign.phases, own, strict=True)]
+    whole = {"command": found.command, "environment": found.environment, "phases": phases, "on_end": found.on_end}
+    return assign.model_copy(update={**whole, "spec": None})
 
 
 async def _fetch(client: httpx.AsyncClient, grant: WorkspaceGrant, file: Path) -> Spec:

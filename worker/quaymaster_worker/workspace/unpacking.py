@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
+from quaymaster.domain.fields import EnvironmentName
 from quaymaster.domain.messages import WorkspaceGrant
-from quaymaster.domain.objects import INPUT_ENVIRONMENT
-from quaymaster.domain.requests import EnvironmentName
+from quaymaster.domain.objects import INPUT_ENVIRONMENT, LEFT_OUTPUTS
 from quaymaster.domain.states import Reason
 from quaymaster.domain.workspace_rules import Bounds, Gate, NotAdmitted
 
@@ -85,6 +85,13 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
         # What tarfile raises of numbers, dates and names that no system has.
         note = f"cannot unpack the workspace: {type(error).__name__}: {error}"
         raise PreparationFailed(Reason.WORKSPACE, note[:200]) from None
+
+
+def take_outputs(folder: Path, target: Path) -> None:
+    """Put the outputs that earlier phases have left where the next one finds them. Raises OSError."""
+    file = folder / LEFT_OUTPUTS
+    if file.is_file() and not file.is_symlink():
+        file.replace(target)
 
 
 def take_environment(folder: Path) -> dict[str, str]:

@@ -6,13 +6,14 @@ from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Respo
 
 from quaymaster.api.runs import RunRef, signer
 from quaymaster.dispatcher.steering.cancel import cancel_run
+from quaymaster.dispatcher.steering.confirm import confirm_run, discard_run
 from quaymaster.dispatcher.steering.extend import extend_run
 from quaymaster.dispatcher.steering.retry import retry_run
 from quaymaster.dispatcher.steering.stop import stop_run
 from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.runs import find_run
 from quaymaster.dispatcher.users.views import view_run
-from quaymaster.domain.api import AcceptedRun, ExtendRun, RunView, Steer
+from quaymaster.domain.api import AcceptedRun, ConfirmRun, ExtendRun, RunView, Steer
 from quaymaster.domain.steering import person
 from quaymaster.ports import Ports
 
@@ -34,6 +35,14 @@ def add_steering_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment
     @app.post("/runs/<run>/kill", summary="End a run's command at once")
     def kill(run: RunRef, request: Steer) -> RunView:  # pyright: ignore[reportUnusedFunction]
         return shown(stop_run(ports, run, person(signer(app)), request.note, at_once=True).id)
+
+    @app.post("/runs/<run>/confirm", summary="Let an UNCONFIRMED run go on; said twice, the answer is the same")
+    def confirm(run: RunRef, request: ConfirmRun) -> RunView:  # pyright: ignore[reportUnusedFunction]
+        return shown(confirm_run(ports, run, person(signer(app)), request.note, request.metadata).id)
+
+    @app.post("/runs/<run>/discard", summary="End an UNCONFIRMED run; said twice, the answer is the same")
+    def discard(run: RunRef, request: Steer) -> RunView:  # pyright: ignore[reportUnusedFunction]
+        return shown(discard_run(ports, run, person(signer(app)), request.note).id)
 
     @app.post("/runs/<run>/extend", summary="Give a run that has begun longer timeouts, within its pool's maximum")
     def extend(run: RunRef, request: ExtendRun) -> RunView:  # pyright: ignore[reportUnusedFunction]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from quaymaster.domain import deadlines
-from quaymaster.domain.messages import LogDigest, LogEnd, Outcome
+from quaymaster.domain.messages import LogDigest, LogEnd, Outcome, Packed
 from quaymaster.domain.pool import PoolSettings, ticket_for
-from quaymaster.domain.run import Run, ended_as_decided, failed, finished, released
+from quaymaster.domain.run import Run, ended_as_decided, failed, finished, released, unconfirmed
 from quaymaster.domain.states import BY_THE_WORKER, Reason, RunState
 from quaymaster.ports import Create, Ports, Replace, Write
 
@@ -76,9 +76,34 @@ def concluded(
     if may_repeat(run, outcome) and run.losses + 1 < settings.losses:
         loss = Loss(reason=outcome.reason or Reason.WORKER_LOST, by=by, note=outcome.note or "its worker went away")
         return _given_up(_after_loss(run, settings, loss, now))
+    if outcome.end == "FINISHED" and run.phase + 1 < run.phases:
+        if run.needs_confirmation and run.phase + 1 == run.leg_end and outcome.workspace and not run.ending:
+            return _to_be_confirmed(run, outcome.workspace, log, settings, now, by, uploaded=uploaded)
+        outcome = _unfinished(run, outcome)
     after = finished(run, outcome, log, now, by)
     due_at = deadlines.log_due(after, now, uploaded=uploaded)
     after = replace(after, due_at=due_at, expires_at=now + deadlines.RETENTION)
+    return Settled(run=after, writes=(Replace(after),))
+
+
+def _unfinished(run: Run, outcome: Outcome) -> Outcome:
+    """How a run ends whose worker has finished a phase, with others to follow that will not."""
+    if run.ending:
+        end = "STOPPED" if run.ending.state is RunState.STOPPED else "FAILED"
+        return Outcome(end=end, reason=run.ending.reason, exit_code=outcome.exit_code, note=run.ending.note or None)
+    if run.phase + 1 < run.leg_end:
+        reason, note = Reason.START_FAILED, "its worker has left out a phase"
+    else:
+        reason, note = Reason.WORKSPACE, "its worker has left no workspace for what needs confirmation"
+    return Outcome(end="FAILED", reason=reason, exit_code=outcome.exit_code, note=note)
+
+
+def _to_be_confirmed(
+    run: Run, left: Packed, log: LogDigest, settings: PoolSettings, now: datetime, by: str, *, uploaded: bool
+) -> Settled:
+    after = unconfirmed(run, left, log, now, by, now + settings.confirmation_timeout)
+    due_at = deadlines.log_due(replace(run, log=log), now, uploaded=uploaded) or after.confirm_by
+    after = replace(after, due_at=due_at)
     return Settled(run=after, writes=(Replace(after),))
 
 

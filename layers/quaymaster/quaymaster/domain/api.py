@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
 
+from quaymaster.domain.fields import Duration, EnvironmentName
 from quaymaster.domain.messages import SCHEMA, LogDigest, Value
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.prices import Architecture
-from quaymaster.domain.requests import Duration, RunType
+from quaymaster.domain.requests import RunType
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import TroubleKind
 from quaymaster.domain.worker import WorkerState
@@ -247,6 +248,27 @@ class ChangeView(Value):
     note: str
 
 
+class PhaseView(Value):
+    """A phase of a run: `state` is PENDING until it has begun, RUNNING, then FINISHED or how the run ended in it."""
+
+    name: str
+    state: str
+    attempt: int | None = None
+    exit_code: int | None = None
+    begun_at: datetime | None = None
+    ended_at: datetime | None = None
+    needs_confirmation: bool = False
+    read_only: bool = False
+    retryable: bool = False
+
+
+class LeftWorkspaceView(Value):
+    """What a run's finished phases have left in the bucket for those that need confirmation."""
+
+    sha256: str
+    bytes: int
+
+
 class EndingView(Value):
     """The end that has been decided for a run whose process may still act."""
 
@@ -292,7 +314,8 @@ class RunView(RunSummary):
     `worker_seconds` is how long workers have been busy with it, `start_seconds` how long tasks took to start that came
     up for it, `spot_seconds` how much of both was on Spot; `cost` is what that is in dollars on Fargate, by the
     deployment's prices, and null in a private pool and where the prices are not known. `retry_of` is the run that it
-    repeats, `retried_as` the one that repeats it.
+    repeats, `retried_as` the one that repeats it. `phases` are there if the request has some; a run that is
+    UNCONFIRMED is DISCARDED at `confirm_by` unless somebody confirms it.
     """
 
     version: int
@@ -313,6 +336,9 @@ class RunView(RunSummary):
     start_seconds: int = 0
     spot_seconds: int = 0
     cost: float | None = None
+    phases: list[PhaseView] = []
+    confirm_by: datetime | None = None
+    left: LeftWorkspaceView | None = None
     ending: EndingView | None = None
     digest: LogDigest | None = None
     log: LogPlace | None = None
@@ -325,6 +351,12 @@ class Steer(ApiInput):
     """Why somebody stops, kills or cancels a run; kept in its history."""
 
     note: Annotated[str, Field(max_length=200)] = ""
+
+
+class ConfirmRun(Steer):
+    """Lets an UNCONFIRMED run go on. What follows sees each of `metadata` as `QUAYMASTER_CONFIRMED_<NAME>`."""
+
+    metadata: Annotated[dict[EnvironmentName, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = {}
 
 
 class ExtendRun(Steer):

@@ -30,15 +30,21 @@ LOOKED_FOR = timedelta(hours=1)
 """How long a worker that stopped answering is asked at each sweep whether it is back."""
 
 
-def effective(spec: Spec, settings: PoolSettings, worker: Worker) -> Timeouts:
-    """The least of what the request (or the pool's default) wants, the pool allows, and the launcher allows."""
-    log = [spec.log_timeout or settings.log_timeout, settings.max_log_timeout]
-    run = [spec.run_timeout or settings.run_timeout, settings.max_run_timeout]
-    if worker.log_limit:
-        log.append(worker.log_limit)
-    if worker.run_limit:
-        run.append(worker.run_limit)
-    return Timeouts(log=min(log), run=min(run))
+def effective(spec: Spec, settings: PoolSettings, worker: Worker, phase: int = 0) -> Timeouts:
+    """The least of what the phase or the request (or the pool's default) wants, the pool allows, and the launcher."""
+    asked = wanted(spec, settings, phase)
+    return Timeouts(
+        log=min(asked.log, worker.log_limit or asked.log), run=min(asked.run, worker.run_limit or asked.run)
+    )
+
+
+def wanted(spec: Spec, settings: PoolSettings, phase: int) -> Timeouts:
+    """The same before a launcher is known."""
+    own = spec.phases[phase] if spec.phases else spec
+    return Timeouts(
+        log=min(own.log_timeout or spec.log_timeout or settings.log_timeout, settings.max_log_timeout),
+        run=min(own.run_timeout or spec.run_timeout or settings.run_timeout, settings.max_run_timeout),
+    )
 
 
 def first_look(timeouts: Timeouts, settings: PoolSettings, at: datetime) -> datetime:
@@ -93,7 +99,7 @@ def log_due(run: Run, now: datetime, *, uploaded: bool) -> datetime | None:
     """When a run that its worker has ended must be looked at: for its log, if that is not whole, or for a reply."""
     if run.begun_at and run.log and not run.log.complete and not uploaded:
         return now + LATE_UPLOAD
-    return now if run.began_before or run.owes_reply else None
+    return now if run.began_before or (run.owes_reply and run.is_final) else None
 
 
 def pushed[T: Run | Worker | Launch](record: T, now: datetime) -> T:

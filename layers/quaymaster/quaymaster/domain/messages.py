@@ -87,12 +87,14 @@ class Grants(Value):
     log: PutGrant
     log_end: PutGrant
     outputs: PutGrant | None = None
+    workspace: PutGrant | None = None
+    """For what the phases leave to a later attempt, which begins once they are confirmed."""
     expires_in_seconds: Seconds
 
 
 class WorkspaceGrant(Value):
-    """A presigned GET of what an attempt needs: the packed workspace (gzipped tar) that a request brought along, or a
-    command and environment too large for a message."""
+    """A presigned GET of what an attempt needs: the packed workspace (gzipped tar) that a request brought along or an
+    earlier attempt left, or commands and environments too large for a message."""
 
     url: str
     sha256: Sha256 | None = None
@@ -123,10 +125,31 @@ class Who(ToAgent):
     kind: Literal["who"] = "who"
 
 
+Words = Annotated[list[str], Field(min_length=1)]
+"""A command: a program and its arguments."""
+
+
+class PhaseOrder(Value):
+    """One phase of an attempt. Its environment comes on top of the attempt's own; its hooks are commands as well."""
+
+    name: Name
+    command: list[str] = []
+    environment: dict[str, str] = Field(default_factory=dict)
+    before: list[Words] = []
+    after: list[Words] = []
+    read_only: bool = False
+    log_timeout_seconds: Seconds
+    run_timeout_seconds: Seconds
+
+
 class Assign(ToAgent):
     """Offers one attempt of a run: prepare it and answer `prepared`; begin only on `go`.
 
-    With `spec`, command and environment are there (JSON, an object of both), because they are too large for a message.
+    Its `phases` run one after the other, each on a `go` of its own; the first of them is number `first` of the run's.
+    Without any it has the one that `phase`, `command` and the timeouts describe. With `spec`, commands and environments
+    are there (JSON), because they are too large for a message. `pack`: once they have finished, the workspace goes into
+    the bucket, for an attempt that others have to confirm. `on_end` is run when the run ends on this worker;
+    `metadata` is what those who confirmed it have said.
     """
 
     kind: Literal["assign"] = "assign"
@@ -137,6 +160,11 @@ class Assign(ToAgent):
     stack: str | None = None
     command: list[str] = []
     environment: dict[str, str] = Field(default_factory=dict)
+    first: Count = 0
+    phases: list[PhaseOrder] = []
+    on_end: list[Words] = []
+    pack: bool = False
+    metadata: dict[str, str] = Field(default_factory=dict)
     spec: WorkspaceGrant | None = None
     image: str | None = None
     workspace: WorkspaceGrant | None = None
@@ -157,10 +185,12 @@ class AboutRun(ToAgent):
 class Go(AboutRun):
     """The table says RUNNING: begin the phase. Both timeouts count from here.
 
-    They are those that the table has now: a phase that runs already takes them from a repetition.
+    They are those that the table has now: a phase that runs already takes them from a repetition. `phase` is the
+    phase's number in its run.
     """
 
     kind: Literal["go"] = "go"
+    phase: Count = 0
     log_timeout_seconds: Seconds | None = None
     run_timeout_seconds: Seconds | None = None
 
@@ -247,13 +277,24 @@ class FromAgent(Message):
     session: Name
 
 
+class Packed(Value):
+    """A workspace that an attempt has left in the bucket, as a gzipped tar."""
+
+    sha256: Sha256
+    bytes: Count
+
+
 class Outcome(Value):
-    """How a phase ended on the worker, in the words of the table."""
+    """How an attempt ended on the worker, in the words of the table; `workspace` is what it has left for a later one.
+
+    A FINISHED one means all its phases.
+    """
 
     end: Literal["FINISHED", "FAILED", "STOPPED"]
     reason: Reason | None = None
     exit_code: ExitCode | None = None
     note: Annotated[str, Field(max_length=200)] | None = None
+    workspace: Packed | None = None
 
 
 class LogDigest(Value):
@@ -315,10 +356,12 @@ class Preparing(FromAgent):
 
 
 class Prepared(FromAgent):
-    """Ready to begin; answered with `go` or `refused`."""
+    """Ready to begin this phase, by its number in the run, all before it being finished; answered with `go`, with the
+    end that was decided meanwhile, or with `refused`."""
 
     run: Name
     attempt: Attempt
+    phase: Count = 0
 
 
 class PhaseFinished(FromAgent):

@@ -1,5 +1,9 @@
 """Names of the objects in the bucket. They start with the class that decides how long they live."""
 
+from datetime import timedelta
+
+INPUTS_KEPT = timedelta(days=30)
+"""How long the bucket keeps what runs begin with: the template's rule for `inputs/` and `workspaces/`."""
 ATTEMPT_DIGITS = 6
 SEQUENCE_DIGITS = 8
 
@@ -9,9 +13,9 @@ def chunk_prefix(pool_id: str, run_id: str, attempt: int) -> str:
     return f"chunks/{pool_id}/{run_id}/{attempt:0{ATTEMPT_DIGITS}}/"
 
 
-def chunk_name(phase: str, sequence: int) -> str:
-    """A chunk's name below its prefix; names sort in the order in which the chunks were cut."""
-    return f"{phase}-{sequence:0{SEQUENCE_DIGITS}}.ndjson.gz"
+def chunk_name(sequence: int) -> str:
+    """A chunk's name below its prefix; names sort in the order in which the chunks were cut, whatever the phase."""
+    return f"perform-{sequence:0{SEQUENCE_DIGITS}}.ndjson.gz"
 
 
 def log_prefix(pool_id: str, run_id: str, attempt: int) -> str:
@@ -39,6 +43,11 @@ def workspace_key(pool_id: str, name: str) -> str:
     return f"inputs/{pool_id}/{name}/workspace.tar.gz"
 
 
+def left_workspace_key(pool_id: str, run_id: str, attempt: int) -> str:
+    """The packed workspace that an attempt has left for what needs confirmation."""
+    return f"workspaces/{pool_id}/{run_id}/{attempt:0{ATTEMPT_DIGITS}}/workspace.tar.gz"
+
+
 def spec_key(pool_id: str, run_id: str, sha256: str) -> str:
     """A run's command and environment, where a message cannot carry them; named by their digest."""
     return f"inputs/{pool_id}/{run_id}/{sha256}.spec.json"
@@ -49,3 +58,5 @@ INPUT_ENVIRONMENT = ".quaymaster-environment.json"
 
 The worker adds it to the command's environment and takes the file out of the workspace.
 """
+LEFT_OUTPUTS = ".quaymaster-outputs.json"
+"""A member that holds the outputs that earlier phases have left; the worker puts it where the next phase finds it."""

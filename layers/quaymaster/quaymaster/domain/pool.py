@@ -48,6 +48,7 @@ class PoolSettings:
     start_timeout: timedelta = timedelta(minutes=1)
     start_failure_limit: timedelta = timedelta(minutes=15)
     queue_timeout: timedelta = timedelta(hours=24)
+    confirmation_timeout: timedelta = timedelta(days=7)
     losses: int = 3
     offers: int = 10
     max_workers: int = 10
@@ -227,9 +228,15 @@ class Ticket:
     accepted_at: datetime
     run_id: str
     bound: bool = False
+    confirmed_at: datetime | None = None
     version: int = 1
 
     kind: ClassVar[str] = "ticket"
+
+    @property
+    def waits_since(self) -> datetime:
+        """Since when its run waits: one that was confirmed has the place of its acceptance, but waits since then."""
+        return self.confirmed_at or self.accepted_at
 
     @property
     def read_only(self) -> bool:
@@ -244,7 +251,14 @@ class Ticket:
 
 def ticket_for(run: Run) -> Ticket:
     """The queue entry of a READY run."""
-    return Ticket(pool_id=run.pool_id, rank=RANK[run.type], accepted_at=run.accepted_at, run_id=run.id, bound=run.bound)
+    return Ticket(
+        pool_id=run.pool_id,
+        rank=RANK[run.type],
+        accepted_at=run.accepted_at,
+        run_id=run.id,
+        bound=run.bound,
+        confirmed_at=run.confirmed_at,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

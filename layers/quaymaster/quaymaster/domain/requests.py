@@ -3,25 +3,17 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from difflib import get_close_matches
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError
 
 from quaymaster.domain.complaints import allowed
-from quaymaster.domain.durations import FORM, format_duration, parse_duration
-from quaymaster.domain.execve import MAX_STRING_BYTES, too_long
+from quaymaster.domain.fields import NAME, Duration, Environment, Hooks, Words
 from quaymaster.domain.messages import Message, Sha256, Value, most_bytes
+from quaymaster.domain.phases import MOST_PHASES, Phase, check_phases
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.errors import Refused
 from quaymaster.telling import describe, describe_field, describe_name
@@ -40,7 +32,6 @@ NAMES = frozenset({"name"})
 """Fields that are shown to everybody anyway: a refusal repeats them."""
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,64}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
@@ -65,27 +56,6 @@ class ReplyOn(StrEnum):
     BOTH = "both"
 
 
-def _span(found: object) -> object:
-    if isinstance(found, timedelta):
-        return found
-    if not isinstance(found, str):
-        raise ValueError("a duration is a string like '90s', '7m' or '1h10m'")
-    try:
-        return parse_duration(found)
-    except ValueError:
-        raise ValueError("a duration is written like '90s', '7m' or '1h10m'") from None
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_span),
-    PlainSerializer(format_duration, when_used="json"),
-    # JSON Schema's own durations are those of ISO 8601.
-    WithJsonSchema({"type": "string", "pattern": f"^{FORM.pattern}$", "examples": ["90s", "7m", "1h10m"]}),
-]
-EnvironmentName = Annotated[str, Field(pattern=f"^{_NAME.pattern}$")]
-
-
 class Workspace(Value):
     """A packed workspace (gzipped tar) that lies in the bucket."""
 
@@ -105,8 +75,11 @@ class RunRequest(Message):
     pool: Annotated[str, Field(min_length=1, max_length=64)]
     type: RunType = RunType.TASK
     stack: Annotated[str, Field(min_length=1), most_bytes(64)] | None = None
-    command: Annotated[list[str], Field(min_length=1, max_length=256)]
-    environment: Annotated[dict[EnvironmentName, str], Field(max_length=256)] = Field(default_factory=dict)
+    command: Words = ()
+    environment: Environment = Field(default_factory=dict)
+    phases: Annotated[tuple[Phase, ...], Field(max_length=MOST_PHASES)] = ()
+    on_end: Hooks = ()
+    auto_confirm: bool = False
     image: Annotated[str, Field(min_length=1), most_bytes(512)] | None = None
     workspace: Workspace | None = None
     log_timeout: Duration | None = None
@@ -114,13 +87,6 @@ class RunRequest(Message):
     retryable: bool = False
     reply_to: Annotated[str, most_bytes(MAX_TOPIC_BYTES)] | None = None
     reply_on: ReplyOn = ReplyOn.ACCEPTED
-
-    @field_validator("command")
-    @classmethod
-    def _names_a_program(cls, found: list[str]) -> list[str]:
-        if not found[0].strip():
-            raise ValueError("the command's first word is empty")
-        return found
 
 
 class Reply(Message):
@@ -151,7 +117,7 @@ class EndReply(Message):
     log: str | None = None
 
 
-_INNER = frozenset(Workspace.model_fields)
+_INNER = frozenset({*Workspace.model_fields, *Phase.model_fields})
 
 
 def read_request(payload: str | bytes) -> RunRequest:
@@ -172,16 +138,26 @@ def check_request(found: dict[str, Any]) -> RunRequest:
     """Check a request that is already a mapping. Raises Refused."""
     check_text(found)
     try:
-        return RunRequest.model_validate(found)
+        request = RunRequest.model_validate(found)
     except ValidationError as error:
         raise refusal(error) from None
+    check_work(request)
+    return request
 
 
-def check_strings(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises Refused for a string that no system could pass to a command."""
-    if long := too_long(command, environment):
-        field, size = long
-        raise Refused(field, f"{size} bytes", f"at most {MAX_STRING_BYTES} bytes, its name included")
+def check_work(request: RunRequest) -> None:
+    """Either a command or phases: what is said of the one has no meaning for the other."""
+    if not request.phases:
+        if not request.command:
+            raise Refused("command", "nothing", "a value; it is required, unless there are phases")
+        if request.auto_confirm:
+            raise Refused("auto_confirm", "true", "false: there are no phases that could need confirmation")
+        return
+    if request.command:
+        raise Refused("command", "a command beside phases", "one of the two")
+    if request.retryable:
+        raise Refused("retryable", "true", "false: each of the phases says it for itself")
+    check_phases(request.phases)
 
 
 def check_text(found: object, location: tuple[str, ...] = ()) -> None:
@@ -224,8 +200,8 @@ def refuse_field(location: Sequence[str], complaint: Mapping[str, Any]) -> Refus
 def _field(location: Sequence[str]) -> str:
     """Where it stands. Below a field only what is surely a name: somebody may have written NAME=VALUE there."""
     kept = [describe_field(part) for part in location[:1]]
-    for part in location[1:]:
-        known = part in _INNER or part.isdecimal() or (location[0] == "environment" and _NAME.fullmatch(part))
+    for above, part in pairwise(location):
+        known = part in _INNER or part.isdecimal() or (above == "environment" and NAME.fullmatch(part))
         if not known:
             break
         kept.append(part)

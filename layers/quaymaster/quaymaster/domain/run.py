@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
-from quaymaster.domain.messages import LogDigest, Outcome
+from quaymaster.domain.messages import LogDigest, Outcome, Packed
+from quaymaster.domain.phases import Leg, Phase, leg_of
 from quaymaster.domain.push import Push
 from quaymaster.domain.replacing import replace
 from quaymaster.domain.requests import RunType, Workspace
 from quaymaster.domain.states import FINAL, HELD, Reason, RunState, allowed
 
 HISTORY_LIMIT = 12
+_MILLISECOND = timedelta(milliseconds=1)
 NOTE_LIMIT = 80
 
 
@@ -44,8 +46,14 @@ class Spec:
     run_id: str
     request_id: str
     requester: str = ""
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict[str, str])
+    phases: tuple[Phase, ...] = ()
+    """What it runs in place of the one command."""
+    on_end: tuple[tuple[str, ...], ...] = ()
+    auto_confirm: bool = False
+    metadata: dict[str, str] = field(default_factory=dict[str, str])
+    """What those who confirmed it have said, for the phases that follow."""
     image: str | None = None
     workspace: Workspace | None = None
     log_timeout: timedelta | None = None
@@ -60,6 +68,21 @@ class Spec:
     @property
     def key(self) -> Key:
         return keys.spec(self.run_id)
+
+    def leg(self, run: "Run") -> Leg:
+        """What the next attempt of its run executes."""
+        if not self.phases:
+            return Leg(retryable=run.retryable)
+        return leg_of(self.phases, run.leg, auto_confirm=self.auto_confirm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftWorkspace:
+    """A packed workspace in the bucket, and the attempt that has left it there."""
+
+    attempt: int
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +102,19 @@ class Run:
     """Its requester is to be told how it ends, and has not been."""
     bound: bool = False
     """Only a task that is started for it may take it: it named an image that is not its pool's."""
+
+    phase: int = 0
+    """The number of the phase that runs, or is to run next."""
+    leg: int = 0
+    """The first phase of the leg at hand: another attempt begins with it."""
+    leg_end: int = 1
+    phases: int = 1
+    phases_done: tuple[str, ...] = ()
+    """Of each phase that has finished, its attempt, its begin since the acceptance, and its length (`phase_times`)."""
+    left: LeftWorkspace | None = None
+    """What the finished legs have left for the next one."""
+    confirm_by: datetime | None = None
+    confirmed_at: datetime | None = None
 
     worker: str | None = None
     session: str | None = None
@@ -126,9 +162,24 @@ class Run:
         return self.state in FINAL
 
     @property
+    def waits_since(self) -> datetime:
+        """Since when it has waited for a worker, if it waits: its place in the queue is older."""
+        return self.confirmed_at or self.accepted_at
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing of it runs and nothing will, unless somebody wants it to."""
+        return self.is_final or self.state is RunState.UNCONFIRMED
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether others must confirm what follows the leg at hand."""
+        return self.leg_end < self.phases
+
+    @property
     def began_before(self) -> bool:
         """Whether an earlier attempt may have begun and left a log that nobody closed."""
-        return self.retryable and self.losses > 0
+        return self.losses > 0 and (self.retryable or self.phases > 1)
 
     def held_by(self, worker: str, session: str, attempt: int) -> bool:
         """Whether this worker, session and attempt hold the run: the fence on every message of an agent."""
@@ -193,15 +244,21 @@ def claimed(
     timeouts: "Timeouts",
     due_at: datetime,
     *,
+    leg: Leg | None = None,
     spot: bool = False,
 ) -> Run:
-    """Assigned to a worker, which may be on Spot: PREPARING, next attempt, effective timeouts."""
+    """Assigned to a worker, which may be on Spot: PREPARING, next attempt, the leg that it runs, effective timeouts."""
+    leg = leg or Leg(retryable=run.retryable)
     return moved(
         run,
         RunState.PREPARING,
         at,
         "dispatcher",
         attempt=run.attempt + 1,
+        retryable=leg.retryable,
+        phase=leg.first,
+        leg_end=leg.end,
+        phases=leg.of,
         worker=worker,
         session=session,
         spot=spot,
@@ -234,6 +291,30 @@ def begun(run: Run, at: datetime) -> Run:
     return moved(run, RunState.RUNNING, at, "worker", begun_at=at)
 
 
+def unconfirmed(run: Run, left: Packed, log: LogDigest | None, at: datetime, by: str, confirm_by: datetime) -> Run:
+    """All phases of the leg have finished, and others must confirm the next one: no worker holds it."""
+    run = with_phase_done(run, at)
+    return moved(
+        run,
+        RunState.UNCONFIRMED,
+        at,
+        by,
+        **_held(run, at),
+        leg=run.leg_end,
+        phase=run.leg_end,
+        left=LeftWorkspace(attempt=run.attempt, sha256=left.sha256, bytes=left.bytes),
+        confirm_by=confirm_by,
+        worker=None,
+        session=None,
+        claimed_at=None,
+        begun_at=None,
+        log_timeout=None,
+        run_timeout=None,
+        log=log,
+        due_at=confirm_by,
+    )
+
+
 def touched(run: Run, **changes: object) -> Run:
     """A change beside the state (a deadline, a resend, what a sweep saw): raises the version only."""
     return replace(run, version=run.version + 1, **changes)  # pyright: ignore[reportArgumentType]
@@ -255,6 +336,8 @@ def released(run: Run, at: datetime, by: str, note: str, *, losses: int = 0, off
         begun_at=None,
         ending=None,
         due_at=None,
+        phase=run.leg,
+        phases_done=run.phases_done[: run.leg],
         losses=run.losses + losses,
         offers=run.offers + offers,
     )
@@ -295,6 +378,8 @@ def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by
     if not allowed(run.state, state, reason):
         # A worker may say anything; what does not fit the table is still an end, and a failed one.
         state, reason = RunState.FAILED, Reason.EXIT_CODE if run.begun_at else Reason.START_FAILED
+    if state is RunState.FINISHED and run.phases > 1:
+        run = with_phase_done(run, at)
     return ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
 
 
@@ -342,7 +427,47 @@ def ended(
         note=note[:200] or None,
         log=log,
         ending=None,
+        confirm_by=None,
         **_held(run, at),
         ended_at=at,
         due_at=at if run.owes_reply else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseTimes:
+    """When a finished phase ran, and in which attempt."""
+
+    attempt: int
+    begun_at: datetime
+    ended_at: datetime
+
+
+def with_phase_done(run: Run, at: datetime) -> Run:
+    """The run as its phase has finished, with the time that it took."""
+    begun_at = run.begun_at or at
+    since, took = (round(span / _MILLISECOND) for span in (begun_at - run.accepted_at, at - begun_at))
+    return replace(run, phases_done=(*run.phases_done[: run.phase], f"{run.attempt},{since},{took}"))
+
+
+def phase_times(run: Run) -> list[PhaseTimes]:
+    """The times of the phases that have finished, in their order."""
+    found: list[PhaseTimes] = []
+    for entry in run.phases_done:
+        attempt, since, took = map(int, entry.split(","))
+        begun_at = run.accepted_at + since * _MILLISECOND
+        found.append(PhaseTimes(attempt=attempt, begun_at=begun_at, ended_at=begun_at + took * _MILLISECOND))
+    return found
+
+
+def next_phase(run: Run, at: datetime, timeouts: Timeouts, *, retryable: bool) -> Run:
+    """The phase has finished and the next one of its leg begins: the table says so before it does."""
+    done = with_phase_done(run, at)
+    return touched(
+        done,
+        phase=run.phase + 1,
+        retryable=run.retryable and retryable,
+        begun_at=at,
+        log_timeout=timeouts.log,
+        run_timeout=timeouts.run,
     )

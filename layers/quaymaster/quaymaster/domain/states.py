@@ -15,10 +15,12 @@ class RunState(StrEnum):
     READY = "READY"
     PREPARING = "PREPARING"
     RUNNING = "RUNNING"
+    UNCONFIRMED = "UNCONFIRMED"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
     CANCELED = "CANCELED"
+    DISCARDED = "DISCARDED"
     SKIPPED = "SKIPPED"
 
 
@@ -38,13 +40,24 @@ class Reason(StrEnum):
     IMAGE_PULL = "image_pull"
     WORKSPACE = "workspace"
     START_FAILED = "start_failed"
+    HOOK_FAILED = "hook_failed"
+    CONFIRMATION_EXPIRED = "confirmation_expired"
     NO_CAPACITY = "no_capacity"
     QUEUE_EXPIRED = "queue_expired"
     NO_WORKER_ANSWERED = "no_worker_answered"
     BY_USER = "by_user"
 
 
-FINAL = frozenset({RunState.FINISHED, RunState.FAILED, RunState.STOPPED, RunState.CANCELED, RunState.SKIPPED})
+FINAL = frozenset(
+    {
+        RunState.FINISHED,
+        RunState.FAILED,
+        RunState.STOPPED,
+        RunState.CANCELED,
+        RunState.DISCARDED,
+        RunState.SKIPPED,
+    }
+)
 HELD = frozenset({RunState.PREPARING, RunState.RUNNING})
 """The states in which a worker holds the run."""
 
@@ -125,8 +138,18 @@ TRANSITIONS: tuple[Transition, ...] = (
                 R.CYCLED,
                 R.KILLED,
                 R.START_FAILED,
+                R.HOOK_FAILED,
+                R.WORKSPACE,
             }
         ),
+    ),
+    Transition(S.RUNNING, S.UNCONFIRMED, "exit code 0, and the next phase needs confirmation"),
+    Transition(S.UNCONFIRMED, S.READY, "confirmed by a user; its place in the queue is that of its acceptance"),
+    Transition(
+        S.UNCONFIRMED,
+        S.DISCARDED,
+        "by a user, or nobody has confirmed it in time",
+        frozenset({R.BY_USER, R.CONFIRMATION_EXPIRED}),
     ),
     Transition(S.RUNNING, S.STOPPED, "by a user", frozenset({R.BY_USER})),
     Transition(S.RUNNING, S.READY, "its worker lost, and the run is `retryable`: same run, next attempt"),

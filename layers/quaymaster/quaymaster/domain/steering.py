@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 from quaymaster.domain.durations import format_duration
-from quaymaster.domain.run import Ending, Run, Timeouts, ended, noted
+from quaymaster.domain.run import Ending, Run, Timeouts, ended, moved, noted
 from quaymaster.domain.states import Reason, RunState
 
 LONGEST_NAME = 48
@@ -40,6 +40,24 @@ def stopping(run: Run, at: datetime, by: str, note: str, *, grace: timedelta | N
         state=RunState.STOPPED, reason=Reason.BY_USER, by=by, deadline=by_then, kill_at=kill_at, note=note[:80]
     )
     return noted(run, at, by, said, ending=ending)
+
+
+def confirmed(run: Run, at: datetime, by: str, note: str = "") -> Run:
+    """READY again, for any worker of its pool: what needed confirmation has it."""
+    return moved(
+        run, RunState.READY, at, by, None, _said("confirm", note), confirm_by=None, confirmed_at=at, due_at=None
+    )
+
+
+def discarded(run: Run, at: datetime, by: str, note: str = "") -> Run:
+    """Ended by somebody who does not want what follows."""
+    return ended(run, RunState.DISCARDED, Reason.BY_USER, at, by, note=note)
+
+
+def unwanted(run: Run, at: datetime) -> Run:
+    """Ended because nobody has confirmed it in time."""
+    note = "nobody has confirmed it in time"
+    return ended(run, RunState.DISCARDED, Reason.CONFIRMATION_EXPIRED, at, "reaper", note=note)
 
 
 def extended(run: Run, at: datetime, by: str, note: str, timeouts: Timeouts) -> Run:

@@ -58,9 +58,9 @@ class Trouble:
         """Whether the pool itself is at fault, not chance."""
         return self.kind is TroubleKind.PERMANENT and self.times >= SURE
 
-    def ends_runs_from(self, accepted_at: datetime, limit: timedelta) -> datetime | None:
-        """From when on a run that waits since `accepted_at` fails for it; None as long as it may pass."""
-        return max(self.since, accepted_at) + limit if self.is_the_pools else None
+    def ends_runs_from(self, waits_since: datetime, limit: timedelta) -> datetime | None:
+        """From when on a run that waits since then fails for it; None as long as it may pass."""
+        return max(self.since, waits_since) + limit if self.is_the_pools else None
 
 
 def after_failure(before: Trouble | None, failure: StartFailure, now: datetime, randomness: bytes) -> Trouble:

@@ -176,7 +176,7 @@ def test_a_chunk_that_unpacks_beyond_the_logs_cap_is_left_out(monkeypatch: pytes
     one = running(world)
     one.write("before", sequence=1)
     prefix = objects.chunk_prefix(world.pool.id, world.run("r1").id, 1)
-    world.blobs.write(prefix + objects.chunk_name("perform", 2), gzip.compress(bytes(64 << 20)))
+    world.blobs.write(prefix + objects.chunk_name(2), gzip.compress(bytes(64 << 20)))
     lose(world, one)
     world.sweep()
     lines = messages_of(world, world.run("r1"))

@@ -369,7 +369,7 @@ def test_what_is_no_chunk_at_all_does_not_spoil_the_log(body: bytes):
     one.write("good", sequence=1)
     run = world.run("r1")
     prefix = objects.chunk_prefix(world.pool.id, run.id, 1)
-    world.blobs.write(prefix + objects.chunk_name("perform", 2), body)
+    world.blobs.write(prefix + objects.chunk_name(2), body)
     lines = log_of(world, lost(world, one))
     assert [line["msg"] for line in lines[:-1]] == ["good"]
 

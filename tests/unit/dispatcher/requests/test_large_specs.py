@@ -105,7 +105,15 @@ def test_the_largest_request_fits_with_all_that_goes_along():
         per = len(json.dumps(text, ensure_ascii=False).encode()) - 2
         room = MAX_REQUEST_BYTES - 2_000
         one = text * min(room // 2 // per, MAX_STRING_BYTES // len(text.encode()))
-        request = RunRequest(id="r1", pool="team-a", command=["echo", one, one])
+        request = RunRequest(
+            id="r1",
+            pool="team-a",
+            command=(
+                "echo",
+                one,
+                one,
+            ),
+        )
         assert len(request.encode()) <= MAX_REQUEST_BYTES
         assert world.request(request.encode().decode()) == []
         assert len(assigned(world).encode()) <= MAX_MESSAGE_BYTES

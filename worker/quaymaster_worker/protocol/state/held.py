@@ -47,6 +47,10 @@ class Held:
     renewal: Renewal
     telling: Telling
     stage: Stage = "preparing"
+    phase: int = 0
+    """The phase that runs, or is to begin first, by its number in the run."""
+    asked_for: int | None = None
+    """The phase that is to follow; the one before it has finished, and the control plane is asked."""
     unwanted: bool = False
     """The control plane has refused it: nobody waits for its report."""
 
@@ -59,7 +63,16 @@ class Held:
             preparing_at=now + PREPARING_PAUSE,
             renewal=Renewal(assign.grants.expires_in_seconds, now),
             telling=Telling(assign.log_timeout_seconds, now),
+            phase=assign.first,
         )
+
+    def go_on(self, log_timeout_seconds: float, run_timeout_seconds: float, now: float) -> None:
+        """The phase that was asked for begins, with its own timeouts."""
+        self.phase, self.asked_for = self.asked_for or self.phase, None
+        timeouts = {"log_timeout_seconds": log_timeout_seconds, "run_timeout_seconds": run_timeout_seconds}
+        self.assign = self.assign.model_copy(update=timeouts)
+        self.telling = Telling(log_timeout_seconds, now)
+        self.telling.told(now)
 
     @property
     def key(self) -> Key:

@@ -37,7 +37,7 @@ class MemoryBlobs:
         """Put an object there, as somebody else would."""
         self.objects[key] = MemoryObject(body, at or self._clock())
 
-    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings) -> Grants:
+    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings, *, pack: bool = False) -> Grants:
         life = settings.grant_life
         prefix = objects.chunk_prefix(pool_id, run_id, attempt)
         return Grants(
@@ -47,6 +47,9 @@ class MemoryBlobs:
             log=PutGrant(url=self._url("PUT", objects.log_key(pool_id, run_id, attempt), life)),
             log_end=PutGrant(url=self._url("PUT", objects.log_end_key(pool_id, run_id, attempt), life)),
             outputs=PutGrant(url=self._url("PUT", objects.outputs_key(pool_id, run_id, attempt), life)),
+            workspace=PutGrant(url=self._url("PUT", objects.left_workspace_key(pool_id, run_id, attempt), life))
+            if pack
+            else None,
             expires_in_seconds=life.total_seconds(),
         )
 

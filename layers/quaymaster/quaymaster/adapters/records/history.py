@@ -10,10 +10,12 @@ _STATES = {
     RunState.READY: "R",
     RunState.PREPARING: "P",
     RunState.RUNNING: "U",
+    RunState.UNCONFIRMED: "N",
     RunState.FINISHED: "F",
     RunState.FAILED: "X",
     RunState.STOPPED: "S",
     RunState.CANCELED: "C",
+    RunState.DISCARDED: "D",
     RunState.SKIPPED: "K",
 }
 _ACTORS = {"dispatcher": "d", "worker": "w", "reaper": "r", "registration": "g", "goodbye": "b", "ecs": "e"}

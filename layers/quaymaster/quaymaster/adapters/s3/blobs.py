@@ -44,7 +44,7 @@ class S3Blobs:
         self._presigner = presigner
         self._credentials_left = credentials_left
 
-    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings) -> Grants:
+    def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings, *, pack: bool = False) -> Grants:
         life = self._life(settings.grant_life)
         prefix = objects.chunk_prefix(pool_id, run_id, attempt)
         return Grants(
@@ -57,6 +57,7 @@ class S3Blobs:
             log=self._write_once(objects.log_key(pool_id, run_id, attempt), life),
             log_end=self._write_once(objects.log_end_key(pool_id, run_id, attempt), life),
             outputs=self._write_once(objects.outputs_key(pool_id, run_id, attempt), life),
+            workspace=self._write_once(objects.left_workspace_key(pool_id, run_id, attempt), life) if pack else None,
             expires_in_seconds=life.total_seconds(),
         )
 

@@ -15,6 +15,7 @@ from typing import IO
 
 from quaymaster.dispatcher.logs.gzip_member import PIECE, GzipMember
 from quaymaster.domain.messages import LogDigest, LogEnd, Outcome
+from quaymaster.domain.phases import PERFORM
 from quaymaster.domain.pool import PoolSettings
 from quaymaster.domain.run import Run, read_history, touched
 from quaymaster.domain.states import HELD, Reason, RunState
@@ -37,10 +38,10 @@ def assemble(ports: Ports, settings: PoolSettings, run: Run) -> None:
         if run.began_before:
             assemble_earlier(ports, settings, run)
         # One that no worker ever had has no log, and is here for its reply.
-        has_log = run.is_final and run.attempt > 0
+        has_log = run.is_at_rest and run.attempt > 0
         digest = _close_log(ports, settings, run, run.attempt, _outcome(run)) if has_log else None
         # A reply that could not be sent is still owed.
-        due_at, push = (run.due_at, run.push) if run.is_final and run.owes_reply else (None, None)
+        due_at, push = (run.due_at, run.push) if run.is_final and run.owes_reply else (run.confirm_by, None)
         ports.store.commit(Replace(touched(run, due_at=due_at, push=push, log=digest or run.log)))
     except Unavailable as error:
         ports.log("log_not_assembled", {"run": run.id, "note": str(error)[:120]})
@@ -60,6 +61,8 @@ def assemble_earlier(ports: Ports, settings: PoolSettings, run: Run) -> None:
 
 def _outcome(run: Run) -> Outcome:
     end = run.state.value if run.state in (RunState.FINISHED, RunState.STOPPED) else "FAILED"
+    if run.state is RunState.UNCONFIRMED:
+        end = "FINISHED"
     return Outcome.model_validate({"end": end, "reason": run.reason, "exit_code": run.exit_code, "note": run.note})
 
 
@@ -140,5 +143,5 @@ def _last_line(outcome: Outcome, left_out: int, at: datetime) -> bytes:
     why = f"{how}: {outcome.note}" if outcome.note else how
     missing = f"; {left_out} chunks could not be read or were too large" if left_out else ""
     message = f"this log is incomplete, its worker did not close it ({why}){missing}"
-    line = {"ts": at.isoformat(timespec="milliseconds"), "phase": "perform", "stream": "agent", "msg": message}
+    line = {"ts": at.isoformat(timespec="milliseconds"), "phase": PERFORM, "stream": "agent", "msg": message}
     return json.dumps(line).encode() + b"\n"

@@ -39,7 +39,7 @@ def show_log(ports: Ports, run: Run, after: str | None = None, attempt: int | No
         wanted, after = run.attempt, None
         chunks = ports.blobs.chunks(run.pool_id, run.id, wanted)
     shown = chunks[:CHUNKS_SHOWN]
-    end = None if wanted == run.attempt and not run.is_final else ports.blobs.log_end(run.pool_id, run.id, wanted)
+    end = None if wanted == run.attempt and not run.is_at_rest else ports.blobs.log_end(run.pool_id, run.id, wanted)
     latest = attempt or run.attempt
     ended = wanted == latest and len(shown) == len(chunks) and _is_over(run, wanted, end, ports.clock())
     return LogView(
@@ -70,8 +70,10 @@ def _is_over(run: Run, attempt: int, end: LogEnd | None, now: datetime) -> bool:
         return True
     if attempt < run.attempt:
         return True
-    if not run.is_final:
+    if not run.is_at_rest:
         return False
+    if run.state is RunState.UNCONFIRMED:
+        return run.due_at == run.confirm_by
     # Whoever ended the run has set when its log is put together, if it ever is.
     return run.due_at is None or now >= (run.ended_at or now) + MARKER_GRACE
 

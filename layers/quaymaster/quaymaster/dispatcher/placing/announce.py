@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quaymaster.dispatcher.placing import spec_object
-from quaymaster.domain.messages import Assign, Go, Kill, Refused, Stop
+from quaymaster.domain import deadlines, objects
+from quaymaster.domain.messages import Assign, Go, Kill, PhaseOrder, Refused, Stop, WorkspaceGrant
+from quaymaster.domain.phases import PERFORM
 from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Ending, Run, Spec
 from quaymaster.domain.states import Reason, RunState
@@ -26,30 +28,60 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
     run, spec, settings = assignment.run, assignment.spec, pool.settings
     if not run.worker or not run.log_timeout or not run.run_timeout:
         raise ValueError(f"run {run.id} is not assigned")
-    workspace = None
-    if spec.workspace:
-        workspace = ports.blobs.workspace(spec.workspace.key, spec.workspace.sha256, settings.grant_life)
     large = spec_object.grant_for(ports, run, spec, settings.grant_life)
     message = Assign(
         session=run.session,
         run=run.id,
         attempt=run.attempt,
         type=run.type,
-        phase=PHASE,
+        phase=spec.phases[run.leg].name if spec.phases else PERFORM,
         stack=run.stack,
         command=[] if large else list(spec.command),
         environment={} if large else spec.environment,
+        first=run.leg,
+        phases=_orders(pool, assignment, bare=large is not None),
+        on_end=[] if large else [list(command) for command in spec.on_end],
+        pack=run.needs_confirmation,
+        metadata=spec.metadata,
         spec=large,
         image=spec.image,
-        workspace=workspace,
+        workspace=_workspace(ports, pool, run, spec),
         log_timeout_seconds=run.log_timeout.total_seconds(),
         run_timeout_seconds=run.run_timeout.total_seconds(),
         prepare_timeout_seconds=settings.prepare_timeout.total_seconds(),
         warning_seconds=settings.warning.total_seconds(),
-        grants=ports.blobs.grants(run.pool_id, run.id, run.attempt, settings),
+        grants=ports.blobs.grants(run.pool_id, run.id, run.attempt, settings, pack=run.needs_confirmation),
     )
     ports.messenger.send(run.pool_id, run.worker, message, expires=settings.accept_timeout)
     ports.log("assigned", {"run": run.id, "attempt": run.attempt, "worker": run.worker, "wait_ms": _waited_ms(run)})
+
+
+def _workspace(ports: Ports, pool: Pool, run: Run, spec: Spec) -> WorkspaceGrant | None:
+    """What the attempt begins with: what an earlier leg has left, or what the request brought along."""
+    life = pool.settings.grant_life
+    if run.left:
+        key = objects.left_workspace_key(run.pool_id, run.id, run.left.attempt)
+        return ports.blobs.workspace(key, run.left.sha256, life)
+    if spec.workspace:
+        return ports.blobs.workspace(spec.workspace.key, spec.workspace.sha256, life)
+    return None
+
+
+def _orders(pool: Pool, assignment: Assignment, *, bare: bool) -> list[PhaseOrder]:
+    """The phases of the leg at hand; `bare` without what lies in the bucket."""
+    run, spec = assignment.run, assignment.spec
+    orders: list[PhaseOrder] = []
+    for number in range(run.leg, run.leg_end) if spec.phases else ():
+        phase = spec.phases[number]
+        wanted = deadlines.wanted(spec, pool.settings, number)
+        order = PhaseOrder(
+            name=phase.name,
+            read_only=phase.read_only,
+            log_timeout_seconds=wanted.log.total_seconds(),
+            run_timeout_seconds=wanted.run.total_seconds(),
+        )
+        orders.append(order if bare else order.model_copy(update=spec_object.contents(phase)))
+    return orders
 
 
 def announce_all(ports: Ports, pool: Pool, assignments: Sequence[Assignment]) -> None:
@@ -63,10 +95,6 @@ def announce_all(ports: Ports, pool: Pool, assignments: Sequence[Assignment]) ->
             failed = error
     if failed:
         raise failed
-
-
-PHASE = "perform"
-"""The one phase of a run; further phases and confirmation between them come with the stacks' tools."""
 
 
 def _waited_ms(run: Run) -> int:
@@ -93,6 +121,7 @@ def send_go(ports: Ports, pool: Pool, run: Run) -> None:
             session=run.session,
             run=run.id,
             attempt=run.attempt,
+            phase=run.phase,
             log_timeout_seconds=run.log_timeout.total_seconds() if run.log_timeout else None,
             run_timeout_seconds=run.run_timeout.total_seconds() if run.run_timeout else None,
         )

@@ -80,9 +80,9 @@ def _plan(ports: Ports, pool: Pool, p: Pair) -> Claim | None:
     run, spec = found
     now = ports.clock()
     worker = p.marker.worker
-    timeouts = deadlines.effective(spec, pool.settings, worker)
+    timeouts = deadlines.effective(spec, pool.settings, worker, run.leg)
     due_at = deadlines.first_look(timeouts, pool.settings, now)
-    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, spot=worker.spot)
+    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, leg=spec.leg(run), spot=worker.spot)
     writes: list[Write] = [
         Delete(p.ticket),
         Delete(p.marker),

@@ -6,10 +6,13 @@ contents write two objects, and each run finds its own.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 from quaymaster.domain import objects
 from quaymaster.domain.messages import WorkspaceGrant
+from quaymaster.domain.phases import Phase
 from quaymaster.domain.run import Run, Spec
 from quaymaster.ports import Ports
 
@@ -31,14 +34,30 @@ def grant_for(ports: Ports, run: Run, spec: Spec, life: timedelta) -> WorkspaceG
     return ports.blobs.workspace(_key(run.pool_id, spec, body), hashlib.sha256(body).hexdigest(), life)
 
 
+def contents(phase: Phase) -> dict[str, Any]:
+    """What of a phase may be large, as an assignment and the object have it."""
+    return phase.model_dump(mode="json", include={"command", "environment", "before", "after"})
+
+
+def _strings(spec: Spec) -> Iterator[str]:
+    yield from (*spec.command, *(word for command in spec.on_end for word in command))
+    for environment in (spec.environment, *(phase.environment for phase in spec.phases)):
+        for name, text in environment.items():
+            yield name
+            yield text
+    for phase in spec.phases:
+        for command in phase.commands:
+            yield from command
+
+
 def _key(pool_id: str, spec: Spec, body: bytes) -> str:
     return objects.spec_key(pool_id, spec.run_id, hashlib.sha256(body).hexdigest())
 
 
 def _large(spec: Spec) -> bytes | None:
     """The object of a spec that needs one."""
-    characters = sum(map(len, spec.command)) + sum(len(name) + len(text) for name, text in spec.environment.items())
-    if 6 * (characters + len(spec.command) + len(spec.environment)) + 64 <= MOST_IN_A_MESSAGE:
+    strings = list(_strings(spec))
+    if 6 * (sum(map(len, strings)) + len(strings)) + 1024 <= MOST_IN_A_MESSAGE:
         # None becomes more than six bytes in JSON, and beside each stand six at most: nearly every spec is so small.
         return None
     body = _body(spec)
@@ -46,5 +65,9 @@ def _large(spec: Spec) -> bytes | None:
 
 
 def _body(spec: Spec) -> bytes:
-    found = {"command": list(spec.command), "environment": spec.environment}
+    found: dict[str, Any] = {"command": list(spec.command), "environment": spec.environment}
+    if spec.phases:
+        found["phases"] = [contents(phase) for phase in spec.phases]
+    if spec.on_end:
+        found["on_end"] = spec.on_end
     return json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from quaymaster.dispatcher.logs.assemble import assemble, assemble_earlier
 from quaymaster.dispatcher.pool_cache import Pools
+from quaymaster.dispatcher.reaper.expire import expire_unconfirmed
 from quaymaster.dispatcher.reaper.reap_run import reap_run
 from quaymaster.dispatcher.reaper.reap_worker import reap_worker
 from quaymaster.dispatcher.replies import tell_end
@@ -87,6 +88,11 @@ def _take(ports: Ports, pools: Pools, key: Key) -> None:
     if not _write(ports, record):
         return
     if isinstance(record, Run) and record.state not in HELD:
+        try:
+            record = expire_unconfirmed(ports, record)
+        except (Lost, Busy):
+            ports.log("event_ignored", {"pk": key.pk, "note": "changed meanwhile"})
+            return
         assemble(ports, pool.settings, tell_end(ports, record))
         return
     _judge(ports, pools, pool, record)

@@ -1,14 +1,17 @@
-"""Runs that have waited in the queue for longer than their pool allows."""
+"""Runs that have waited for longer than their pool allows: in the queue for a worker, or for confirmation."""
 
 from datetime import datetime
 
 from quaymaster.dispatcher.apart import apart
+from quaymaster.dispatcher.settle import unlogged
 from quaymaster.dispatcher.tasks.start_failures import end_waiting
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.pool import Pool, PoolKind, Starts, Ticket
-from quaymaster.domain.states import Reason
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.steering import unwanted
 from quaymaster.domain.trouble import TroubleKind
-from quaymaster.ports import Ports
+from quaymaster.ports import Ports, Replace
 
 AT_ONCE = 100
 """The first so many of the queue are looked at in each sweep: those behind them wait their turn for this too."""
@@ -21,7 +24,7 @@ def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     if pool.kind_of is PoolKind.FARGATE:
         # Whatever the pool allows by now: they were accepted.
         waiting += ports.store.bound(pool.id, AT_ONCE)
-    late = [one for one in waiting if now >= one.accepted_at + timeout]
+    late = [one for one in waiting if now >= one.waits_since + timeout]
     if not late:
         return
     reason, note = _lacking(ports.store.starts(pool.id))
@@ -31,6 +34,17 @@ def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
         end_waiting(ports, ticket, reason, waited, now)
 
     apart(ports, until, late, end, lambda ticket: ("run_not_swept", {"pool": pool.id, "run": ticket.run_id}))
+
+
+def expire_unconfirmed(ports: Ports, run: Run) -> Run:
+    """End a run that nobody has confirmed in time; any other one is left as it is. Raises Lost."""
+    now = ports.clock()
+    if run.state is not RunState.UNCONFIRMED or not run.confirm_by or now < run.confirm_by:
+        return run
+    after = unlogged(unwanted(run, now), now)
+    ports.store.commit(Replace(after))
+    ports.log("run_ended", {"run": run.id, "state": after.state, "reason": after.reason, "attempt": run.attempt})
+    return after
 
 
 def _lacking(starts: Starts | None) -> tuple[Reason, str]:

@@ -6,8 +6,9 @@ from datetime import datetime
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.images import is_allowed
+from quaymaster.domain.phases import Phase, check_strings
 from quaymaster.domain.pool import Pool, PoolKind
-from quaymaster.domain.requests import ReplyOn, RunRequest, Workspace, check_strings
+from quaymaster.domain.requests import ReplyOn, RunRequest, Workspace, check_work
 from quaymaster.domain.run import Run, Spec, accepted
 from quaymaster.domain.states import RunState
 from quaymaster.errors import Conflict, Refused
@@ -61,8 +62,11 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
         run_id=run_id,
         request_id=request_id,
         requester=submission.requester[:LONGEST_REQUESTER],
-        command=tuple(request.command),
+        command=request.command,
         environment=request.environment,
+        phases=request.phases,
+        on_end=request.on_end,
+        auto_confirm=request.auto_confirm,
         image=request.image,
         workspace=request.workspace,
         log_timeout=request.log_timeout,
@@ -75,8 +79,13 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
 
 def check_request(request: RunRequest, pool: Pool) -> None:
     """Raises Refused for what no worker could run, what the pool does not allow, or is another pool's."""
+    check_work(request)
     check_strings(request.command, request.environment)
+    for number, command in enumerate(request.on_end):
+        check_strings(command, {}, f"on_end.{number}.")
     check_timeouts(request, pool)
+    for number, phase in enumerate(request.phases):
+        check_timeouts(phase, pool, f"phases.{number}.")
     if request.reply_on is not ReplyOn.ACCEPTED and not request.reply_to:
         raise Refused("reply_on", request.reply_on, "a topic in reply_to, for somebody to hear it")
     if _wants_its_own(request, pool) and not _may_have_its_own(request, pool):
@@ -103,7 +112,7 @@ def _images(pool: Pool) -> str:
     return f"none but the image of pool {pool.name}'s tasks: its setting images allows no other"
 
 
-def check_timeouts(request: RunRequest, pool: Pool) -> None:
+def check_timeouts(request: RunRequest | Phase, pool: Pool, where: str = "") -> None:
     """Raises Refused for a timeout above the pool's maximum."""
     settings = pool.settings
     for name, wanted, most in (
@@ -111,7 +120,9 @@ def check_timeouts(request: RunRequest, pool: Pool) -> None:
         ("run_timeout", request.run_timeout, settings.max_run_timeout),
     ):
         if wanted and wanted > most:
-            raise Refused(name, format_duration(wanted), f"pool {pool.name} allows at most {format_duration(most)}")
+            raise Refused(
+                f"{where}{name}", format_duration(wanted), f"pool {pool.name} allows at most {format_duration(most)}"
+            )
 
 
 def same_again(found: tuple[Run, Spec], again: Draft) -> None:
@@ -124,10 +135,12 @@ def same_again(found: tuple[Run, Spec], again: Draft) -> None:
 
 def _compared(found: tuple[Run, Spec], again: tuple[Run, Spec]) -> dict[str, tuple[object, object]]:
     (old_run, old), (new_run, new) = found, again
-    pairs: dict[str, tuple[object, object]] = {
-        name: (getattr(old_run, name), getattr(new_run, name)) for name in ("type", "stack", "retryable")
-    }
-    for name in ("command", "environment", "image", "log_timeout", "run_timeout"):
+    # That of a run of several phases changes as it goes.
+    names = ("type", "stack") if new.phases else ("type", "stack", "retryable")
+    pairs: dict[str, tuple[object, object]] = {name: (getattr(old_run, name), getattr(new_run, name)) for name in names}
+    for name in (
+        "command", "environment", "phases", "on_end", "auto_confirm", "image", "log_timeout", "run_timeout",
+    ):  # fmt: skip
         pairs[name] = (getattr(old, name), getattr(new, name))
     return pairs | {"workspace": (_content(old.workspace), _content(new.workspace))}
 

@@ -209,7 +209,7 @@ def _plan(pool: Pool, batch: list[Draft], offers: dict[str, Marker]) -> tuple[di
             timeouts = deadlines.effective(draft.spec, pool.settings, marker.worker)
             due_at = deadlines.first_look(timeouts, pool.settings, run.accepted_at)
             idle, at = marker.worker, run.accepted_at
-            run = claimed(run, idle.id, idle.session, at, timeouts, due_at, spot=idle.spot)
+            run = claimed(run, idle.id, idle.session, at, timeouts, due_at, leg=draft.spec.leg(run), spot=idle.spot)
             worker = occupied(idle, run.id, run.attempt, at)
             writes += [Delete(marker), Replace(worker)]
         else:

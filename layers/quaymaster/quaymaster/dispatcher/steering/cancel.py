@@ -26,6 +26,8 @@ def cancel_run(ports: Ports, run_id: str, by: str, note: str = "") -> Run:
             return run
         if run.is_final:
             raise conflict(run, "a run that has not ended")
+        if run.state is RunState.UNCONFIRMED:
+            raise conflict(run, "a run that has not begun: discard this one")
         if run.state is RunState.RUNNING:
             raise conflict(run, "a run that has not begun: stop this one, or kill it")
         now = ports.clock()

@@ -27,6 +27,8 @@ def stop_run(ports: Ports, run_id: str, by: str, note: str = "", *, at_once: boo
             return run
         if run.is_final:
             raise conflict(run, "a run that has not ended")
+        if run.state is RunState.UNCONFIRMED:
+            raise conflict(run, "a run that runs: discard this one")
         if run.state is not RunState.RUNNING:
             raise conflict(run, "a run that has begun: cancel this one")
         if run.ending and run.ending.reason is not Reason.BY_USER:

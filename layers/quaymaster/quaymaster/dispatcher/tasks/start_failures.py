@@ -27,7 +27,7 @@ def fail_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     now = ports.clock()
 
     def judge(ticket: Ticket) -> None:
-        ends = trouble.ends_runs_from(ticket.accepted_at, pool.settings.start_failure_limit)
+        ends = trouble.ends_runs_from(ticket.waits_since, pool.settings.start_failure_limit)
         if ends and now >= ends:
             _fail(ports, starts, trouble, ticket, now)
 

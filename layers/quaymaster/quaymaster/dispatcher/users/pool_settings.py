@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import timedelta
 
+from quaymaster.domain import objects
 from quaymaster.domain.durations import format_duration, parse_duration
 from quaymaster.domain.pool import PoolSettings
 from quaymaster.domain.spot import Capacity
@@ -125,4 +126,7 @@ def _bounds(settings: PoolSettings) -> Iterator[tuple[str, timedelta, timedelta 
     yield "start_timeout", SECOND, None, "a task needs a moment to become a worker"
     yield "start_failure_limit", SECOND, None, "runs fail after it"
     yield "queue_timeout", LEAST_QUEUE_TIMEOUT, None, "a worker needs a while to be found, or to come up"
+    kept = objects.INPUTS_KEPT - settings.queue_timeout - timedelta(days=1)
+    what = f"the bucket keeps workspaces for {objects.INPUTS_KEPT.days} days, and queue_timeout may follow"
+    yield "confirmation_timeout", SECOND, max(kept, SECOND), what
     yield "spot_patience", timedelta(0), LONGEST_PATIENCE, "a run that may start on demand should not wait for a day"

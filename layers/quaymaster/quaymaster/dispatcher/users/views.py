@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from quaymaster.dispatcher.users.deployment import Deployment
+from quaymaster.dispatcher.users.phases import first_command, show_phases
 from quaymaster.dispatcher.users.pool_settings import write_pool_settings
 from quaymaster.domain import ids, objects
 from quaymaster.domain.api import (
     ChangeView,
     EndingView,
     ImageView,
+    LeftWorkspaceView,
     LogPlace,
     MonthView,
     PoolCounts,
@@ -191,7 +193,7 @@ def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
         pool=run.pool_id,
         pool_name=pool.name if pool else None,
         request_id=spec.request_id if spec else None,
-        command=_in_short(spec.command) if spec else [],
+        command=_in_short(spec.command or first_command(spec)) if spec else [],
         type=run.type,
         stack=run.stack,
         state=run.state,
@@ -216,7 +218,8 @@ def view_run(ports: Ports, found: tuple[Run, Spec], deployment: Deployment) -> R
 def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
     """A run in full. The values of its environment stay in the table."""
     run, spec = found
-    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(spec.command)})
+    command = spec.command or first_command(spec)
+    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(command)})
     return RunView(
         **dict(whole),
         version=run.version,
@@ -237,6 +240,9 @@ def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment,
         start_seconds=run.start_seconds,
         spot_seconds=spot_seconds(run, now),
         cost=_cost(run, pool, deployment, now),
+        phases=show_phases(run, spec),
+        confirm_by=run.confirm_by,
+        left=LeftWorkspaceView(sha256=run.left.sha256, bytes=run.left.bytes) if run.left else None,
         ending=_show_ending(run),
         digest=run.log,
         log=_log_place(run, deployment),

@@ -46,7 +46,7 @@ def waiting(run: Run, around: Surroundings) -> str:
     position = f"it is number {place} in the queue" if place else "it is in the queue"
     if around.own:
         position = f"it waits for a Fargate task of its own, of image {around.own.image}"
-    expires_at = run.accepted_at + around.pool.settings.queue_timeout
+    expires_at = run.waits_since + around.pool.settings.queue_timeout
     near = expires_at - around.now <= TOLD_BEFORE
     ends = f"; it ends in {span(around.now, expires_at)} unless a worker takes it" if near else ""
     lacking = _lacking_its_own(around, around.own, run) if around.own else _lacking(around, run)
@@ -127,7 +127,7 @@ def _troubled(around: Surroundings, trouble: Trouble, run: Run) -> str:
     text = f"{times} {when} ({trouble.kind}; ECS said: {trouble.note})"
     if trouble.retry_at > around.now:
         text += f"; the next is tried in {span(around.now, trouble.retry_at)}"
-    until = trouble.ends_runs_from(run.accepted_at, around.pool.settings.start_failure_limit)
+    until = trouble.ends_runs_from(run.waits_since, around.pool.settings.start_failure_limit)
     if until:
         text += f"; the run fails as {trouble.reason} in {span(around.now, until)} unless one works"
     if trouble.kind is TroubleKind.PERMANENT:

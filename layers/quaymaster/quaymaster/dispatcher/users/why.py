@@ -56,6 +56,8 @@ def explain(run: Run, around: Surroundings) -> str:
             return _running(run, around.now)
         case RunState.PREPARING:
             return _preparing(run, around.now)
+        case RunState.UNCONFIRMED:
+            return _unconfirmed(run)
         case RunState.READY:
             return waiting(run, around)
         case _:
@@ -69,6 +71,17 @@ def _how_it_ended(run: Run) -> str:
     if run.exit_code is not None:
         text += f", exit code {run.exit_code}"
     return f"{text}: {run.note}" if run.note else text
+
+
+def _unconfirmed(run: Run) -> str:
+    by_then = f"; it is discarded at {run.confirm_by.isoformat(timespec='seconds')}" if run.confirm_by else ""
+    done = (
+        f"phase {run.phase} of {run.phases} has finished"
+        if run.phase == 1
+        else f"{run.phase} of {run.phases} phases have finished"
+    )
+    how = f"`quaymaster run confirm {run.id}` lets it go on, `quaymaster run discard {run.id}` ends it"
+    return f"{done}, and the next one needs confirmation: {how}{by_then}"
 
 
 def _running(run: Run, now: datetime) -> str:

@@ -6,10 +6,12 @@ cancel and a begin exactly one wins.
 
 from datetime import timedelta
 
-from quaymaster.dispatcher.placing.announce import send_go, send_refused
+from quaymaster.dispatcher.placing.announce import repeat, send_refused
 from quaymaster.dispatcher.workers.sender import Sender
+from quaymaster.domain import deadlines
 from quaymaster.domain.messages import NewGrants, Prepared, Preparing, Renew
-from quaymaster.domain.run import Run, begun, touched
+from quaymaster.domain.replacing import replace
+from quaymaster.domain.run import Run, begun, next_phase, touched
 from quaymaster.domain.states import RunState
 from quaymaster.errors import Busy, Lost
 from quaymaster.ports import Ports, Replace
@@ -25,12 +27,15 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
             _refuse(ports, sender, message.session, message.run, message.attempt, "prepared")
             return
         begins = run.state is RunState.PREPARING
-        if begins:
-            try:
+        try:
+            if begins:
                 run = _begin(ports, run)
-            except Lost:
-                continue
-        send_go(ports, sender.pool, run)
+            elif message.phase == run.phase + 1 < run.leg_end and not run.ending:
+                run = _go_on(ports, sender, run)
+        except Lost:
+            continue
+        # `go`, or the end that was decided between two phases.
+        repeat(ports, sender.pool, run)
         if begins:
             # Last: the command waits for what comes before.
             waited = (run.begun_at or run.accepted_at) - run.accepted_at
@@ -44,6 +49,23 @@ def _begin(ports: Ports, run: Run) -> Run:
     started = begun(run, ports.clock())
     ports.store.commit(Replace(started))
     return started
+
+
+def _go_on(ports: Ports, sender: Sender, run: Run) -> Run:
+    """The phase has finished, and the next one of its leg begins, with its own timeouts."""
+    worker = ports.store.worker(sender.pool.id, sender.worker_id)
+    found = ports.store.run_and_spec(run.id)
+    if not worker or not found or found[0].version != run.version:
+        raise Lost((run.key,))
+    now, spec, settings = ports.clock(), found[1], sender.pool.settings
+    number = run.phase + 1
+    timeouts = deadlines.effective(spec, settings, worker, number)
+    after = next_phase(run, now, timeouts, retryable=spec.phases[number].retryable)
+    look = deadlines.next_look(after, settings, now)
+    after = replace(after, due_at=min(run.due_at or look, look))
+    ports.store.commit(Replace(after))
+    ports.log("phase_begun", {"run": run.id, "attempt": run.attempt, "phase": number})
+    return after
 
 
 def preparing(ports: Ports, sender: Sender, message: Preparing) -> None:
@@ -68,7 +90,7 @@ def renew(ports: Ports, sender: Sender, message: Renew) -> None:
         _touch(ports, touched(run, output_at=output_at, upload_failing=failing))
     if message.unseen:
         return
-    grants = ports.blobs.grants(run.pool_id, run.id, run.attempt, sender.pool.settings)
+    grants = ports.blobs.grants(run.pool_id, run.id, run.attempt, sender.pool.settings, pack=run.needs_confirmation)
     answer = NewGrants(session=message.session, run=run.id, attempt=run.attempt, grants=grants)
     ports.messenger.send(run.pool_id, sender.worker_id, answer)
 

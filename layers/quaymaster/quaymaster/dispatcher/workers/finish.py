@@ -48,6 +48,8 @@ def phase_finished(ports: Ports, pools: Pools, sender: Sender, message: PhaseFin
         return concluded(run, outcome, message.log, sender.pool.settings, now, "worker")
 
     run = _let_go(ports, pools, sender, message, end)
+    if run and run.state is RunState.UNCONFIRMED:
+        ports.log("run_unconfirmed", {"run": run.id, "attempt": run.attempt, "phase": run.phase})
     if run and run.is_final:
         ports.log("run_ended", {"run": run.id, "state": run.state, "reason": run.reason, "attempt": run.attempt})
         tell_end(ports, run)
@@ -104,7 +106,7 @@ def _let_go(
             return None
         now = ports.clock()
         settled = change(worker, run, now)
-        done = 1 if settled.run.is_final else 0
+        done = 1 if settled.run.is_at_rest else 0
         leaves = message.leaving or used_up(sender.pool, worker, done)
         following = None if leaves or worker.disconnected_at else next_run(ports, sender, worker, contended=tries > 0)
         after, writes = _after(ports, sender, worker, settled.run, following, leaves=leaves, done=done)
@@ -197,9 +199,9 @@ def _claimed_by(ports: Ports, sender: Sender, worker: Worker, run_id: str) -> Fo
         return None
     run, spec = found
     now = ports.clock()
-    timeouts = deadlines.effective(spec, sender.pool.settings, worker)
+    timeouts = deadlines.effective(spec, sender.pool.settings, worker, run.leg)
     due_at = deadlines.first_look(timeouts, sender.pool.settings, now)
-    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, spot=worker.spot)
+    taken = claimed(run, worker.id, worker.session, now, timeouts, due_at, leg=spec.leg(run), spot=worker.spot)
     return Following(ticket_for(run), taken, spec)
 
 

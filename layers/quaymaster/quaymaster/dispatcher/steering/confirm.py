@@ -1,0 +1,89 @@
+"""Confirm and discard: what others have to agree to goes on, on any worker, or ends. Of the two the first one wins."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from quaymaster.dispatcher.replies import tell_end
+from quaymaster.dispatcher.settle import unlogged
+from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.domain.pool import ticket_for
+from quaymaster.domain.run import Run
+from quaymaster.domain.states import Reason, RunState
+from quaymaster.domain.steering import confirmed, discarded
+from quaymaster.domain.wakes import Wake
+from quaymaster.errors import Busy, Lost, QuaymasterError
+from quaymaster.ports import Create, Ports, Replace, Write
+
+TRIES = 8
+
+
+def confirm_run(ports: Ports, run_id: str, by: str, note: str = "", metadata: Mapping[str, str] | None = None) -> Run:
+    """Let the run go on with what needs confirmation; saying it again changes nothing while no more is to be confirmed.
+
+    Raises NotFound, Conflict for a run that waits for nothing, Busy when others kept writing.
+    """
+
+    def change(run: Run, now: datetime) -> tuple[Run, tuple[Write, ...]]:
+        after = confirmed(run, now, by, note)
+        return after, (Create(ticket_for(after)), *_told(ports, run_id, metadata or {}))
+
+    run = _change(ports, run_id, change, _goes_on, "confirm")
+    if run.state is RunState.READY:
+        try:
+            ports.queue.wake(Wake(run.pool_id), timedelta(0))
+        except QuaymasterError as error:
+            # Its ticket is written: the next sweep gives it a worker.
+            ports.log("not_woken", {"run": run.id, "note": str(error)[:120]})
+    return run
+
+
+def discard_run(ports: Ports, run_id: str, by: str, note: str = "") -> Run:
+    """End the run before what needs confirmation; saying it twice changes nothing.
+
+    Raises NotFound, Conflict for a run that waits for nothing, Busy when others kept writing.
+    """
+
+    def change(run: Run, now: datetime) -> tuple[Run, tuple[Write, ...]]:
+        return unlogged(discarded(run, now, by, note), now), ()
+
+    return tell_end(ports, _change(ports, run_id, change, _was_discarded, "discard"))
+
+
+def _goes_on(run: Run) -> bool:
+    return run.confirmed_at is not None and not run.is_final
+
+
+def _was_discarded(run: Run) -> bool:
+    return run.state is RunState.DISCARDED and run.reason is Reason.BY_USER
+
+
+def _told(ports: Ports, run_id: str, metadata: Mapping[str, str]) -> tuple[Write, ...]:
+    """What was said with the confirmation goes to what the next attempt reads."""
+    spec = ports.store.specs([run_id]).get(run_id) if metadata else None
+    if not spec:
+        return ()
+    return (Replace(replace(spec, version=spec.version + 1, metadata={**spec.metadata, **metadata})),)
+
+
+def _change(
+    ports: Ports,
+    run_id: str,
+    change: Callable[[Run, datetime], tuple[Run, tuple[Write, ...]]],
+    done: Callable[[Run], bool],
+    what: str,
+) -> Run:
+    for _ in range(TRIES):
+        run = steered(ports.store, run_id)
+        if run.state is not RunState.UNCONFIRMED:
+            if done(run):
+                return run
+            raise conflict(run, f"a run that waits for confirmation (UNCONFIRMED), to {what} it")
+        after, beside = change(run, ports.clock())
+        try:
+            ports.store.commit(Replace(after), *beside)
+        except Lost:
+            continue
+        ports.log(f"run_{what}ed", {"run": run.id, "attempt": run.attempt, "phase": run.phase})
+        return after
+    raise Busy(f"run {run_id}: others kept writing")
