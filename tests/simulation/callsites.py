@@ -15,7 +15,7 @@ import quaymaster.dispatcher
 DISPATCHER = Path(quaymaster.dispatcher.__file__).parent
 HANDLED = (
     "requests.inbox", "workers.worker_events", "workers.task_events", "reaper.due", "reaper.sweep",
-    "steering.cancel", "steering.stop", "steering.extend",
+    "steering.cancel", "steering.stop", "steering.extend", "steering.confirm",
 )  # fmt: skip
 """What the functions call; what these import is reached by them. Modules are named from the dispatcher on."""
 PORTS = frozenset({"store", "messenger", "queue", "tasks", "blobs"})

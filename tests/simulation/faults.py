@@ -27,6 +27,7 @@ RARE = (
     "reaper.sweep",
     "replies",
     "steering.cancel",
+    "steering.confirm",
     "steering.extend",
     "steering.stop",
     "tasks.bound",
@@ -37,12 +38,13 @@ RARE = (
     "tasks.reserve",
     "tasks.start_failures",
     "tasks.strays",
+    "workers.begin",
     "workers.finish",
     "workers.register",
     "workers.task_events",
 )
 """Modules with calls that few histories come to: each seed aims at half of them, on either side."""
-PEACEFUL = ("reaper.sweep", "workers.task_events")
+PEACEFUL = ("reaper.expire", "reaper.sweep", "steering.confirm", "workers.begin", "workers.task_events")
 """Of those, the ones with calls that are come to only where little goes wrong."""
 SLOW = ("logs.assemble", "reaper.reap_run", "release")
 """Modules in which one reaper should overtake another more often than it would by chance."""

@@ -26,6 +26,7 @@ class Ghosts:
         self.changed = True
         self._stage = stage
         self._begun: Counter[tuple[str, int]] = Counter()
+        self._phases: Counter[tuple[str, int]] = Counter()
         self._well: set[str] = set()
         self._markers: dict[str, int] = {}
         self._time = 0
@@ -64,15 +65,41 @@ class Ghosts:
             run = self._stage.world.table.run(run_id)
             began = run and (run.attempt > attempt or (run.attempt == attempt and run.state is not RunState.PREPARING))
             must(Invariant.GO_BY_THE_TABLE, began, f"{run_id}/{attempt} began while it was {run and run.state}")
-            attempts = sum(name == run_id for name, _ in self._begun)
-            once = attempts == 1 or (run and run.retryable)
-            must(Invariant.ONE_ATTEMPT_BEGINS, once, f"{attempts} attempts of {run_id} began")
+        self._notice_phase(machine)
+
+    def _notice_phase(self, machine: Machine) -> None:
+        """Each phase in its order; one that may not be repeated once, and one that needs confirmation with it."""
+        found = machine.new_phase()
+        if not found:
+            return
+        run_id, number = found
+        held, run = machine.agent.held, self._stage.world.table.run(run_id)
+        spec = self._stage.world.table.specs([run_id]).get(run_id)
+        if not held or not run or not spec:
+            return
+        told = run.attempt > held.attempt or run.phase >= number
+        must(Invariant.GO_BY_THE_TABLE, told, f"phase {number} of {run_id} began while it was at phase {run.phase}")
+        self._phases[run_id, number] += 1
+        times = self._phases[run_id, number]
+        phase = spec.phases[number] if spec.phases else None
+        once = times == 1 or (phase.retryable if phase else run.retryable)
+        must(Invariant.ONE_ATTEMPT_BEGINS, once, f"phase {number} of {run_id} began {times} times")
+        if phase and phase.needs_confirmation:
+            must(
+                Invariant.CONFIRMED, run.confirmed_at, f"phase {number} of {run_id} began, and nobody has confirmed it"
+            )
+        if number:
+            before = self._phases[run_id, number - 1]
+            must(Invariant.CONFIRMED, before, f"phase {number} of {run_id} began before the one before it")
 
     def ends_well(self, machine: Machine) -> None:
         """A command is about to end well; where everybody can know it, nobody may call it lost."""
         held = machine.agent.held
         run = held and self._stage.world.table.run(held.run)
         if not held or not run or machine.doubted or machine.cut_since:
+            return
+        if run.phases > held.last + 1:
+            # What follows may still end it in another way.
             return
         if run.state is RunState.RUNNING and (run.worker, run.attempt) == (machine.agent.worker_id, held.attempt):
             self._well.add(run.id)
@@ -143,6 +170,8 @@ class Ghosts:
             old = before[key]
             if not isinstance(old, Run) or not isinstance(new, Run) or old.state is not RunState.RUNNING:
                 continue
+            if new.state is RunState.READY:
+                self._check_repeatable(old)
             if old.ending:
                 # What killed it says why it ended.
                 continue
@@ -153,6 +182,13 @@ class Ghosts:
                 end = self._stage.world.blobs.log_end(old.pool_id, old.id, old.attempt)
                 told = end is not None and (end.outcome.reason == new.reason or may_repeat(old, end.outcome))
                 must(Invariant.END_MARKER, told, f"{old.id}/{old.attempt} had ended, and is {new.state}, {new.reason}")
+
+    def _check_repeatable(self, run: Run) -> None:
+        """A run that had begun is to begin again: nothing of what has begun may be such that it must not."""
+        spec = self._stage.world.table.specs([run.id]).get(run.id)
+        if spec and spec.phases:
+            begun = spec.phases[run.leg : run.phase + 1]
+            must(Invariant.ONE_ATTEMPT_BEGINS, all(phase.retryable for phase in begun), f"{run.id} is to begin again")
 
     def check_healed(self) -> None:
         """Right after a sweep that nothing disturbed."""

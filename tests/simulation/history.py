@@ -31,6 +31,7 @@ from quaymaster.domain.messages import (
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import HELD, Reason, RunState
+from quaymaster.domain.wakes import Wake, encode_wake
 from quaymaster.domain.worker import WorkerState
 from quaymaster.errors import NoCapacity, QuaymasterError, Unavailable
 from quaymaster.errors import Refused as RefusedInput
@@ -44,7 +45,7 @@ from tests.simulation.ghosts import Ghosts
 from tests.simulation.handlers import Crash, Handler
 from tests.simulation.machines import Machine
 from tests.simulation.stage import FEW_REQUESTS, MOST_REQUESTS, Body, Event, Stage
-from tests.simulation.steering import ACTS
+from tests.simulation.steering import ABOUT_UNCONFIRMED, ACTS
 from tests.simulation.violation import Invariant, Violation, must
 
 STEPS = 150
@@ -71,7 +72,7 @@ SKIPPED = frozenset(
 )
 """What is logged of an item that a sweep could not handle, and that the next one finds again."""
 FORESEEN = ("Lost", "Busy", "Unavailable", "no time is left")
-TROUBLES = SKIPPED | {"not_announced", "launch_unanswered", "not_pushed"}
+TROUBLES = SKIPPED | {"not_announced", "launch_unanswered", "not_pushed", "not_woken"}
 """What is logged when a failure was put off to a later sweep."""
 
 
@@ -374,9 +375,15 @@ class History:
             return
         if held.stage == "preparing":
             machine.agent.prepare()
+        elif held.asked_for is not None:
+            # Nothing of it runs until it is answered, which it sees to by itself.
+            return
+        elif held.phase and held.stage == "running" and self.faults.chance(2):
+            # Of what came before it some may be repeated, and it may not.
+            self.die(machine)
         elif held.stage == "running":
             # Long enough that something may go wrong meanwhile.
-            if self.stage.random.random() < (0.3 if self.fair else 0.8):
+            if self.stage.random.random() < (0.3 if self.fair or held.phase < held.last else 0.8):
                 machine.write()
             else:
                 self.end(machine)
@@ -386,6 +393,10 @@ class History:
         held = machine.agent.held
         assert held
         well = self.stage.random.random() < 0.7
+        if well and held.phase < held.last:
+            self.stage.say(f"{machine.name} asks for phase {held.phase + 1} of {held.run}/{held.attempt}")
+            machine.agent.go_on()
+            return
         if well:
             self.ghosts.ends_well(machine)
         self.stage.say(f"{machine.name} ends {held.run}/{held.attempt} {'well' if well else 'badly'}")
@@ -621,7 +632,7 @@ class History:
             (History.resume, len(self.paused) if self.sparse else 2 * len(self.paused)),
             (History.go_on, 2 * bool(stage.racing and self.paused and not self.sparse)),
             (History.sweep, int(self._overtakes())),
-            (History.steer, int(self.stage.steered)),
+            (History.steer, self.stage.steered * (8 if self._unconfirmed() else 2)),
         ]
         return [action for action, weight in weights for _ in range(weight)]
 
@@ -646,6 +657,10 @@ class History:
         if self.faults.chance(3):
             self.stage.submit_nonsense()
 
+    def _unconfirmed(self) -> list[Run]:
+        """The runs that wait for somebody."""
+        return [run for run in self.ghosts.table.runs.values() if run.state is RunState.UNCONFIRMED]
+
     def steer(self) -> None:
         """Somebody cancels, stops, kills or extends a run, whatever stands in the way; what fails is not repeated."""
         runs = list(self.ghosts.table.runs.values())
@@ -653,11 +668,19 @@ class History:
             return
         # What has ended is steered too, and less often.
         going = [run for run in runs if not run.is_final]
+        if (unconfirmed := self._unconfirmed()) and self.stage.random.random() < 0.7:
+            going = unconfirmed
         run = self.stage.random.choice(going if going and self.stage.random.random() < 0.9 else runs)
-        what, act = self.stage.random.choice(ACTS)
+
+        def then(handler: Handler) -> None:
+            # What a confirmation leaves undone, the next sweep does.
+            self.owed = self.owed or handler.error is not None
+
+        waits = run.state is RunState.UNCONFIRMED and self.stage.random.random() < 0.8
+        what, act = self.stage.random.choice(ABOUT_UNCONFIRMED if waits else ACTS)
 
         self.stage.say(f"-> {what} {run.id}")
-        self.start("steering", f"{what} {run.id}", lambda: act(self.world.ports, run.id), lambda handler: None)
+        self.start("steering", f"{what} {run.id}", lambda: act(self.world.ports, run.id), then)
 
     def start_task(self) -> None:
         """A task comes up."""
@@ -678,7 +701,10 @@ class History:
     def inspect(self) -> None:
         """Everything that must hold after a step."""
         self.ghosts.inspect()
-        quiet = not self.paused and not self.owed and not any(event.left < 3 for event in self.stage.events)
+        rung = any(body.body == encode_wake(Wake(self.world.pool.id)).decode() for body in self.stage.bodies)
+        quiet = (
+            not self.paused and not self.owed and not rung and not any(event.left < 3 for event in self.stage.events)
+        )
         if quiet and not any(body.failed for body in self.stage.bodies):
             table = self.ghosts.table
             met = bool(table.anybodys and table.markers)

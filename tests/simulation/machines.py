@@ -10,7 +10,7 @@ from quaymaster.domain.messages import FromAgent, LogDigest, Outcome
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason
 
-from tests.shared.memory.agents import FINISHED, FakeAgent, Held, write_end_marker
+from tests.shared.memory.agents import FINISHED, FakeAgent, Held, with_workspace, write_end_marker
 from tests.shared.memory.world import World
 from tests.simulation.real_agent import RealAgent
 
@@ -42,6 +42,7 @@ class Machine:
     unwritten: tuple[Held, Outcome] | None = None
     chunks: int = 0
     noticed: int = 0
+    at_phase: tuple[str, int, int] | None = None
     said: list[tuple[str, FromAgent]] = field(default_factory=list[tuple[str, FromAgent]])
 
     @property
@@ -60,13 +61,26 @@ class Machine:
         new = self.agent.begun[self.noticed :]
         self.noticed = len(self.agent.begun)
         for run_id, _ in new:
-            self.run = self.world.table.run(run_id)
-            self.begun_at = self.heard_at = self.world.now
+            self._begin(run_id)
         return new
+
+    def new_phase(self) -> tuple[str, int] | None:
+        """The run and the phase that its command is at, if it was at another one when this was last asked."""
+        held = self.agent.held
+        if not self.acts or not held or self.at_phase == (*held.key, held.phase):
+            return None
+        self.at_phase = (*held.key, held.phase)
+        self._begin(held.run)
+        return held.run, held.phase
+
+    def _begin(self, run_id: str) -> None:
+        self.run = self.world.table.run(run_id)
+        self.begun_at = self.heard_at = self.world.now
 
     def end(self, outcome: Outcome = FINISHED) -> None:
         """Its command ends; the end marker is written if the bucket can be reached."""
         held = self.agent.held
+        outcome = with_workspace(self.world, held, outcome) if held else outcome
         self.agent.finish(outcome, marker=self.cut_since is None)
         if self.cut_since and held:
             self.unwritten = (Held(held.run, held.attempt, "finished"), outcome)

@@ -3,12 +3,22 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
-from quaymaster.domain.messages import EVENTS, FromAgent, LogDigest, Outcome, Remains, Renew, ToAgent, read_to_agent
-from quaymaster_worker.protocol.actions import Action, AskGrants, Begin, EndPhase, Leave, Publish
+from quaymaster.domain.messages import (
+    EVENTS,
+    Assign,
+    FromAgent,
+    LogDigest,
+    Outcome,
+    Remains,
+    Renew,
+    ToAgent,
+    read_to_agent,
+)
+from quaymaster_worker.protocol.actions import Action, AskGrants, Begin, EndPhase, GoOn, Leave, Publish
 from quaymaster_worker.protocol.state.held import Identity
 from quaymaster_worker.protocol.worker import Worker
 
-from tests.shared.memory.agents import FINISHED, Attempt, Held, ended_for, write_end_marker
+from tests.shared.memory.agents import FINISHED, Attempt, Held, ended_for, with_workspace, write_end_marker
 from tests.shared.memory.world import World
 
 EVENT_OF = {kind: event for event, kind in EVENTS.items()}
@@ -22,6 +32,9 @@ class RealAgent:
     ) -> None:
         self.worker_id = identity.worker_id
         self.begun: list[Attempt] = []
+        self._assign: Assign | None = None
+        self._phase = 0
+        self._asked_for: int | None = None
         self.left = False
         self._world = world
         self.session = identity.session
@@ -31,7 +44,13 @@ class RealAgent:
     @property
     def held(self) -> Held | None:
         holding = self._worker.holding
-        return Held(holding.run, holding.attempt, holding.stage) if holding else None
+        if not holding:
+            return None
+        held = Held(holding.run, holding.attempt, holding.stage)
+        if (assign := self._assign) and (assign.run, assign.attempt) == held.key:
+            held.phase, held.asked_for, held.pack = self._phase, self._asked_for, assign.pack
+            held.last = assign.first + max(0, len(assign.phases) - 1)
+        return held
 
     @property
     def leaving(self) -> bool:
@@ -58,9 +77,17 @@ class RealAgent:
         if self.held:
             self._do(self._worker.prepared(self.held.key, self._now()))
 
+    def go_on(self) -> None:
+        """Its phase has finished, and it asks for the next one of its attempt."""
+        held = self.held
+        assert held
+        self._asked_for = held.phase + 1
+        self._do(self._worker.phase_done(held.key, self._now()))
+
     def finish(self, outcome: Outcome = FINISHED, *, marker: bool = True) -> None:
         held = self.held
         assert held
+        outcome = with_workspace(self._world, held, outcome)
         digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
         self._do(self._worker.phase_ended(held.key, self._now()))
         if marker:
@@ -82,7 +109,10 @@ class RealAgent:
                 case Publish(message):
                     self._publish(EVENT_OF[type(message)], message)
                 case Begin(assign):
+                    self._assign, self._phase, self._asked_for = assign, assign.first, None
                     self.begun.append((assign.run, assign.attempt))
+                case GoOn():
+                    self._phase, self._asked_for = self._phase + 1, None
                 case EndPhase(reason):
                     self.finish(ended_for(reason))
                 case AskGrants(run, attempt):

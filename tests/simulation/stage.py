@@ -65,6 +65,18 @@ class Body:
     run: str | None = None
 
 
+PLAN = {"name": "plan", "command": ["plan"], "retryable": True}
+CHECK = {"name": "check", "command": ["check"], "retryable": True, "run_timeout": "3m"}
+APPLY = {"name": "apply", "command": ["apply"]}
+CONFIRMED_APPLY = APPLY | {"needs_confirmation": True}
+PHASES = (
+    [PLAN, *(APPLY | {"name": f"apply{number}"} for number in range(4))],
+    [PLAN, CONFIRMED_APPLY],
+    [PLAN, CONFIRMED_APPLY],
+    [PLAN, CHECK, CONFIRMED_APPLY],
+    [APPLY | {"name": "first"}, CONFIRMED_APPLY, CHECK],
+)
+"""What requests of several phases ask for."""
 LARGE = {"LARGE": "x" * (MOST_IN_A_MESSAGE + 1)}
 """An environment that no message carries."""
 
@@ -83,6 +95,7 @@ class Stage:
         self.patient = seed % 5 == 1
         self.racing = self.faults.racing
         self.steered = bool(rate) and seed % 3 == 1
+        self.phased = self.steered or seed % 7 == 3
         self.warm = int(kind is PoolKind.FARGATE and seed % 8 == 5)
         self.world = World(
             kind,
@@ -95,6 +108,7 @@ class Stage:
             warm=self.warm,
             capacity=tuple(Capacity)[seed % 3],
             images=("registry.example/*",) if kind is PoolKind.FARGATE else (),
+            confirmation_timeout=timedelta(minutes=45 if seed % 15 == 4 else 10),
         )
         self.world.table.weakness = self.faults
         self.world.tasks.tasks.clear()
@@ -271,6 +285,8 @@ class Stage:
             "log_timeout": "4m",
             "run_timeout": self.random.choice(["2m", "70m"]),
         } | ({"id": name} if named else {})
+        if self.phased and self.random.random() < (0.9 if self.faults.gentle or not self.steered else 0.4):
+            request |= {"command": [], "retryable": False, "phases": self.random.choice(PHASES)}
         if self.kind is PoolKind.FARGATE and self.random.random() < 0.3:
             request["image"] = self.random.choice(IMAGES)
         run_id = ids.run_id(self.world.pool.id, name if named else f"sqs:{record}")

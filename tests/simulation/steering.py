@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from quaymaster.dispatcher.steering.cancel import cancel_run
+from quaymaster.dispatcher.steering.confirm import confirm_run, discard_run
 from quaymaster.dispatcher.steering.extend import extend_run
 from quaymaster.dispatcher.steering.stop import stop_run
 from quaymaster.errors import NotFound, Refused
@@ -26,12 +27,17 @@ def told(act: Act) -> Act:
 
 
 CANCEL = told(lambda ports, run: cancel_run(ports, run, "user"))
+CONFIRM = told(lambda ports, run: confirm_run(ports, run, "user", metadata={"TICKET": "1"}))
 EXTEND = told(lambda ports, run: extend_run(ports, run, "user", "", MINUTES, HOURS))
+DISCARD = told(lambda ports, run: discard_run(ports, run, "user"))
+ABOUT_UNCONFIRMED: tuple[tuple[str, Act], ...] = (("discard", DISCARD), *[("confirm", CONFIRM)] * 4)
 ACTS: tuple[tuple[str, Act], ...] = (
     ("cancel", CANCEL),
     ("cancel", CANCEL),
     ("stop", told(lambda ports, run: stop_run(ports, run, "user"))),
     ("kill", told(lambda ports, run: stop_run(ports, run, "user", at_once=True))),
     *[("extend", EXTEND)] * 4,
+    ("discard", DISCARD),
+    ("confirm", CONFIRM),
 )
 """Each as often as it is likely."""

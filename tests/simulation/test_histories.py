@@ -9,7 +9,7 @@ from tests.simulation.callsites import call_sites
 from tests.simulation.history import History
 from tests.simulation.shrink import broken_by, shrink, told
 
-OWN = {None, Reason.EXIT_CODE, Reason.RUN_TIMEOUT, Reason.LOG_TIMEOUT}
+OWN = {None, Reason.EXIT_CODE, Reason.RUN_TIMEOUT, Reason.LOG_TIMEOUT, Reason.CONFIRMATION_EXPIRED}
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -10,6 +10,7 @@ class Invariant(StrEnum):
     BEGINS_ONCE = "1 an attempt begins at most once"
     ONE_ATTEMPT_BEGINS = "1 at most one attempt of a run begins"
     GO_BY_THE_TABLE = "1 go is said only of what the table says has begun"
+    CONFIRMED = "1 a phase begins after the ones before it, and after what it needs was confirmed"
     NOT_LOST = "2 an accepted request is never lost"
     TICKET_IF_READY = "2 a ticket lies there exactly while its run is READY"
     WRITTEN_BEFORE_TOLD = "2 nothing is told that is not written"

@@ -74,6 +74,16 @@ def write_end_marker(world: World, held: Held, digest: LogDigest, outcome: Outco
     world.blobs.write(key, end.model_dump_json(by_alias=True).encode())
 
 
+def with_workspace(world: World, held: Held, outcome: Outcome) -> Outcome:
+    """The outcome, and the workspace in the bucket, where an attempt that went well has to leave one."""
+    if not held.pack or outcome.end != "FINISHED" or outcome.workspace:
+        return outcome
+    body = f"left by {held.key}".encode()
+    world.blobs.write(objects.left_workspace_key(world.pool.id, held.run, held.attempt), body)
+    packed = Packed(sha256=hashlib.sha256(body).hexdigest(), bytes=len(body))
+    return outcome.model_copy(update={"workspace": packed})
+
+
 @dataclass(kw_only=True)
 class FakeAgent:
     """One session of one worker. `publish` is how its messages leave; `begun` is what its commands did.
@@ -158,8 +168,7 @@ class FakeAgent:
         assert held
         held.stage = "finished"
         self.unanswered.pop("prepared", None)
-        if held.pack and outcome.end == "FINISHED" and outcome.workspace is None:
-            outcome = outcome.model_copy(update={"workspace": self._leave_workspace(held)})
+        outcome = with_workspace(self.world, held, outcome)
         digest = LogDigest(lines=1, bytes=2, sha256="a" * 64)
         if marker:
             write_end_marker(self.world, held, digest, outcome)
@@ -173,11 +182,6 @@ class FakeAgent:
         )
         self.reports[held.key] = report
         self._say(f"finished {held.key}", "phase_finished", lambda: report)
-
-    def _leave_workspace(self, held: Held) -> Packed:
-        body = f"left by {held.key}".encode()
-        self.world.blobs.write(objects.left_workspace_key(self.world.pool.id, held.run, held.attempt), body)
-        return Packed(sha256=hashlib.sha256(body).hexdigest(), bytes=len(body))
 
     def terminate(self) -> None:
         """SIGTERM: before `go` it hands back; with nothing in hand it says goodbye."""

@@ -16,6 +16,7 @@ from quaymaster_worker.protocol.actions import (
     Begin,
     EndPhase,
     Follow,
+    GoOn,
     Leave,
     Prepare,
     Publish,
@@ -502,3 +503,56 @@ def test_a_stop_names_who_asked_for_it(kind: type[m.Stop | m.Kill], grace: float
     worker = running()
     message = kind(session=SESSION, run="R1", attempt=1, reason=Reason.BY_USER, note="stopped by alice: too long")
     assert worker.received(message, 4) == [EndPhase(Reason.BY_USER, "stopped by alice: too long", grace)]
+
+
+def phased(*names: str, first: int = 0) -> m.Assign:
+    orders = [m.PhaseOrder(name=n, command=[n], log_timeout_seconds=30, run_timeout_seconds=300) for n in names]
+    return assignment().model_copy(update={"phases": orders, "first": first})
+
+
+def in_phase(*names: str, first: int = 0) -> Worker:
+    worker = welcomed()
+    worker.received(phased(*names, first=first), 1)
+    assert m.Prepared(session=SESSION, run="R1", attempt=1, phase=first) in published(worker.prepared(("R1", 1), 2))
+    told = go().model_copy(update={"phase": first})
+    assert any(isinstance(action, Begin) for action in worker.received(told, 3))
+    return worker
+
+
+def published(actions: Sequence[Action]) -> list[m.FromAgent]:
+    return [action.message for action in actions if isinstance(action, Publish)]
+
+
+def test_the_next_phase_is_asked_for_until_it_is_told_to_begin() -> None:
+    worker = in_phase("plan", "apply")
+    asked = m.Prepared(session=SESSION, run="R1", attempt=1, phase=1)
+    assert published(worker.phase_done(("R1", 1), 10)) == [asked]
+    assert asked in published(worker.tick(20))
+    told = m.Go(session=SESSION, run="R1", attempt=1, phase=1, log_timeout_seconds=60, run_timeout_seconds=90)
+    assert worker.received(told, 21) == [GoOn(60, 90)]
+    assert worker.received(told, 22) == []
+    assert not any(isinstance(message, m.Prepared) for message in published(worker.tick(60)))
+
+
+def test_a_go_of_the_phase_before_begins_nothing_and_extends_nothing() -> None:
+    worker = in_phase("plan", "apply")
+    worker.phase_done(("R1", 1), 10)
+    old = m.Go(session=SESSION, run="R1", attempt=1, phase=0, log_timeout_seconds=420, run_timeout_seconds=4200)
+    assert worker.received(old, 11) == []
+    worker.received(old.model_copy(update={"phase": 1}), 12)
+    late = old.model_copy(update={"run_timeout_seconds": 9000})
+    assert worker.received(late, 13) == []
+
+
+def test_phases_of_a_later_leg_have_their_numbers_in_the_run() -> None:
+    worker = in_phase("apply", "check", first=2)
+    assert published(worker.phase_done(("R1", 1), 10)) == [m.Prepared(session=SESSION, run="R1", attempt=1, phase=3)]
+
+
+def test_an_attempt_that_ends_as_it_waits_asks_for_nothing_more() -> None:
+    worker = in_phase("plan", "apply")
+    worker.phase_done(("R1", 1), 10)
+    [end] = worker.received(m.Kill(session=SESSION, run="R1", attempt=1, reason=Reason.BY_USER), 11)
+    assert isinstance(end, EndPhase)
+    worker.phase_ended(("R1", 1), 12)
+    assert not any(isinstance(message, m.Prepared) for message in published(worker.tick(60)))

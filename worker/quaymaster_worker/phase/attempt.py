@@ -1,15 +1,12 @@
 """One attempt in hand: its folder, its log and its phase, from the assignment to the last upload."""
 
 import asyncio
-import json
 import logging
-import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome, Packed
-from quaymaster.domain.objects import INPUT_ENVIRONMENT, LEFT_OUTPUTS
 from quaymaster.domain.states import Reason
 from quaymaster.errors import Refused
 
@@ -19,21 +16,18 @@ from quaymaster_worker.executor import Execution, Starter
 from quaymaster_worker.host import Host
 from quaymaster_worker.log.log_writer import LogTerms
 from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.phase.leaving import Left, in_thread, told
 from quaymaster_worker.phase.leg import Leg
 from quaymaster_worker.phase.orders import Orders
-from quaymaster_worker.phase.outputs import outputs_in, written_in
+from quaymaster_worker.phase.outputs import outputs_in
 from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
 from quaymaster_worker.protocol.state.held import PoolSettings
 from quaymaster_worker.settings import RunUser
 from quaymaster_worker.workspace.folders import remove_folder
-from quaymaster_worker.workspace.packing import pack, read_pieces
 from quaymaster_worker.workspace.spec import with_spec
 from quaymaster_worker.workspace.unpacking import fetch, take_environment, take_outputs, unpack
-
-STILL = 15.0
-"""Seconds between two lines that say that something goes on."""
 
 log = logging.getLogger("quaymaster.attempt")
 
@@ -81,13 +75,13 @@ class Attempt:
             if self.assign.workspace:
                 archive = self._folder.root / "workspace.tar.gz"
                 await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
-                await _in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
+                await in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
                 archive.unlink()
                 self._packed_environment = take_environment(self._folder.workspace)
                 if self.assign.first:
                     take_outputs(self._folder.workspace, self._folder.outputs)
             if self._user and self.assign.workspace:
-                await _in_thread(self._folder.give_to, self._user)
+                await in_thread(self._folder.give_to, self._user)
             elif self._user:
                 # Four empty folders: done before a thread would have begun.
                 self._folder.give_to(self._user)
@@ -175,26 +169,8 @@ class Attempt:
 
     async def _leave_workspace(self, log: PhaseLog) -> Packed:
         """Raises PackingFailed, UploadRefused."""
-        archive = self._folder.root / "left.tar.gz"
-        beside: dict[str, bytes] = {}
-        if self._packed_environment:
-            beside[INPUT_ENVIRONMENT] = json.dumps(dict(self._packed_environment)).encode()
-        try:
-            if outputs := written_in(self._folder.outputs, self._user):
-                beside[LEFT_OUTPUTS] = outputs
-        except (Refused, OSError) as error:
-            log.say(f"the outputs are left out: {_told(error)}")
-        loop = asyncio.get_running_loop()
-
-        def say(text: str) -> None:
-            loop.call_soon_threadsafe(log.say, text)
-
-        owner = self._user.uid if self._user else os.geteuid()
-        packing = _in_thread(pack, self._folder.workspace, beside, archive, owner, self._host.bounds, say)
-        packed = await _telling(packing, log, "packing the workspace")
-        sending = log.send_workspace(packed.bytes, lambda: read_pieces(archive))
-        await _telling(sending, log, f"uploading the workspace ({packed.bytes} bytes)")
-        return packed
+        left = Left(self._folder, self._packed_environment, self._user, self._host.bounds)
+        return await left.send(log)
 
     async def leave_outputs(self, patience_seconds: float) -> None:
         """Upload what the phase has left for others; its log says what cannot be. Raises OSError of the log."""
@@ -203,7 +179,7 @@ class Attempt:
         try:
             found = outputs_in(self._folder.outputs, self._user)
         except (Refused, OSError) as error:
-            self.log.say(f"the outputs are left out: {_told(error)}")
+            self.log.say(f"the outputs are left out: {told(error)}")
             return
         if found:
             await self.log.send_outputs(found.model_dump_json(by_alias=True).encode(), patience_seconds)
@@ -253,31 +229,3 @@ class Attempt:
         self._host.state.name_processes(self._worker_id, execution.pids)
         if self.log:
             self.log.begin()
-
-
-def _told(error: Refused | OSError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
-
-
-async def _telling[T](work: Coroutine[None, None, T], log: PhaseLog, what: str) -> T:
-    """Say now and then that it goes on: what stands in the log is the sign of life that the control plane looks for."""
-    task = asyncio.ensure_future(work)
-    try:
-        while True:
-            done, _ = await asyncio.wait([task], timeout=STILL)
-            if done:
-                return task.result()
-            log.say(f"{what} goes on")
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _in_thread[T, **P](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do it in a thread; if cancelled, wait for its end all the same, so that nobody removes the folder under it."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
