@@ -298,6 +298,17 @@ def test_a_grant_writes_the_log_and_its_marker_once(local: Bucket) -> None:
 
 
 @pytest.mark.local
+def test_a_workspace_is_left_once_by_a_grant_that_only_those_have_who_leave_one(local: Bucket) -> None:
+    assert local.blobs.grants(POOL, RUN, 1, PoolSettings()).workspace is None
+    grant = local.blobs.grants(POOL, RUN, 1, PoolSettings(), pack=True).workspace
+    assert grant
+    assert httpx.put(grant.url, content=b"packed", headers=grant.headers).status_code == 200
+    assert httpx.put(grant.url, content=b"other", headers=grant.headers).status_code == 412
+    key = objects.left_workspace_key(POOL, RUN, 1)
+    assert httpx.get(local.blobs.workspace(key, "0" * 64, LIFE).url).content == b"packed"
+
+
+@pytest.mark.local
 def test_a_grant_writes_the_outputs_once(local: Bucket) -> None:
     grant = local.blobs.grants(POOL, RUN, 1, PoolSettings()).outputs
     assert grant

@@ -39,6 +39,7 @@ MEANING = {
     "spot_patience": "How long spot_then_on_demand waits for Spot once it has none",
     "images": "Images that a run may name, for a Fargate task of its own; * stands for any text",
     "log_cap_bytes": "Bytes of log that are kept of one run",
+    "workspace_cap_bytes": "Packed bytes that a run may leave for what needs confirmation",
 }
 
 

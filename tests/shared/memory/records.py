@@ -9,7 +9,7 @@ from quaymaster.domain.messages import LogDigest
 from quaymaster.domain.objects import chunk_name, chunk_prefix
 from quaymaster.domain.pool import Launch, Pool, PoolKind
 from quaymaster.domain.requests import RunType, Workspace
-from quaymaster.domain.run import HISTORY_LIMIT, Ending, Run, Spec, Timeouts, accepted, claimed
+from quaymaster.domain.run import HISTORY_LIMIT, Ending, LeftWorkspace, Run, Spec, Timeouts, accepted, claimed
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.worker import Marker, Worker, WorkerState, freed
 
@@ -103,6 +103,20 @@ def the_largest_run() -> Run:
         due_at=at,
         expires_at=at.replace(microsecond=0),
         history=entries,
+    )
+
+
+def phased(run: Run) -> Run:
+    """The same with as many phases as there can be, the last of them confirmed."""
+    return replace(
+        run,
+        phase=7,
+        leg=7,
+        leg_end=8,
+        phases=8,
+        phases_done=("999999,2592000000,2592000000",) * 7,
+        left=LeftWorkspace(attempt=999_999, sha256="e" * 64, bytes=2 << 30),
+        confirmed_at=NOW + timedelta(days=1),
     )
 
 

@@ -14,8 +14,9 @@ from quaymaster.adapters.records.layouts import LAYOUTS
 from quaymaster.domain import keys
 from quaymaster.domain.cost import Month
 from quaymaster.domain.images import ImageDefinition
+from quaymaster.domain.phases import Phase
 from quaymaster.domain.pool import Counters, PoolEntry, PoolName, PoolSettings, Starts, Ticket, ticket_for
-from quaymaster.domain.run import Run, read_history
+from quaymaster.domain.run import LeftWorkspace, Run, read_history
 from quaymaster.domain.spot import Drought
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import StartFailure, TroubleKind
@@ -32,6 +33,7 @@ from tests.shared.memory.records import (
     a_worker,
     a_workspace,
     an_idle,
+    phased,
     the_largest_ended_run,
     the_largest_run,
     the_largest_worker,
@@ -53,6 +55,19 @@ RECORDS: list[Record] = [
         workspace=a_workspace(),
         log_timeout=timedelta(minutes=7),
         expires_at=NOW.replace(microsecond=0),
+    ),
+    a_spec(
+        a_run(),
+        command=(),
+        phases=(
+            Phase(
+                name="plan", command=("plan",), before=(("init",),), run_timeout=timedelta(minutes=1), retryable=True
+            ),
+            Phase(name="apply", command=("apply",), environment={"A": "1"}, needs_confirmation=True),
+        ),
+        on_end=(("notify", "all"), ("tidy",)),
+        auto_confirm=True,
+        metadata={"TICKET": "1"},
     ),
     WORKER,
     MARKER,
@@ -162,6 +177,23 @@ def test_the_largest_run_costs_one_unit_and_loses_nothing_but_notes_of_its_histo
     for kept, change in zip(read_history(found), read_history(run), strict=True):
         assert replace(kept, note="") == replace(change, note="")
         assert change.note.startswith(kept.note)
+
+
+@pytest.mark.parametrize("run", [the_largest_run(), the_largest_ended_run()], ids=["held", "ended"])
+def test_one_of_as_many_phases_as_there_can_be_costs_two_at_most(run: Run):
+    found = stored(phased(run))
+    assert write_units(encode(phased(run))) == 2
+    assert replace(found, history=()) == replace(phased(run), history=())
+
+
+def test_an_ordinary_run_of_phases_costs_one():
+    done = ("1,1000,420000",) * 2
+    left = LeftWorkspace(attempt=1, sha256="e" * 64, bytes=1 << 20)
+    entry = f"{RunState.READY}|2|{keys.milliseconds(NOW)}|dispatcher|confirm: looks good"
+    history = tuple(entry for _ in range(6))
+    run = a_run(phase=2, leg=2, leg_end=3, phases=3, phases_done=done, left=left, confirmed_at=NOW, history=history)
+    assert stored(run) == run
+    assert write_units(encode(run)) == 1
 
 
 def test_what_was_shortened_once_is_not_shortened_again_so_that_it_equals_itself():

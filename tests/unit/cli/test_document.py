@@ -81,7 +81,7 @@ def test_an_option_goes_before_a_field_and_variables_are_put_together(cli: Cli, 
     [
         (
             "pool: red\ncommand: []\n",
-            "run.yaml:2: command: found nothing; a value; it is required, unless there are phases",
+            "run.yaml:2: command: found nothing; it is required, unless there are phases",
         ),
         ("pool: red\ncommand:\n  - 'true'\nrun_timeout: 7\n", "run.yaml:4: run_timeout: found"),
         ("pool: red\ncommand: ['true']\nenvironment:\n  A: 1\n", "run.yaml:4: environment.A: found a number; a text"),

@@ -556,3 +556,12 @@ def test_an_attempt_that_ends_as_it_waits_asks_for_nothing_more() -> None:
     assert isinstance(end, EndPhase)
     worker.phase_ended(("R1", 1), 12)
     assert not any(isinstance(message, m.Prepared) for message in published(worker.tick(60)))
+
+
+def test_an_extension_of_another_phase_is_not_this_one_s() -> None:
+    worker = in_phase("plan", "apply")
+    worker.phase_done(("R1", 1), 10)
+    worker.received(go().model_copy(update={"phase": 1}), 11)
+    assert worker.received(extend(9000, 9000), 12) == []
+    [action] = worker.received(extend(9000, 9000).model_copy(update={"phase": 1}), 13)
+    assert action == SetTimeouts(9000, 9000, "")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome, Packed
@@ -169,7 +170,9 @@ class Attempt:
 
     async def _leave_workspace(self, log: PhaseLog) -> Packed:
         """Raises PackingFailed, UploadRefused."""
-        left = Left(self._folder, self._packed_environment, self._user, self._host.bounds)
+        most = min(self._host.bounds.packed_bytes, self._pool().workspace_cap_bytes)
+        bounds = replace(self._host.bounds, packed_bytes=most)
+        left = Left(self._folder, self._packed_environment, self._user, bounds)
         return await left.send(log)
 
     async def leave_outputs(self, patience_seconds: float) -> None:

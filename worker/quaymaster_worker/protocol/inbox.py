@@ -63,7 +63,7 @@ class Inbox:
             case m.Kill():
                 self._stop(held, message, 0, now)
             case m.Extend():
-                self._extend(held, message.log_timeout_seconds, message.run_timeout_seconds, message.note or "")
+                self._extend_phase(held, message)
             case m.NewGrants():
                 self._use_grants(held, message.grants, now)
             case m.Watch():
@@ -76,6 +76,7 @@ class Inbox:
             lease_seconds=welcome.lease_seconds,
             stop_grace_seconds=welcome.stop_grace_seconds,
             log_cap_bytes=welcome.log_cap_bytes,
+            workspace_cap_bytes=welcome.workspace_cap_bytes,
         )
         self._session.outbox.first_pause = max(1.0, welcome.repeat_seconds)
         self._session.welcomed(now)
@@ -147,6 +148,10 @@ class Inbox:
             self._session.memory.give_back(held.key)
             self._session.drop(held)
             self._reports.let_go(now)
+
+    def _extend_phase(self, held: Held, message: m.Extend) -> None:
+        if message.phase == held.phase:
+            self._extend(held, message.log_timeout_seconds, message.run_timeout_seconds, message.note or "")
 
     def _extend(self, held: Held, log_seconds: float, run_seconds: float, note: str) -> None:
         """Also before `go`, which it may overtake. Timeouts only grow: an older or a repeated word changes nothing."""

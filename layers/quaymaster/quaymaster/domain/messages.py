@@ -116,6 +116,7 @@ class Welcome(ToAgent):
     lease_seconds: Seconds
     stop_grace_seconds: Seconds
     log_cap_bytes: int
+    workspace_cap_bytes: int = 2 << 30
     repeat_seconds: Seconds = 5
 
 
@@ -227,9 +228,11 @@ class Kill(AboutRun):
 
 
 class Extend(AboutRun):
-    """New timeouts for the running phase, still counted from `go`; the note says in its log who has given them."""
+    """New timeouts for the phase of this number, still counted from its `go`; the note says in its log who has given
+    them."""
 
     kind: Literal["extend"] = "extend"
+    phase: Count = 0
     log_timeout_seconds: Seconds
     run_timeout_seconds: Seconds
     note: str | None = None

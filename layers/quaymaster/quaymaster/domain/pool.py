@@ -62,6 +62,7 @@ class PoolSettings:
     images: tuple[str, ...] = ()
     """Which images a run may name that are not its pool's, as patterns: it then has a task of its own."""
     log_cap_bytes: int = 1 << 30
+    workspace_cap_bytes: int = 2 << 30
 
     @property
     def lost_after(self) -> timedelta:

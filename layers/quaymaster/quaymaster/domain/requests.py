@@ -149,7 +149,7 @@ def check_work(request: RunRequest) -> None:
     """Either a command or phases: what is said of the one has no meaning for the other."""
     if not request.phases:
         if not request.command:
-            raise Refused("command", "nothing", "a value; it is required, unless there are phases")
+            raise Refused("command", "nothing", "it is required, unless there are phases")
         if request.auto_confirm:
             raise Refused("auto_confirm", "true", "false: there are no phases that could need confirmation")
         return

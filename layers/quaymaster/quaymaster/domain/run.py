@@ -87,7 +87,10 @@ class LeftWorkspace:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """State of a run; its item stays under 1 KB, so that each write of it costs one unit."""
+    """State of a run; its item stays under 1 KB, so that each write of it costs one unit.
+
+    Only where it has many phases, and all else of it is long, it may take two.
+    """
 
     id: str
     pool_id: str

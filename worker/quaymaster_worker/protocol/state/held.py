@@ -35,6 +35,7 @@ class PoolSettings:
     lease_seconds: float = 180
     stop_grace_seconds: float = 20
     log_cap_bytes: int = 1 << 30
+    workspace_cap_bytes: int = 2 << 30
 
 
 @dataclass

@@ -67,6 +67,7 @@ def _tell(ports: Ports, run: Run, timeouts: Timeouts, note: str) -> None:
             session=run.session,
             run=run.id,
             attempt=run.attempt,
+            phase=run.phase,
             log_timeout_seconds=timeouts.log.total_seconds(),
             run_timeout_seconds=timeouts.run.total_seconds(),
             note=note,

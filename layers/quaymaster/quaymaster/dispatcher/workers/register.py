@@ -213,6 +213,7 @@ def _welcome(ports: Ports, sender: Sender, session: str) -> None:
         lease_seconds=settings.lease.total_seconds(),
         stop_grace_seconds=settings.stop_grace.total_seconds(),
         log_cap_bytes=settings.log_cap_bytes,
+        workspace_cap_bytes=settings.workspace_cap_bytes,
     )
     ports.messenger.send(sender.pool.id, sender.worker_id, message)
 
