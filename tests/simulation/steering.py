@@ -8,11 +8,13 @@ from quaymaster.dispatcher.steering.cancel import cancel_run
 from quaymaster.dispatcher.steering.confirm import confirm_run, discard_run
 from quaymaster.dispatcher.steering.extend import extend_run
 from quaymaster.dispatcher.steering.stop import stop_run
+from quaymaster.domain.api import ConfirmRun
 from quaymaster.errors import NotFound, Refused
 from quaymaster.ports import Ports
 
 type Act = Callable[[Ports, str], object]
 
+CONFIRMATION = ConfirmRun(metadata={"TICKET": "1"})
 MINUTES, HOURS = timedelta(minutes=5), timedelta(hours=2)
 
 
@@ -27,7 +29,7 @@ def told(act: Act) -> Act:
 
 
 CANCEL = told(lambda ports, run: cancel_run(ports, run, "user"))
-CONFIRM = told(lambda ports, run: confirm_run(ports, run, "user", metadata={"TICKET": "1"}))
+CONFIRM = told(lambda ports, run: confirm_run(ports, run, "user", CONFIRMATION))
 EXTEND = told(lambda ports, run: extend_run(ports, run, "user", "", MINUTES, HOURS))
 DISCARD = told(lambda ports, run: discard_run(ports, run, "user"))
 ABOUT_UNCONFIRMED: tuple[tuple[str, Act], ...] = (("discard", DISCARD), *[("confirm", CONFIRM)] * 4)

@@ -108,8 +108,8 @@ def confirm(
     """Let runs go on that wait for confirmation."""
     from quaymaster_cli.steering.many import confirmation, steer
 
-    request = confirmation(metadata or [], note)
-    steer(session, runs, pool, lambda run: session.api.confirm_run(run, request))
+    wanted = confirmation(metadata or [], note)
+    steer(session, runs, pool, lambda run: session.api.confirm_run(run, wanted(session.api.run(run))))
 
 
 @command(app, "discard")

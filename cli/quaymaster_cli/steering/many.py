@@ -87,8 +87,8 @@ def _told(found: Found) -> str:
     return f"{found.run} {found.state}{ending}"
 
 
-def confirmation(pairs: Sequence[str], note: str) -> ConfirmRun:
-    """What to say with a confirmation, from the words of the command line. Raises Usage."""
+def confirmation(pairs: Sequence[str], note: str) -> Callable[[RunView], ConfirmRun]:
+    """What to say with a confirmation of a run's next phase, from the words of the command line. Raises Usage."""
     metadata: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -96,9 +96,16 @@ def confirmation(pairs: Sequence[str], note: str) -> ConfirmRun:
             raise Usage("--metadata: write it as NAME=VALUE, each name once")
         metadata[name] = value
     try:
-        return ConfirmRun(note=note, metadata=metadata)
+        request = ConfirmRun(note=note, metadata=metadata)
     except ValidationError as error:
         raise Usage(str(refusal(error))) from None
+
+    def wanted(run: RunView) -> ConfirmRun:
+        # The phase that waits now: a request that is sent again must not confirm the one after it.
+        waits = next((one.name for one in run.phases if one.state == "PENDING"), None)
+        return request.model_copy(update={"phase": waits if run.state is RunState.UNCONFIRMED else None})
+
+    return wanted
 
 
 def longer(

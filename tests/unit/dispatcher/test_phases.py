@@ -13,7 +13,7 @@ from quaymaster.dispatcher.steering.stop import stop_run
 from quaymaster.dispatcher.users.runs import find_run
 from quaymaster.dispatcher.users.views import view_run
 from quaymaster.domain import objects
-from quaymaster.domain.api import PhaseView
+from quaymaster.domain.api import ConfirmRun, PhaseView
 from quaymaster.domain.messages import Assign, Go, Outcome, PhaseFinished, Prepared, Refused, Stop
 from quaymaster.domain.run import Run, phase_times
 from quaymaster.domain.states import Reason, RunState
@@ -65,6 +65,10 @@ def unconfirmed(workers: int = 1, **fields: Any) -> tuple[World, list[FakeAgent]
     finish(world, *agents)
     assert world.run("r1").state is RunState.UNCONFIRMED
     return world, agents
+
+
+def confirm(world: World, **fields: Any) -> Run:
+    return confirm_run(world.ports, world.run("r1").id, "ann", ConfirmRun(**fields))
 
 
 def assigned(one: FakeAgent) -> Assign:
@@ -153,7 +157,7 @@ def test_confirmed_it_goes_on_with_what_was_left_on_another_worker_and_keeps_its
     settle_down(world, *agents)
     accepted = world.run("r1").accepted_at
     world.wait(3 * 86_400)
-    confirmed = confirm_run(world.ports, world.run("r1").id, "ann", "looks good", {"TICKET": "OPS-1"})
+    confirmed = confirm(world, note="looks good", metadata={"TICKET": "OPS-1"})
     assert (confirmed.state, confirmed.accepted_at) == (RunState.READY, accepted)
     assert world.ring() == []
     settle_down(world, *agents)
@@ -177,13 +181,33 @@ def test_confirmed_it_goes_on_with_what_was_left_on_another_worker_and_keeps_its
 
 def test_confirmed_twice_the_answer_is_the_same_and_a_discard_comes_too_late():
     world, agents = unconfirmed()
-    run = confirm_run(world.ports, world.run("r1").id, "ann")
-    assert confirm_run(world.ports, run.id, "bob") == run
+    run = confirm(world)
+    assert confirm(world) == run
     with pytest.raises(Conflict, match="found READY; a run that waits for confirmation"):
         discard_run(world.ports, run.id, "bob")
     world.ring()
     settle_down(world, *agents)
-    assert confirm_run(world.ports, run.id, "bob").state is RunState.RUNNING
+    assert confirm(world).state is RunState.RUNNING
+    check(world)
+
+
+def test_a_confirmation_that_comes_again_late_confirms_no_other_phase():
+    world, [one] = world_with(PLAN, APPLY, APPLY | {"name": "destroy"})
+    finish(world, one)
+    with pytest.raises(Conflict, match="the phase that waits for confirmation, which is apply"):
+        confirm(world, phase="destroy")
+    confirm(world, phase="apply")
+    world.ring()
+    settle_down(world, one)
+    finish(world, one)
+    before = world.run("r1")
+    assert (before.state, before.phase) == (RunState.UNCONFIRMED, 2)
+    assert confirm(world, phase="apply") == before
+    assert confirm(world, phase="destroy").state is RunState.READY
+    world.ring()
+    settle_down(world, one)
+    finish(world, one)
+    assert confirm(world, phase="apply").state is RunState.FINISHED
     check(world)
 
 
@@ -193,7 +217,7 @@ def test_discarded_it_is_over_and_cannot_be_confirmed():
     assert (run.state, run.reason, run.note) == (RunState.DISCARDED, Reason.BY_USER, "not today")
     assert discard_run(world.ports, run.id, "bob").history == run.history
     with pytest.raises(Conflict, match="DISCARDED"):
-        confirm_run(world.ports, run.id, "ann")
+        confirm(world)
     assert states(world) == ["FINISHED", "DISCARDED"]
     world.sweep(after=1)
     assert world.run("r1").due_at is None
@@ -228,7 +252,7 @@ def test_what_waits_for_confirmation_is_not_canceled_stopped_or_extended(steer: 
 def test_a_run_that_waits_for_nothing_is_not_confirmed():
     world, _ = world_with(PLAN, CHECK)
     with pytest.raises(Conflict, match="found RUNNING; a run that waits for confirmation"):
-        confirm_run(world.ports, world.run("r1").id, "ann")
+        confirm(world)
 
 
 def test_a_confirmed_run_waits_for_a_worker_from_then_on():
@@ -236,7 +260,7 @@ def test_a_confirmed_run_waits_for_a_worker_from_then_on():
     one.terminate()
     settle_down(world, one)
     world.wait(2 * 86_400)
-    confirm_run(world.ports, world.run("r1").id, "ann")
+    confirm(world)
     world.sweep(after=60)
     assert world.run("r1").state is RunState.READY
     world.sweep(after=86_400)
@@ -281,7 +305,7 @@ def test_what_must_not_be_repeated_is_not():
 def test_a_confirmed_phase_that_must_not_be_repeated_is_not_and_one_that_had_not_begun_is():
     world, [one] = unconfirmed()
     one.prompt = False
-    confirm_run(world.ports, world.run("r1").id, "ann")
+    confirm(world)
     world.ring()
     settle_down(world, one)
     lost(world, one)
@@ -332,7 +356,7 @@ def test_stopped_as_its_plan_finishes_it_waits_for_nobody():
 def test_an_older_attempts_report_changes_nothing_of_what_was_confirmed():
     world, [one] = unconfirmed()
     report = one.reports[(world.run("r1").id, 1)]
-    confirm_run(world.ports, world.run("r1").id, "ann")
+    confirm(world)
     world.ring()
     settle_down(world, one)
     before = world.run("r1")

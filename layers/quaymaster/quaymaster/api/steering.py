@@ -38,7 +38,7 @@ def add_steering_routes(app: LambdaFunctionUrlResolver, ports: Ports, deployment
 
     @app.post("/runs/<run>/confirm", summary="Let an UNCONFIRMED run go on; said twice, the answer is the same")
     def confirm(run: RunRef, request: ConfirmRun) -> RunView:  # pyright: ignore[reportUnusedFunction]
-        return shown(confirm_run(ports, run, person(signer(app)), request.note, request.metadata).id)
+        return shown(confirm_run(ports, run, person(signer(app)), request).id)
 
     @app.post("/runs/<run>/discard", summary="End an UNCONFIRMED run; said twice, the answer is the same")
     def discard(run: RunRef, request: Steer) -> RunView:  # pyright: ignore[reportUnusedFunction]

@@ -354,8 +354,12 @@ class Steer(ApiInput):
 
 
 class ConfirmRun(Steer):
-    """Lets an UNCONFIRMED run go on. What follows sees each of `metadata` as `QUAYMASTER_CONFIRMED_<NAME>`."""
+    """Lets an UNCONFIRMED run go on. What follows sees each of `metadata` as `QUAYMASTER_CONFIRMED_<NAME>`.
 
+    `phase` is the one that is confirmed; without it, whichever waits.
+    """
+
+    phase: Annotated[str, Field(max_length=32)] | None = None
     metadata: Annotated[dict[EnvironmentName, Annotated[str, Field(max_length=1024)]], Field(max_length=16)] = {}
 
 

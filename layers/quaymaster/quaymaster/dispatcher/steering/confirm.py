@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.settle import unlogged
 from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.domain.api import ConfirmRun
 from quaymaster.domain.pool import ticket_for
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason, RunState
@@ -18,17 +19,28 @@ from quaymaster.ports import Create, Ports, Replace, Write
 TRIES = 8
 
 
-def confirm_run(ports: Ports, run_id: str, by: str, note: str = "", metadata: Mapping[str, str] | None = None) -> Run:
-    """Let the run go on with what needs confirmation; saying it again changes nothing while no more is to be confirmed.
+def confirm_run(ports: Ports, run_id: str, by: str, request: ConfirmRun) -> Run:
+    """Let the run go on with what needs confirmation; saying it again changes nothing.
 
-    Raises NotFound, Conflict for a run that waits for nothing, Busy when others kept writing.
+    A request that names the phase can come twice, however late: it confirms no other. Raises NotFound, Conflict for a
+    run that waits for nothing or for another phase, Busy when others kept writing.
     """
 
-    def change(run: Run, now: datetime) -> tuple[Run, tuple[Write, ...]]:
-        after = confirmed(run, now, by, note)
-        return after, (Create(ticket_for(after)), *_told(ports, run_id, metadata or {}))
+    spec = ports.store.specs([run_id]).get(run_id) if request.phase else None
+    names = [phase.name for phase in spec.phases] if spec else []
 
-    run = _change(ports, run_id, change, _goes_on, "confirm")
+    def is_done(run: Run) -> bool:
+        if run.state is RunState.UNCONFIRMED:
+            return request.phase in names[: run.phase]
+        return run.confirmed_at is not None and run.state is not RunState.DISCARDED
+
+    def change(run: Run, now: datetime) -> tuple[Run, tuple[Write, ...]]:
+        if names and names[run.phase] != request.phase:
+            raise conflict(run, f"the phase that waits for confirmation, which is {names[run.phase]}")
+        after = confirmed(run, now, by, request.note)
+        return after, (Create(ticket_for(after)), *_told(ports, run_id, request.metadata))
+
+    run = _change(ports, run_id, change, is_done, "confirm")
     if run.state is RunState.READY:
         try:
             ports.queue.wake(Wake(run.pool_id), timedelta(0))
@@ -48,10 +60,6 @@ def discard_run(ports: Ports, run_id: str, by: str, note: str = "") -> Run:
         return unlogged(discarded(run, now, by, note), now), ()
 
     return tell_end(ports, _change(ports, run_id, change, _was_discarded, "discard"))
-
-
-def _goes_on(run: Run) -> bool:
-    return run.confirmed_at is not None and not run.is_final
 
 
 def _was_discarded(run: Run) -> bool:
@@ -75,9 +83,9 @@ def _change(
 ) -> Run:
     for _ in range(TRIES):
         run = steered(ports.store, run_id)
+        if done(run):
+            return run
         if run.state is not RunState.UNCONFIRMED:
-            if done(run):
-                return run
             raise conflict(run, f"a run that waits for confirmation (UNCONFIRMED), to {what} it")
         after, beside = change(run, ports.clock())
         try:
