@@ -104,3 +104,36 @@ def test_the_sum_is_bounded_too() -> None:
     assert subprocess.run(["true"], env={**os.environ, **many}, check=True).returncode == 0
     with pytest.raises(PreparationFailed, match=f"a command can be passed {MAX_TOTAL_BYTES}"):
         check_fits(["true"], {**many, "MORE": "界" * 30_000})
+
+
+PHASES = {
+    "command": [],
+    "environment": {"A": "b"},
+    "phases": [
+        {"command": [name], "environment": {"OF": name}, "before": [["init"]], "after": []}
+        for name in ("plan", "apply", "check")
+    ],
+    "on_end": [["tidy"]],
+}
+
+
+def phased(first: int, *names: str) -> dict[str, object]:
+    orders = [{"name": name, "log_timeout_seconds": 1, "run_timeout_seconds": 2} for name in names]
+    return {"first": first, "phases": orders}
+
+
+def test_phases_take_what_the_bucket_has_for_them(tmp_path: Path) -> None:
+    body = json.dumps(PHASES).encode()
+    found = fetched(tmp_path, body, assignment(digest(body), **phased(1, "apply", "check")))
+    assert [(one.name, one.command, one.environment, one.before) for one in found.phases] == [
+        ("apply", ["apply"], {"OF": "apply"}, [["init"]]),
+        ("check", ["check"], {"OF": "check"}, [["init"]]),
+    ]
+    assert (found.on_end, found.environment, found.spec) == ([["tidy"]], {"A": "b"}, None)
+    assert {one.run_timeout_seconds for one in found.phases} == {2}
+
+
+def test_phases_that_the_bucket_does_not_have_fail_the_preparation(tmp_path: Path) -> None:
+    body = json.dumps(PHASES).encode()
+    with pytest.raises(PreparationFailed, match="not as it was written"):
+        fetched(tmp_path, body, assignment(digest(body), **phased(2, "check", "more")))

@@ -108,13 +108,27 @@ def test_the_largest_request_fits_with_all_that_goes_along():
         request = RunRequest(
             id="r1",
             pool="team-a",
-            command=(
-                "echo",
-                one,
-                one,
-            ),
+            command=("echo", one, one),
         )
         assert len(request.encode()) <= MAX_REQUEST_BYTES
         assert world.request(request.encode().decode()) == []
         assert len(assigned(world).encode()) <= MAX_MESSAGE_BYTES
         assert world.run("r1").state is RunState.PREPARING
+
+
+def test_large_phases_lie_in_the_bucket_and_their_names_and_timeouts_go_along():
+    world = World()
+    joined(world, "w1")
+    large = {"name": "two", "command": CJK, "before": [["init"]], "environment": {"A": "b"}, "needs_confirmation": True}
+    phases = [{"name": "one", "command": ["true"], "run_timeout": "9m"}, large]
+    body = wire("r1", command=[], phases=phases, on_end=[["tidy"]], environment={"C": "d"})
+    assert world.request(body) == []
+    assign = assigned(world)
+    assert assign.spec
+    assert [(phase.name, phase.command, phase.run_timeout_seconds) for phase in assign.phases] == [("one", [], 540)]
+    assert (assign.on_end, assign.environment) == ([], {})
+    key = assign.spec.url.removeprefix("memory:GET:").partition("?")[0]
+    found = json.loads(world.blobs.objects[key].body)
+    assert [phase["command"] for phase in found["phases"]] == [["true"], CJK]
+    assert (found["phases"][1]["before"], found["phases"][1]["environment"]) == ([["init"]], {"A": "b"})
+    assert (found["on_end"], found["environment"], found["command"]) == ([["tidy"]], {"C": "d"}, [])
