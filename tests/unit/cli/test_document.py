@@ -64,6 +64,36 @@ def test_json_is_a_document_too_and_may_come_from_standard_input(cli: Cli, monke
     assert sent(cli).environment == {"A": "1"}
 
 
+PHASED = """\
+pool: red
+phases:
+  - name: plan
+    command: [terraform, plan]
+    before: [[terraform, init]]
+    run_timeout: 10m
+    retryable: true
+  - name: apply
+    command: [terraform, apply]
+    needs_confirmation: true
+on_end: [[./notify]]
+"""
+
+
+def test_a_document_may_have_phases_in_place_of_a_command(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("run", "start", "-f", written(tmp_path, PHASED), "--auto-confirm")
+    assert ended.code == 0, ended.err
+    request = sent(cli)
+    assert [(one.name, one.command, one.needs_confirmation) for one in request.phases] == [
+        ("plan", ("terraform", "plan"), False),
+        ("apply", ("terraform", "apply"), True),
+    ]
+    assert (request.on_end, request.auto_confirm, request.command) == ((("./notify",),), True, ())
+    both = cli("run", "start", "-f", written(tmp_path, PHASED), "--", "make")
+    assert (both.code, both.err) == (2, "quaymaster: command: found a command beside phases; one of the two\n")
+    longer = written(tmp_path, PHASED.replace("10m", "100h"))
+    assert "phases.0.run_timeout: found 100h" in cli("run", "start", "-f", longer).err
+
+
 def test_an_option_goes_before_a_field_and_variables_are_put_together(cli: Cli, tmp_path: Path) -> None:
     file = written(tmp_path, WHOLE)
     ended = cli("run", "start", "-f", file, "--pool", "blue", "--id", "other", "-e", "GREETING=hi", "-e", "MORE=1",

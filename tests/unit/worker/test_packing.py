@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -120,3 +121,20 @@ def test_environment_and_outputs_travel_beside_it_and_only_as_the_agent_writes_t
     assert target.read_text() == '{"vpc": "x"}'
     assert take_environment(again) == {"A": "1"}
     assert list(again.iterdir()) == []
+
+
+def test_memory_stays_bounded_whatever_is_packed(folder: Path) -> None:
+    with (folder / "large").open("wb") as file:
+        for _ in range(48):
+            file.write(os.urandom(1 << 20))
+    archive = folder.parent / "left.tar.gz"
+    tracemalloc.start()
+    try:
+        packed = pack(folder, {}, archive, os.geteuid(), Bounds(), print)
+        for _ in read_pieces(archive):
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert packed.bytes > 48 << 20
+    assert peak < 8 << 20

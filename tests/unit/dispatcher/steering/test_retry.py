@@ -49,6 +49,21 @@ def test_asked_twice_it_is_the_same_run():
     assert len(world.table.runs_of(world.pool.id, 10, None).runs) == 2
 
 
+def test_of_several_phases_all_begin_anew_and_what_was_confirmed_is_not_any_more():
+    world = World()
+    phases = [
+        {"name": "plan", "command": ["plan"], "retryable": True},
+        {"name": "apply", "command": ["apply"], "needs_confirmation": True},
+    ]
+    assert world.request({"schema": 1, "id": "r1", "pool": world.pool.name, "phases": phases, "on_end": [["x"]]}) == []
+    cancel_run(world.ports, world.run("r1").id, "alice")
+    second = retried(world, world.run("r1").id)
+    found = [world.table.run_and_spec(run) or pytest.fail(run) for run in (world.run("r1").id, second)]
+    (_, old_spec), (new, new_spec) = found
+    assert (new_spec.phases, new_spec.on_end) == (old_spec.phases, old_spec.on_end)
+    assert (new.phase, new.confirmed_at, new_spec.metadata) == (0, None, {})
+
+
 def test_a_retry_can_be_retried():
     world = World()
     running(world).finish()
