@@ -14,7 +14,7 @@ from quaymaster.ports import Ports
 
 type Act = Callable[[Ports, str], object]
 
-CONFIRMATION = ConfirmRun(metadata={"TICKET": "1"})
+CONFIRMATION = ConfirmRun(phase="apply", metadata={"TICKET": "1"})
 MINUTES, HOURS = timedelta(minutes=5), timedelta(hours=2)
 
 
