@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from quaymaster.domain.ids import run_id
@@ -40,6 +41,38 @@ def test_a_requested_run_is_queued_and_its_id_is_known_at_once(api: InProcessApi
     assert (request.id, request.pool, request.environment) == ("mine", pool_id, {"A": "b"})
     assert request.log_timeout
     assert request.log_timeout.total_seconds() == 60
+
+
+PHASES = [
+    {"name": "plan", "command": ["plan"], "run_timeout": "9m"},
+    {"name": "apply", "command": ["apply"], "needs_confirmation": True},
+]
+
+
+def test_a_request_may_have_phases(api: InProcessApi) -> None:
+    accepted = api.call("POST", "/runs", {"pool": "red", "phases": PHASES, "on_end": [["notify"]]})
+    assert accepted.status == 202
+    (queued,) = api.queue.take()
+    request = check_request(json.loads(queued)["request"])
+    assert [(phase.name, phase.needs_confirmation) for phase in request.phases] == [("plan", False), ("apply", True)]
+
+
+@pytest.mark.parametrize(
+    ("phases", "field"),
+    [
+        ([*PHASES, PHASES[0]], "phases.2.name"),
+        ([PHASES[1]], "phases.0.needs_confirmation"),
+        ([{"name": "plan"}], "phases.0.command"),
+        ([PHASES[0] | {"run_timeout": "100h"}], "phases.0.run_timeout"),
+        ([PHASES[0] | {"environment": {"A": "x" * 140_000}}], "phases.0.environment.A"),
+    ],
+)
+def test_phases_that_make_no_sense_are_refused_by_their_field(
+    api: InProcessApi, phases: list[dict[str, Any]], field: str
+) -> None:
+    answer = api.call("POST", "/runs", {"pool": "red", "phases": phases})
+    assert (answer.status, answer.body["field"]) == (400, field)
+    assert not api.queue.take()
 
 
 def test_the_same_request_leads_to_the_same_run_and_another_to_another(api: InProcessApi) -> None:

@@ -12,6 +12,7 @@ from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import PackingFailed, UploadRefused
 from quaymaster_worker.executor import Ended, Order
 from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.phase import leg
 from quaymaster_worker.phase.leg import Leg
 from quaymaster_worker.phase.orders import Orders
 from quaymaster_worker.phase.phase import Phase
@@ -204,6 +205,15 @@ def test_ended_as_it_waits_for_go_the_next_phase_never_begins() -> None:
     )
     assert (outcome.end, outcome.reason, outcome.note) == ("STOPPED", Reason.BY_USER, "told to")
     assert bench.ran == ["plan", "tidy"]
+
+
+def test_as_long_as_nobody_answers_the_log_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leg, "STILL", 0.02)
+    bench = Bench(answers=False)
+    waits = "the next phase waits for its go: the control plane has not answered yet"
+    phases = [phase("plan"), phase("apply")]
+    ended_while(bench, *phases, reason=Reason.KILLED, when=lambda: bench.said.count(waits) >= 2)
+    assert bench.ran == ["plan"]
 
 
 def test_ended_as_its_workspace_is_left_it_waits_for_nobody() -> None:

@@ -8,6 +8,7 @@ from quaymaster.domain.states import Reason
 
 from quaymaster_worker.errors import PackingFailed, UploadRefused
 from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.phase.leaving import STILL
 from quaymaster_worker.phase.orders import ON_END, Orders
 from quaymaster_worker.phase.phase import Phase, ended_as
 from quaymaster_worker.phase.timeouts import Limits
@@ -98,7 +99,12 @@ class Leg:
             if self._next:
                 self.phase, self._next = self._next, None
                 return None
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(STILL):
+                    await self._news.wait()
+            except TimeoutError:
+                # A sign of life, as long as the bucket takes it.
+                self._log.say("the next phase waits for its go: the control plane has not answered yet")
         return self._ended
 
     async def _leave_workspace(self, leave: Leave) -> Outcome:
