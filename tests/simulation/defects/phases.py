@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from quaymaster.dispatcher import settle
@@ -56,10 +57,10 @@ def a_confirmed_run_has_no_ticket(patch: Patch) -> None:
 
 @mutation(I.ALL_ENDS, I.IN_TIME)
 def what_nobody_confirms_waits_for_ever(patch: Patch) -> None:
-    def stays(ports: Ports, run: Run) -> Run:
+    def stays(run: Run, now: datetime) -> Run:
         return run
 
-    patch.setattr(due, "expire_unconfirmed", stays)
+    patch.setattr(due, "expired_unconfirmed", stays)
 
 
 @mutation(I.ALL_ENDS, I.IN_TIME)

@@ -95,6 +95,10 @@ def test_phases_run_one_after_the_other_each_on_a_go_with_its_own_timeouts():
     assert (run.state, run.exit_code) == (RunState.FINISHED, 0)
     assert [round((times.ended_at - times.begun_at).total_seconds()) for times in phase_times(run)] == [60, 60, 5]
     assert states(world) == ["FINISHED"] * 3
+    shown = view_run(world.ports, find_run(world.ports.store, run.id), HERE)
+    assert shown.begun_at
+    assert run.ended_at
+    assert (run.ended_at - shown.begun_at).total_seconds() == 125
     check(world)
 
 

@@ -126,7 +126,7 @@ class Who(ToAgent):
     kind: Literal["who"] = "who"
 
 
-Words = Annotated[list[str], Field(min_length=1)]
+CommandWords = Annotated[list[str], Field(min_length=1)]
 """A command: a program and its arguments."""
 
 
@@ -136,8 +136,8 @@ class PhaseOrder(Value):
     name: Name
     command: list[str] = []
     environment: dict[str, str] = Field(default_factory=dict)
-    before: list[Words] = []
-    after: list[Words] = []
+    before: list[CommandWords] = []
+    after: list[CommandWords] = []
     read_only: bool = False
     log_timeout_seconds: Seconds
     run_timeout_seconds: Seconds
@@ -163,7 +163,7 @@ class Assign(ToAgent):
     environment: dict[str, str] = Field(default_factory=dict)
     first: Count = 0
     phases: list[PhaseOrder] = []
-    on_end: list[Words] = []
+    on_end: list[CommandWords] = []
     pack: bool = False
     metadata: dict[str, str] = Field(default_factory=dict)
     spec: WorkspaceGrant | None = None

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from quaymaster.dispatcher.logs.assemble import assemble, assemble_earlier
 from quaymaster.dispatcher.pool_cache import Pools
-from quaymaster.dispatcher.reaper.expire import expire_unconfirmed
+from quaymaster.dispatcher.reaper.expire import expired_unconfirmed
 from quaymaster.dispatcher.reaper.reap_run import reap_run
 from quaymaster.dispatcher.reaper.reap_worker import reap_worker
 from quaymaster.dispatcher.replies import tell_end
@@ -88,17 +88,22 @@ def _take(ports: Ports, pools: Pools, key: Key) -> None:
     if not _write(ports, record):
         return
     if isinstance(record, Run) and record.state not in HELD:
-        try:
-            record = expire_unconfirmed(ports, record)
-        except (Lost, Busy):
-            ports.log("event_ignored", {"pk": key.pk, "note": "changed meanwhile"})
-            return
-        assemble(ports, pool.settings, tell_end(ports, record))
+        _close(ports, pool, record)
         return
     _judge(ports, pools, pool, record)
     if isinstance(record, Run) and record.began_before:
         # Behind the judgement, which has moved the deadline.
         assemble_earlier(ports, pool.settings, record)
+
+
+def _close(ports: Ports, pool: Pool, run: Run) -> None:
+    """What is left to do for a run that no worker holds: its end if nobody confirmed it, its log, its reply."""
+    after = expired_unconfirmed(run, ports.clock())
+    if after is not run:
+        if not _write(ports, after):
+            return
+        ports.log("run_ended", {"run": run.id, "state": after.state, "reason": after.reason, "attempt": run.attempt})
+    assemble(ports, pool.settings, tell_end(ports, after))
 
 
 def look(ports: Ports, pools: Pools, key: Key) -> None:

@@ -11,7 +11,7 @@ from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.steering import unwanted
 from quaymaster.domain.trouble import TroubleKind
-from quaymaster.ports import Ports, Replace
+from quaymaster.ports import Ports
 
 AT_ONCE = 100
 """The first so many of the queue are looked at in each sweep: those behind them wait their turn for this too."""
@@ -36,15 +36,11 @@ def expire_waiting(ports: Ports, pool: Pool, until: datetime) -> None:
     apart(ports, until, late, end, lambda ticket: ("run_not_swept", {"pool": pool.id, "run": ticket.run_id}))
 
 
-def expire_unconfirmed(ports: Ports, run: Run) -> Run:
-    """End a run that nobody has confirmed in time; any other one is left as it is. Raises Lost."""
-    now = ports.clock()
+def expired_unconfirmed(run: Run, now: datetime) -> Run:
+    """A run that nobody has confirmed in time, ended; any other one as it is."""
     if run.state is not RunState.UNCONFIRMED or not run.confirm_by or now < run.confirm_by:
         return run
-    after = unlogged(unwanted(run, now), now)
-    ports.store.commit(Replace(after))
-    ports.log("run_ended", {"run": run.id, "state": after.state, "reason": after.reason, "attempt": run.attempt})
-    return after
+    return unlogged(unwanted(run, now), now)
 
 
 def _lacking(starts: Starts | None) -> tuple[Reason, str]:

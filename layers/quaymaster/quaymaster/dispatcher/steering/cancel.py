@@ -3,16 +3,14 @@
 from quaymaster.dispatcher.placing.announce import send_refused
 from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.settle import Settled, unlogged
-from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.dispatcher.steering.found import conflict, steer
 from quaymaster.dispatcher.workers.presence import take_from_worker
 from quaymaster.domain.pool import ticket_for
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import RunState
 from quaymaster.domain.steering import canceled
-from quaymaster.errors import Busy, Lost, Unavailable
+from quaymaster.errors import Unavailable
 from quaymaster.ports import Delete, Ports, Replace, Write
-
-TRIES = 8
 
 
 def cancel_run(ports: Ports, run_id: str, by: str, note: str = "") -> Run:
@@ -20,27 +18,25 @@ def cancel_run(ports: Ports, run_id: str, by: str, note: str = "") -> Run:
 
     Raises NotFound, Conflict for a run that has begun or has ended otherwise, Busy when others kept writing.
     """
-    for _ in range(TRIES):
-        run = steered(ports.store, run_id)
-        if run.state is RunState.CANCELED:
-            return run
-        if run.is_final:
-            raise conflict(run, "a run that has not ended")
-        if run.state is RunState.UNCONFIRMED:
-            raise conflict(run, "a run that has not begun: discard this one")
-        if run.state is RunState.RUNNING:
-            raise conflict(run, "a run that has not begun: stop this one, or kill it")
-        now = ports.clock()
-        after = unlogged(canceled(run, now, by, note), now)
-        try:
-            if run.state is RunState.PREPARING:
-                _take_back(ports, run, after)
-            else:
-                _end_waiting(ports, run, after)
-        except Lost:
-            continue
-        return tell_end(ports, after)
-    raise Busy(f"run {run_id}: others kept writing")
+    return steer(ports.store, run_id, lambda run: _cancel(ports, run, by, note))
+
+
+def _cancel(ports: Ports, run: Run, by: str, note: str) -> Run:
+    if run.state is RunState.CANCELED:
+        return run
+    if run.is_final:
+        raise conflict(run, "a run that has not ended")
+    if run.state is RunState.UNCONFIRMED:
+        raise conflict(run, "a run that has not begun: discard this one")
+    if run.state is RunState.RUNNING:
+        raise conflict(run, "a run that has not begun: stop this one, or kill it")
+    now = ports.clock()
+    after = unlogged(canceled(run, now, by, note), now)
+    if run.state is RunState.PREPARING:
+        _take_back(ports, run, after)
+    else:
+        _end_waiting(ports, run, after)
+    return tell_end(ports, after)
 
 
 def _end_waiting(ports: Ports, run: Run, after: Run) -> None:

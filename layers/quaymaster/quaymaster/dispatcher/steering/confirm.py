@@ -6,17 +6,15 @@ from datetime import datetime, timedelta
 
 from quaymaster.dispatcher.replies import tell_end
 from quaymaster.dispatcher.settle import unlogged
-from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.dispatcher.steering.found import conflict, steer
 from quaymaster.domain.api import ConfirmRun
 from quaymaster.domain.pool import ticket_for
 from quaymaster.domain.run import Run
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.steering import confirmed, discarded
 from quaymaster.domain.wakes import Wake
-from quaymaster.errors import Busy, Lost, QuaymasterError
+from quaymaster.errors import QuaymasterError
 from quaymaster.ports import Create, Ports, Replace, Write
-
-TRIES = 8
 
 
 def confirm_run(ports: Ports, run_id: str, by: str, request: ConfirmRun) -> Run:
@@ -25,7 +23,6 @@ def confirm_run(ports: Ports, run_id: str, by: str, request: ConfirmRun) -> Run:
     A request that names the phase can come twice, however late: it confirms no other. Raises NotFound, Conflict for a
     run that waits for nothing or for another phase, Busy when others kept writing.
     """
-
     spec = ports.store.specs([run_id]).get(run_id) if request.phase else None
     names = [phase.name for phase in spec.phases] if spec else []
 
@@ -81,17 +78,14 @@ def _change(
     done: Callable[[Run], bool],
     what: str,
 ) -> Run:
-    for _ in range(TRIES):
-        run = steered(ports.store, run_id)
+    def once(run: Run) -> Run:
         if done(run):
             return run
         if run.state is not RunState.UNCONFIRMED:
             raise conflict(run, f"a run that waits for confirmation (UNCONFIRMED), to {what} it")
         after, beside = change(run, ports.clock())
-        try:
-            ports.store.commit(Replace(after), *beside)
-        except Lost:
-            continue
+        ports.store.commit(Replace(after), *beside)
         ports.log(f"run_{what}ed", {"run": run.id, "attempt": run.attempt, "phase": run.phase})
         return after
-    raise Busy(f"run {run_id}: others kept writing")
+
+    return steer(ports.store, run_id, once)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.dispatcher.steering.found import conflict, steer
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.messages import Extend
 from quaymaster.domain.pool import Pool
@@ -10,10 +10,8 @@ from quaymaster.domain.run import Run, Timeouts
 from quaymaster.domain.states import RunState
 from quaymaster.domain.steering import extended, extension
 from quaymaster.domain.worker import Worker
-from quaymaster.errors import Busy, Lost, NotFound, Refused
+from quaymaster.errors import NotFound, Refused
 from quaymaster.ports import Ports, Replace
-
-TRIES = 8
 
 
 def extend_run(
@@ -25,26 +23,28 @@ def extend_run(
     worker's launcher allows, or less than there is, Conflict for a run that does not run or is being ended, Busy when
     others kept writing, Unavailable when its worker cannot be told: then say it again.
     """
-    for _ in range(TRIES):
-        run = steered(ports.store, run_id)
+
+    def once(run: Run) -> Run:
         if run.state is not RunState.RUNNING or run.ending or not run.log_timeout or not run.run_timeout:
             raise conflict(run, "a run that has begun and that nothing ends: its timeouts count from its beginning")
-        pool = ports.store.pool(run.pool_id)
-        if not pool:
-            raise NotFound("pool", run.pool_id)
         wanted = Timeouts(log=log_timeout or run.log_timeout, run=run_timeout or run.run_timeout)
-        _check(run, wanted, pool, ports.store.worker(run.pool_id, run.worker or ""))
-        after = run
-        if told := extension(run, wanted):
-            after = extended(run, ports.clock(), by, note, wanted)
-            try:
-                ports.store.commit(Replace(after))
-            except Lost:
-                continue
-            ports.log("run_extended", {"run": run.id, "attempt": run.attempt, "by": by, "note": "; ".join(told)})
-        _tell(ports, after, wanted, f"{'; '.join(told)}, by {by}" + (f": {note}" if note else ""))
-        return after
-    raise Busy(f"run {run_id}: others kept writing")
+        return _extend(ports, run, wanted, by, note)
+
+    return steer(ports.store, run_id, once)
+
+
+def _extend(ports: Ports, run: Run, wanted: Timeouts, by: str, note: str) -> Run:
+    pool = ports.store.pool(run.pool_id)
+    if not pool:
+        raise NotFound("pool", run.pool_id)
+    _check(run, wanted, pool, ports.store.worker(run.pool_id, run.worker or ""))
+    after, told = run, extension(run, wanted)
+    if told:
+        after = extended(run, ports.clock(), by, note, wanted)
+        ports.store.commit(Replace(after))
+        ports.log("run_extended", {"run": run.id, "attempt": run.attempt, "by": by, "note": "; ".join(told)})
+    _tell(ports, after, wanted, f"{'; '.join(told)}, by {by}" + (f": {note}" if note else ""))
+    return after
 
 
 def _check(run: Run, wanted: Timeouts, pool: Pool, worker: Worker | None) -> None:

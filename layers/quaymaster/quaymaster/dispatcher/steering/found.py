@@ -1,8 +1,26 @@
-"""The run that somebody steers, and the answer to one who comes too late or too early."""
+"""The run that somebody steers, written against others, and the answer to one who comes too late or too early."""
+
+from collections.abc import Callable
 
 from quaymaster.domain.run import Run
-from quaymaster.errors import Conflict, NotFound
+from quaymaster.errors import Busy, Conflict, Lost, NotFound
 from quaymaster.ports import Store
+
+TRIES = 8
+
+
+def steer(store: Store, run_id: str, once: Callable[[Run], Run]) -> Run:
+    """What comes of doing it to the run as it is now; whenever others were faster, it is done anew.
+
+    `once` raises Lost for that. Raises NotFound, Busy when others kept writing, and whatever else `once` does.
+    """
+    for _ in range(TRIES):
+        run = steered(store, run_id)
+        try:
+            return once(run)
+        except Lost:
+            continue
+    raise Busy(f"run {run_id}: others kept writing")
 
 
 def steered(store: Store, run_id: str) -> Run:

@@ -1,7 +1,7 @@
 """Stop and kill: a run that has begun is ended, and counts as running until its process is surely gone."""
 
 from quaymaster.dispatcher.placing.announce import send_end
-from quaymaster.dispatcher.steering.found import conflict, steered
+from quaymaster.dispatcher.steering.found import conflict, steer
 from quaymaster.dispatcher.workers.presence import ring
 from quaymaster.domain import deadlines
 from quaymaster.domain.pool import Pool
@@ -9,10 +9,8 @@ from quaymaster.domain.replacing import replace
 from quaymaster.domain.run import Ending, Run
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.steering import stopping
-from quaymaster.errors import Busy, Lost, NotFound, Unavailable
+from quaymaster.errors import NotFound, Unavailable
 from quaymaster.ports import Ports, Replace
-
-TRIES = 8
 
 
 def stop_run(ports: Ports, run_id: str, by: str, note: str = "", *, at_once: bool = False) -> Run:
@@ -21,30 +19,28 @@ def stop_run(ports: Ports, run_id: str, by: str, note: str = "", *, at_once: boo
     Saying it twice tells its worker once more; a kill hastens a stop. Raises NotFound, Conflict for a run that does not
     run or that something else ends already, Busy when others kept writing.
     """
-    for _ in range(TRIES):
-        run = steered(ports.store, run_id)
-        if run.state is RunState.STOPPED:
-            return run
-        if run.is_final:
-            raise conflict(run, "a run that has not ended")
-        if run.state is RunState.UNCONFIRMED:
-            raise conflict(run, "a run that runs: discard this one")
-        if run.state is not RunState.RUNNING:
-            raise conflict(run, "a run that has begun: cancel this one")
-        if run.ending and run.ending.reason is not Reason.BY_USER:
-            raise conflict(run, "a run that nothing else ends")
-        pool = ports.store.pool(run.pool_id)
-        if not pool:
-            raise NotFound("pool", run.pool_id)
-        after = run if run.ending and (run.ending.kill_at is None or not at_once) else None
-        try:
-            after = after or _decide(ports, pool, run, by, note, at_once=at_once)
-        except Lost:
-            continue
-        if after.ending:
-            _tell(ports, after, after.ending)
-        return after
-    raise Busy(f"run {run_id}: others kept writing")
+    return steer(ports.store, run_id, lambda run: _stop(ports, run, by, note, at_once=at_once))
+
+
+def _stop(ports: Ports, run: Run, by: str, note: str, *, at_once: bool) -> Run:
+    if run.state is RunState.STOPPED:
+        return run
+    if run.is_final:
+        raise conflict(run, "a run that has not ended")
+    if run.state is RunState.UNCONFIRMED:
+        raise conflict(run, "a run that runs: discard this one")
+    if run.state is not RunState.RUNNING:
+        raise conflict(run, "a run that has begun: cancel this one")
+    if run.ending and run.ending.reason is not Reason.BY_USER:
+        raise conflict(run, "a run that nothing else ends")
+    pool = ports.store.pool(run.pool_id)
+    if not pool:
+        raise NotFound("pool", run.pool_id)
+    is_decided = run.ending and (run.ending.kill_at is None or not at_once)
+    after = run if is_decided else _decide(ports, pool, run, by, note, at_once=at_once)
+    if after.ending:
+        _tell(ports, after, after.ending)
+    return after
 
 
 def _decide(ports: Ports, pool: Pool, run: Run, by: str, note: str, *, at_once: bool) -> Run:

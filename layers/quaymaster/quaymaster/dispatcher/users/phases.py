@@ -1,5 +1,7 @@
 """How the phases of a run are shown."""
 
+from datetime import datetime
+
 from quaymaster.domain.api import PhaseView
 from quaymaster.domain.run import Run, Spec, phase_times
 from quaymaster.domain.states import RunState
@@ -8,8 +10,14 @@ PENDING = "PENDING"
 
 
 def first_command(spec: Spec) -> tuple[str, ...]:
-    """What stands for a run of several phases in a list."""
-    return spec.phases[0].command if spec.phases else ()
+    """Its one command, or the first of its phases."""
+    return spec.phases[0].command if spec.phases else spec.command
+
+
+def began_at(run: Run) -> datetime | None:
+    """When the first of its phases began; None while none has."""
+    times = phase_times(run)
+    return times[0].begun_at if times else run.begun_at
 
 
 def show_phases(run: Run, spec: Spec) -> list[PhaseView]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from quaymaster.dispatcher.users.deployment import Deployment
-from quaymaster.dispatcher.users.phases import first_command, show_phases
+from quaymaster.dispatcher.users.phases import began_at, first_command, show_phases
 from quaymaster.dispatcher.users.pool_settings import write_pool_settings
 from quaymaster.domain import ids, objects
 from quaymaster.domain.api import (
@@ -193,7 +193,7 @@ def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
         pool=run.pool_id,
         pool_name=pool.name if pool else None,
         request_id=spec.request_id if spec else None,
-        command=_in_short(spec.command or first_command(spec)) if spec else [],
+        command=_in_short(first_command(spec)) if spec else [],
         type=run.type,
         stack=run.stack,
         state=run.state,
@@ -202,7 +202,7 @@ def summarize_run(run: Run, spec: Spec | None, pool: Pool | None) -> RunSummary:
         attempt=run.attempt,
         worker=run.worker,
         accepted_at=run.accepted_at,
-        begun_at=run.begun_at,
+        begun_at=began_at(run),
         ended_at=run.ended_at,
     )
 
@@ -218,8 +218,7 @@ def view_run(ports: Ports, found: tuple[Run, Spec], deployment: Deployment) -> R
 def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment, now: datetime) -> RunView:
     """A run in full. The values of its environment stay in the table."""
     run, spec = found
-    command = spec.command or first_command(spec)
-    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(command)})
+    whole = summarize_run(run, spec, pool).model_copy(update={"command": list(first_command(spec))})
     return RunView(
         **dict(whole),
         version=run.version,
