@@ -24,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from quaymaster_local.cloud import LocalCloud
 from quaymaster_local.settings import Settings, load_settings
 
+from tests.shared.deployed.engine import Engine, running_engine
 from tests.strict import hook
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -131,6 +132,13 @@ def logs(pytestconfig: pytest.Config) -> Path:
 def cloud(local_settings: Settings, logs: Path) -> Iterator[LocalCloud]:
     """The deployed system on this machine."""
     with LocalCloud(settings=local_settings, logs=logs / "cloud") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def container_engine(logs: Path) -> Iterator[Engine]:
+    """An engine of this session's own, with the base of images in it."""
+    with running_engine(logs / "engine") as running:
         yield running
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Executor, Order
 from quaymaster_worker.processes.marks import Mark, marked
 from quaymaster_worker.processes.process_executor import ProcessExecutor
-from quaymaster_worker.settings import RunUser
 
 ESCAPE = "setsid sh -c 'sleep 300 & setsid sleep 300 & sleep 300' & echo started; exec sleep 300"
 OF_THE_C_LIBRARY = 0b11 << 31

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.shared.cloudformation import REPOSITORY
 from tests.shared.deployed.client import Credential, Deployment, wait_until
-from tests.shared.deployed.engine import Engine, running_engine
+from tests.shared.deployed.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.local]
 
@@ -40,11 +39,10 @@ git --version > /dev/null && echo git
 
 
 @pytest.fixture(scope="module")
-def engine(logs: Path) -> Iterator[Engine]:
+def engine(container_engine: Engine) -> Engine:
     """An engine with the image in it."""
-    with running_engine(logs / "engine") as running:
-        running.build(REPOSITORY / "worker" / "Dockerfile", REPOSITORY / "dist", IMAGE)
-        yield running
+    container_engine.build(REPOSITORY / "worker" / "Dockerfile", REPOSITORY / "dist", IMAGE)
+    return container_engine
 
 
 @pytest.fixture

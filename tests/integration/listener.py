@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 from awscrt import mqtt5  # pyright: ignore[reportMissingTypeStubs]
+from quaymaster_worker.configuration.token import decode_token
 from quaymaster_worker.connection.crt import Crt
-from quaymaster_worker.token import decode_token
 
 
 def listen_for_agents() -> None:

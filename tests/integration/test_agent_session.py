@@ -16,9 +16,9 @@ import pytest
 from quaymaster.domain import messages as m
 from quaymaster.domain.states import Reason
 from quaymaster_sealing.keys import make_csr
+from quaymaster_worker.configuration.settings import DEFAULT_UIDS, SYSTEM_PATH
 from quaymaster_worker.errors import ExitCode
 from quaymaster_worker.processes.marks import Mark, marked
-from quaymaster_worker.settings import DEFAULT_UIDS, SYSTEM_PATH
 
 from tests.integration.agent_lab import AgentUnderTest, Lab
 from tests.integration.control_plane import Terms
@@ -260,7 +260,7 @@ def test_a_second_connection_with_the_same_id_ends_the_first(lab: Lab, agent: Ag
 import json, sys, threading
 from awscrt import mqtt5
 from quaymaster_worker.connection.crt import Crt
-from quaymaster_worker.token import decode_token
+from quaymaster_worker.configuration.token import decode_token
 token = decode_token({lab.token()!r})
 crt = Crt(token, {lab.key!r})
 done = threading.Event()

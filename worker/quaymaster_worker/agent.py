@@ -10,6 +10,7 @@ from quaymaster.domain.ids import topic_from
 from quaymaster.domain.messages import EVENTS, FromAgent, Renew, read_to_agent
 from quaymaster.domain.states import Reason
 
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.errors import ExitCode
 from quaymaster_worker.host import Host
 from quaymaster_worker.logs import about
@@ -31,7 +32,6 @@ from quaymaster_worker.protocol.actions import (
     UseGrants,
 )
 from quaymaster_worker.protocol.worker import Worker
-from quaymaster_worker.settings import RunUser
 
 _EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
 

@@ -13,6 +13,7 @@ from quaymaster.domain.messages import Remains
 
 from quaymaster_worker import __version__
 from quaymaster_worker.agent import Agent
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.connection.mqtt import Address, MqttConnection
 from quaymaster_worker.ecs import task_name
 from quaymaster_worker.errors import ExitCode
@@ -20,7 +21,6 @@ from quaymaster_worker.host import Host
 from quaymaster_worker.processes.marks import describe, still_alive
 from quaymaster_worker.protocol.state.held import Identity
 from quaymaster_worker.protocol.worker import Worker
-from quaymaster_worker.settings import RunUser
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 TELL_SECONDS = 60.0
@@ -85,6 +85,7 @@ class Crew:
             launch=settings.launch,
             log_timeout_seconds=_seconds(settings.launcher_log_timeout),
             run_timeout_seconds=_seconds(settings.launcher_run_timeout),
+            executor=settings.executor,
         )
         stop_deadline = _seconds(settings.stop_deadline) or 0
         worker = Worker(identity, self.host.random, remains=remains, stop_deadline_seconds=stop_deadline)

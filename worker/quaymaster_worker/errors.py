@@ -4,6 +4,8 @@ AgentError
 ├── ConfigurationRefused   the agent does not start; says the variable, what was found and what is allowed
 ├── PreparationFailed      an attempt cannot be prepared; carries the reason for the table
 ├── PackingFailed          the workspace cannot be left for a later attempt
+├── EngineUnreachable      the container engine does not answer
+├── EngineRefused          it does, and will not do this
 ├── StartFailed            the phase's command could not be started; carries the exit code a shell would give
 └── UploadError            an object did not reach the store
     ├── GrantRefused       the grant has expired or does not cover the object: ask for a new one
@@ -45,6 +47,8 @@ class ConfigurationRefused(AgentError):
     def __init__(self, variable: str, found: str, allowed: str) -> None:
         super().__init__(f"{variable}: found {found}; allowed: {allowed}")
         self.variable = variable
+        self.found = found
+        self.allowed = allowed
 
 
 class PreparationFailed(AgentError):
@@ -58,6 +62,19 @@ class PreparationFailed(AgentError):
 
 class PackingFailed(AgentError):
     """The workspace cannot be left for a later attempt; the text says why."""
+
+
+class EngineUnreachable(AgentError):
+    """The container engine does not answer; the text is its transport's."""
+
+
+class EngineRefused(AgentError):
+    """The container engine has answered with an error; `status` is HTTP's, 0 for one in the middle of an answer."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
 
 
 class StartFailed(AgentError):

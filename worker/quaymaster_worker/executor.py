@@ -1,32 +1,55 @@
 """What runs a phase's command, whatever it runs it in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from quaymaster_worker.settings import RunUser
+from quaymaster.domain.messages import Assign, ImageUsed
+
+from quaymaster_worker.configuration.settings import RunUser
+from quaymaster_worker.workspace.folders import WorkFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a command finds the folders of its attempt, and the file for its outputs."""
+
+    workspace: str
+    home: str
+    temporary: str
+    outputs: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A command to run; `environment` is all that it sees."""
+    """A command to run; `environment` is all that it sees. `folder` is its workspace, on the host.
+
+    `image` is what it runs in, where it runs in one; `read_only` whether its phase changes nothing.
+    """
 
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
     user: RunUser | None = None
+    image: str | None = None
+    read_only: bool = False
     cgroup: Path | None = None
     """A cgroup of its own that it is started in, and by which it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a command ended; neither a code nor a signal when nobody knows. `left`: processes that could not be ended."""
+    """How a command ended; neither a code nor a signal when nobody knows. `left`: processes that could not be ended.
+
+    `not_started`: why the command never came to run, where that is known only now.
+    """
 
     exit_code: int | None = None
     signal: int | None = None
     left: Sequence[int] = ()
+    out_of_memory: bool = False
+    not_started: str | None = None
 
 
 class Execution(Protocol):
@@ -72,6 +95,22 @@ class Starter(Protocol):
 
 class Executor(Protocol):
     """Makes ready to start commands."""
+
+    def places(self, folder: WorkFolder) -> Places:
+        """Where a command finds the folders of this attempt."""
+        ...
+
+    def passed(self, *, read_only: bool) -> Mapping[str, str]:
+        """What a command sees beside what its run gives it."""
+        ...
+
+    async def try_out(self, work: WorkFolder, user: RunUser | None) -> None:
+        """Try what every run will need. Raises ConfigurationRefused, StartFailed, OSError."""
+        ...
+
+    async def bring(self, assign: Assign, say: Callable[[str], None]) -> ImageUsed | None:
+        """Have on this host what the run's commands run in; says how that goes. Raises PreparationFailed."""
+        ...
 
     async def make_ready(self) -> Starter:
         """Do ahead what can be done ahead. Raises OSError."""

@@ -11,12 +11,12 @@ from random import Random
 import httpx
 from quaymaster.domain.workspace_rules import Bounds
 
+from quaymaster_worker.configuration.settings import Settings
 from quaymaster_worker.executor import Executor
 from quaymaster_worker.log.lines import Mask, NoMask
 from quaymaster_worker.processes.cgroups import delegated
 from quaymaster_worker.processes.leftovers import StateFile
 from quaymaster_worker.processes.memory_events import count_oom_kills
-from quaymaster_worker.settings import Settings
 from quaymaster_worker.workspace.folders import StateFolder
 
 log = logging.getLogger("quaymaster.host")

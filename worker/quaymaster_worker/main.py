@@ -12,6 +12,8 @@ from random import Random
 
 from quaymaster_worker import __version__
 from quaymaster_worker.agent import Agent
+from quaymaster_worker.configuration.options import OTHERS, OWN
+from quaymaster_worker.configuration.settings import Settings, read_settings
 from quaymaster_worker.connection.credentials import check_credentials
 from quaymaster_worker.connection.crt import Crt
 from quaymaster_worker.connection.mqtt import Address, MqttConnection
@@ -22,10 +24,9 @@ from quaymaster_worker.errors import AgentError, ConfigurationRefused, ExitCode
 from quaymaster_worker.host import Host
 from quaymaster_worker.logs import set_up_logging
 from quaymaster_worker.processes.leftovers import StateFile, remove_leftovers
-from quaymaster_worker.processes.process_executor import ProcessExecutor
 from quaymaster_worker.processes.run_users import RunUsers
 from quaymaster_worker.processes.warden import set_by_prctl
-from quaymaster_worker.settings import Settings, read_settings
+from quaymaster_worker.running import make_executor
 from quaymaster_worker.trial import try_out
 from quaymaster_worker.workspace.folders import StateFolder
 
@@ -42,6 +43,8 @@ def main() -> None:
     try:
         settings = read_settings(os.environ)
         set_up_logging(debug=settings.debug)
+        for note in settings.notes:
+            log.warning(note)
         _hide_credentials()
         sys.exit(asyncio.run(serve(settings, count)))
     except ConfigurationRefused as error:
@@ -71,8 +74,9 @@ def _parse(arguments: Sequence[str]) -> int:
 
 def _hide_credentials() -> None:
     """A phase with the agent's own uid must not read its environment or memory in /proc."""
-    for name in ("QUAYMASTER_TOKEN", "QUAYMASTER_POOL_PRIVATE_KEY"):
-        os.environ.pop(name, None)
+    for name in ("TOKEN", "POOL_PRIVATE_KEY"):
+        for prefix in (OWN, OTHERS):
+            os.environ.pop(prefix + name, None)
     if os.geteuid() != 0:
         set_by_prctl(PR_SET_DUMPABLE, 0)
 
@@ -84,11 +88,12 @@ async def serve(settings: Settings, count: int) -> int:
     """
     check_credentials(settings.token, settings.private_key)
     crt, probe = Crt(settings.token, settings.private_key), TlsProbe(settings.token, settings.private_key)
-    folder, executor, users = StateFolder(settings.state_dir), ProcessExecutor(), RunUsers(settings)
+    folder, name, users = StateFolder(settings.state_dir), fresh_name(), RunUsers(settings)
     try:
         folder.make()
-        state = StateFile.create(folder, fresh_name())
-        remains = await remove_leftovers(folder, state)
+        state = StateFile.create(folder, name)
+        executor = make_executor(settings, name)
+        remains = await remove_leftovers(folder, state, executor.remove_left)
         chosen = users.choose(count)
         await try_out(folder, executor, chosen[0])
     except OSError as error:

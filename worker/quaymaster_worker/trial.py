@@ -1,16 +1,14 @@
 """Before the first run: what every run will need is tried once, as its user, and refused by name."""
 
 import asyncio
-import os
 import secrets
 import shutil
 import stat
 from pathlib import Path
 
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.errors import ConfigurationRefused, StartFailed
-from quaymaster_worker.executor import Executor, Order
-from quaymaster_worker.processes.process_executor import NOT_FOUND
-from quaymaster_worker.settings import RunUser
+from quaymaster_worker.executor import Executor
 from quaymaster_worker.workspace.folders import StateFolder, remove_folder
 
 LEAST_SPACE = 64 << 20
@@ -29,13 +27,9 @@ async def try_out(folder: StateFolder, executor: Executor, user: RunUser | None)
         work.make()
         if user:
             await asyncio.to_thread(work.give_to, user)
-        starter = await executor.make_ready()
-        order = Order(command=["true"], environment={"PATH": os.defpath}, folder=work.workspace, user=user)
-        await (await starter.start(order)).wait()
+        await executor.try_out(work, user)
     except StartFailed as error:
-        # A host without `true` is none of ours; that it was looked for says that all the rest worked.
-        if error.exit_code != NOT_FOUND:
-            raise _refusal(folder.root, user, error.note) from None
+        raise _refusal(folder.root, user, error.note) from None
     finally:
         await asyncio.to_thread(remove_folder, work.root)
 

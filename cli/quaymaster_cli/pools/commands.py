@@ -41,7 +41,16 @@ class Own(StrEnum):
     TASK_ROLE = "task-role"
 
 
-Image = Annotated[str | None, typer.Option(help="Image of a Fargate pool's workers.")]
+class Runs(StrEnum):
+    """What workers run commands in, as typer offers it."""
+
+    PROCESS = "process"
+    DOCKER = "docker"
+
+
+Image = Annotated[
+    str | None, typer.Option(help="Image of a Fargate pool's workers; with --executor docker, of containers.")
+]
 Cpu = Annotated[int | None, typer.Option(help="CPU units of a Fargate worker; 1024 are one vCPU.")]
 Memory = Annotated[int | None, typer.Option(help="MiB of memory of a Fargate worker.")]
 Architecture = Annotated[
@@ -58,6 +67,9 @@ def create(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
     kind: Annotated[Kind, typer.Option(help="Workers connect by themselves, or tasks are started.")] = Kind.PRIVATE,
     csr: Annotated[Path | None, typer.Option(help="Certificate request (PEM) of a private pool's key.")] = None,
+    executor: Annotated[
+        Runs, typer.Option(help="What workers run commands in: processes of their hosts, or containers.")
+    ] = Runs.PROCESS,
     key: Annotated[Path | None, typer.Option(help="The pool's private key (PEM); made if it does not exist.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="Write the token here (mode 0600), not to stdout.")] = None,
     image: Image = None,
@@ -76,6 +88,7 @@ def create(
     new = NewPool(
         name=name,
         kind=PoolKind(kind.value),
+        executor=executor.value,
         csr=csr,
         key=key,
         settings=settings,
@@ -237,6 +250,7 @@ def _fields(pool: "PoolView") -> list[tuple[str, object]]:
         ("certificate", pool.certificate_id),
         ("certificate until", pool.certificate_expires_at),
         ("task definition", pool.task_definition),
+        ("executor", pool.executor),
         ("image", pool.image),
         *((f"image {one.image}", _trouble(one.trouble) or "starts") for one in pool.images),
         ("cpu", pool.cpu),

@@ -33,6 +33,7 @@ class NewPool:
 
     name: str
     kind: PoolKind
+    executor: str
     csr: Path | None
     key: Path | None
     settings: dict[str, str | int]
@@ -173,7 +174,7 @@ def _read(path: Path, option: str) -> str:
 
 
 def _request(new: NewPool, csr: str, pool_id: str | None = None) -> CreatePool:
-    fields = {name: getattr(new, name) for name in ("name", "kind", "settings", *TASK_FIELDS)}
+    fields = {name: getattr(new, name) for name in ("name", "kind", "executor", "settings", *TASK_FIELDS)}
     try:
         return CreatePool.model_validate({**fields, "csr": csr, "id": pool_id})
     except ValidationError as error:

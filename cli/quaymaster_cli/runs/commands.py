@@ -53,6 +53,15 @@ class State(StrEnum):
     SKIPPED = "SKIPPED"
 
 
+class Tool(StrEnum):
+    """What a run's commands are of, as typer offers it."""
+
+    TERRAFORM = "terraform"
+    OPENTOFU = "opentofu"
+    ANSIBLE = "ansible"
+    OTHER = "other"
+
+
 class OnInterrupt(StrEnum):
     """What Ctrl-C does to a run that is followed, as typer offers it."""
 
@@ -71,8 +80,9 @@ def start(
         Path | None,
         typer.Option("--file", "-f", help="A document with the request's fields, in YAML or JSON; - reads it."),
     ] = None,
-    image: Annotated[
-        str | None, typer.Option(help="Image of a Fargate task of the run's own; the pool must allow it.")
+    image: Annotated[str | None, typer.Option(help="Image of its containers, or of a Fargate task of its own.")] = None,
+    tool: Annotated[
+        Tool | None, typer.Option(help="What its commands are of; decides which image its host gives it.")
     ] = None,
     folder: Annotated[
         Path | None,
@@ -126,6 +136,7 @@ def start(
         "environment": read_environment([*(environment or []), *(env or [])]),
         "id": request_id,
         "image": image,
+        "tool": tool.value if tool else None,
         "log_timeout": log_timeout or logs_timeout,
         "run_timeout": run_timeout,
         "type": run_type.value if run_type else None,

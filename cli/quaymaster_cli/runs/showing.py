@@ -44,7 +44,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("environment", " ".join(run.environment) or None),
         ("confirm by", run.confirm_by),
         ("left", f"{run.left.bytes} bytes, sha256 {run.left.sha256}" if run.left else None),
-        ("image", run.image),
+        ("image", f"{run.image} (named by its {run.image_from})" if run.image_from else run.image),
         ("workspace", run.workspace),
         ("worker", run.worker),
         ("attempt", run.attempt),

@@ -488,6 +488,8 @@ class Ports:
     random: Callable[[int], bytes]
     log: Callable[[str, dict[str, str | int | float | None]], None]
     """Structured log and metric line: an event's name and its fields; never a secret."""
+    runner_image: str | None = None
+    """Of the containers of runs for which nobody else has named an image."""
 
 
 def pages[T](items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -47,6 +47,8 @@ class Settings(BaseModel):
     worker_architecture: Annotated[Architecture, Field(alias="QUAYMASTER_WORKER_ARCHITECTURE")] = Architecture.X86_64
     fargate_prices: Annotated[str, Field(alias="QUAYMASTER_FARGATE_PRICES")] = ""
 
+    runner_image: Annotated[OptionalText, Field(alias="QUAYMASTER_RUNNER_IMAGE")] = None
+
     region: Annotated[Text, Field(alias="AWS_REGION")]
     endpoint_url: Annotated[OptionalText, Field(alias="AWS_ENDPOINT_URL")] = None
 

@@ -108,4 +108,5 @@ def connect(found: Settings, aws: Clients) -> Ports:
         clock=clock,
         random=secrets.token_bytes,
         log=telemetry(),
+        runner_image=found.runner_image,
     )

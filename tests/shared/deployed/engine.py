@@ -59,7 +59,11 @@ def running_engine(logs: Path) -> Generator[Engine]:
         environment["PATH"] = f"{TOOLS}/usr/bin:{TOOLS}/usr/sbin:{os.environ['PATH']}"
         environment["DOCKER_HOST"] = f"unix://{folder}/socket"
         logs.mkdir(parents=True, exist_ok=True)
-        with (logs / "dockerd.log").open("wb") as log, _daemon(folder, environment, log.fileno()):
+        with (
+            (logs / "dockerd.log").open("wb") as log,
+            _bridge(environment) as bridge,
+            _daemon(folder, environment, bridge, log.fileno()),
+        ):
             engine = Engine(environment, BASE)
             engine.docker("import", str(TOOLS / "base.tar"), BASE)
             yield engine
@@ -67,12 +71,30 @@ def running_engine(logs: Path) -> Generator[Engine]:
 
 
 @contextmanager
-def _daemon(folder: Path, environment: Mapping[str, str], log: int) -> Generator[None]:
-    """dockerd without a network of its own: what listens on this machine's loopback is all that containers reach."""
+def _bridge(environment: Mapping[str, str]) -> Generator[str]:
+    """A network for the engine's containers, which leads nowhere; others may run on this machine, each with its own."""
+    name = f"qm{os.getpid() % 1_000_000}"
+    number = os.getpid() % 250 + 1
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], env=environment, check=True, capture_output=True)
+
+    ip("link", "add", "name", name, "type", "bridge")
+    try:
+        ip("address", "add", f"10.213.{number}.1/24", "dev", name)
+        ip("link", "set", name, "up")
+        yield name
+    finally:
+        ip("link", "delete", name)
+
+
+@contextmanager
+def _daemon(folder: Path, environment: Mapping[str, str], bridge: str, log: int) -> Generator[None]:
+    """dockerd, which changes nothing of this machine's firewall."""
     found = shutil.which("dockerd", path=environment["PATH"])
     assert found, "`make test` unpacks dockerd"
     places = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    network = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+    network = [f"--bridge={bridge}", "--iptables=false", "--ip6tables=false"]
     command = [found, *places, *network, f"--host={environment['DOCKER_HOST']}"]
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:

@@ -9,7 +9,7 @@ from quaymaster.dispatcher.placing import announce, match, spec_object
 from quaymaster.dispatcher.requests import submit
 from quaymaster.dispatcher.workers import begin, finish
 from quaymaster.domain import run as runs
-from quaymaster.domain.messages import Go
+from quaymaster.domain.messages import Go, ImageUsed
 from quaymaster.domain.pool import PoolSettings
 from quaymaster.domain.run import Run
 from quaymaster_worker.protocol.actions import Begin
@@ -24,9 +24,9 @@ from tests.simulation.violation import Invariant as I
 def go_is_said_before_it_is_written(patch: Patch) -> None:
     shipped = begin._begin  # pyright: ignore[reportPrivateUsage]
 
-    def swapped(ports: Any, run: Run) -> Run:
+    def swapped(ports: Any, run: Run, image: ImageUsed | None) -> Run:
         announce.send_go(ports, replace_pool(ports, run), run)
-        return shipped(ports, run)
+        return shipped(ports, run, image)
 
     patch.setattr(begin, "_begin", swapped)
 

@@ -5,11 +5,10 @@ from typing import Any
 
 from quaymaster.dispatcher.reaper import due
 from quaymaster.dispatcher.steering import cancel, stop
-from quaymaster.dispatcher.steering.found import steered
 from quaymaster.dispatcher.workers import finish
 from quaymaster.domain.run import Run, ended_as_decided
 from quaymaster.domain.states import RunState
-from quaymaster.ports import Ports, Replace, Store
+from quaymaster.ports import Ports, Replace
 
 from tests.simulation.defects.mutation import Patch, mutation
 from tests.simulation.violation import Invariant as I
@@ -17,11 +16,13 @@ from tests.simulation.violation import Invariant as I
 
 @mutation(I.NO_END_WHILE_IT_ACTS, I.ALLOWED)
 def a_run_that_has_begun_is_canceled(patch: Patch) -> None:
-    def as_if_preparing(store: Store, run_id: str) -> Run:
-        run = steered(store, run_id)
-        return replace(run, state=RunState.PREPARING) if run.state is RunState.RUNNING else run
+    shipped = cancel._cancel  # pyright: ignore[reportPrivateUsage]
 
-    patch.setattr(cancel, "steered", as_if_preparing)
+    def as_if_preparing(ports: Ports, run: Run, by: str, note: str) -> Run:
+        seen = replace(run, state=RunState.PREPARING) if run.state is RunState.RUNNING else run
+        return shipped(ports, seen, by, note)
+
+    patch.setattr(cancel, "_cancel", as_if_preparing)
 
 
 def alone(ports: Ports, run: Run, after: Run) -> None:

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from quaymaster_worker import crew as crew_module
 from quaymaster_worker.agent import Agent
+from quaymaster_worker.configuration.settings import RunUser, Settings
 from quaymaster_worker.crew import Crew
 from quaymaster_worker.errors import ConfigurationRefused, ExitCode
 from quaymaster_worker.host import Host
 from quaymaster_worker.processes.marks import Identified, identify
 from quaymaster_worker.processes.process_executor import ProcessExecutor
 from quaymaster_worker.processes.run_users import RunUsers
-from quaymaster_worker.settings import RunUser, Settings
 from quaymaster_worker.trial import try_out
 from quaymaster_worker.workspace.folders import StateFolder
 

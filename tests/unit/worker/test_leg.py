@@ -17,7 +17,7 @@ from quaymaster_worker.phase.leg import Leg
 from quaymaster_worker.phase.orders import Orders
 from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.phase.timeouts import Limits
-from quaymaster_worker.settings import Settings
+from quaymaster_worker.processes.process_executor import ProcessExecutor
 from quaymaster_worker.workspace.folders import WorkFolder
 
 from tests.unit.worker.test_phase import FakeExecution
@@ -73,8 +73,8 @@ class Bench:
         return await self.leg.run()
 
     def made(self, assign: Assign) -> Leg:
-        settings = cast("Settings", type("S", (), {"path": "/bin", "lang": "C", "task_role": {}}))
-        orders = Orders(assign, {"PACKED": "1"}, WorkFolder(Path("/work")), None, None, settings)
+        folder, executor = WorkFolder(Path("/work")), ProcessExecutor({"PATH": "/bin", "LANG": "C"})
+        orders = Orders(assign, {"PACKED": "1"}, folder, None, None, executor, image=None, task_role={})
         return Leg(
             orders,
             cast("PhaseLog", self),

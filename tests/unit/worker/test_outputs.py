@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from quaymaster.errors import Refused
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.phase.outputs import outputs_in
-from quaymaster_worker.settings import RunUser
 
 
 def test_a_phase_that_leaves_nothing_leaves_nothing(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from quaymaster.domain.messages import PoolToken
+from quaymaster_worker.configuration.settings import SYSTEM_PATH, read_settings
+from quaymaster_worker.configuration.token import decode_key, decode_token
 from quaymaster_worker.connection.credentials import check_credentials
 from quaymaster_worker.errors import ConfigurationRefused
-from quaymaster_worker.settings import SYSTEM_PATH, read_settings
-from quaymaster_worker.token import decode_key, decode_token
 
 from tests.shared.tls_parties import BROKER, CA, OURS
 

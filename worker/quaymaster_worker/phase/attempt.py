@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from quaymaster.domain.messages import Assign, Grants, LogDigest, Outcome, Packed
+from quaymaster.domain.messages import Assign, Grants, ImageUsed, LogDigest, Outcome, Packed
 from quaymaster.domain.states import Reason
 from quaymaster.errors import Refused
 
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.connection.uploads import Store
 from quaymaster_worker.errors import AgentError, PreparationFailed, StartFailed
 from quaymaster_worker.executor import Execution, Starter
@@ -25,7 +26,6 @@ from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
 from quaymaster_worker.protocol.state.held import PoolSettings
-from quaymaster_worker.settings import RunUser
 from quaymaster_worker.workspace.folders import remove_folder
 from quaymaster_worker.workspace.spec import with_spec
 from quaymaster_worker.workspace.unpacking import fetch, take_environment, take_outputs, unpack
@@ -62,6 +62,8 @@ class Attempt:
         self._orders: Orders | None = None
         self._starter: Starter | None = None
         self._began_any = False
+        self.image: ImageUsed | None = None
+        """What its commands run in; known once it is prepared."""
         self.log: PhaseLog | None = None
         self.leg: Leg | None = None
 
@@ -86,6 +88,7 @@ class Attempt:
             elif self._user:
                 # Four empty folders: done before a thread would have begun.
                 self._folder.give_to(self._user)
+            self.image = await self._host.executor.bring(self.assign, self._say)
             self._cgroup = make_cgroup(self._host.cgroup, self._folder.root.name)
             self._orders = Orders(
                 self.assign,
@@ -93,7 +96,9 @@ class Attempt:
                 self._folder,
                 self._user,
                 self._cgroup,
-                self._host.settings,
+                self._host.executor,
+                image=self.image,
+                task_role=self._host.settings.task_role,
             )
             self._orders.check()
         except OSError as error:
@@ -103,24 +108,7 @@ class Attempt:
         """`go` came: both timeouts of the first phase count from here. Raises OSError."""
         if self._orders is None:
             raise AgentError("a phase begins only once it is prepared")
-        host, assign = self._host, self.assign
-        terms = LogTerms(
-            run=assign.run,
-            attempt=assign.attempt,
-            phase=assign.phase,
-            cap_bytes=self._pool().log_cap_bytes,
-            spool=self._folder.spool,
-        )
-        self.log = log = PhaseLog(
-            terms,
-            self._grants,
-            self._store,
-            mask=host.make_mask(),
-            random=host.random,
-            clock=host.clock,
-            on_refused=self.on_refused,
-            on_failing=self.on_failing,
-        )
+        assign, log = self.assign, self._open_log()
         self.leg = Leg(
             self._orders,
             log,
@@ -130,6 +118,36 @@ class Attempt:
             leave=(lambda: self._leave_workspace(log)) if assign.pack else None,
             grace_seconds=lambda: self._pool().stop_grace_seconds,
         )
+
+    def _open_log(self) -> PhaseLog:
+        """The log, which begins with the first phase, or with what is to be told before. Raises OSError."""
+        if self.log:
+            return self.log
+        host, assign = self._host, self.assign
+        terms = LogTerms(
+            run=assign.run,
+            attempt=assign.attempt,
+            phase=assign.phase,
+            cap_bytes=self._pool().log_cap_bytes,
+            spool=self._folder.spool,
+        )
+        self.log = PhaseLog(
+            terms,
+            self._grants,
+            self._store,
+            mask=host.make_mask(),
+            random=host.random,
+            clock=host.clock,
+            on_refused=lambda: self.on_refused(),
+            on_failing=lambda since: self.on_failing(since),
+        )
+        return self.log
+
+    def _say(self, text: str) -> None:
+        """A line before the first phase begins; shipped at once, for those who wait."""
+        log = self._open_log()
+        log.say(text)
+        log.begin()
 
     def go_on(self, log_seconds: float, run_seconds: float) -> None:
         """`go` came for the next phase."""
@@ -197,6 +215,8 @@ class Attempt:
         """Remove the folder, and whatever was made ready."""
         if self._starter:
             await self._starter.close()
+        if self.log:
+            await self.log.close()
         remove_cgroup(self._cgroup)
         try:
             await asyncio.to_thread(remove_folder, self._folder.root)

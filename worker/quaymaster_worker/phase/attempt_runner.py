@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from quaymaster.domain.messages import Assign, LogDigest, Outcome
 from quaymaster.domain.states import Reason
 
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.connection.uploads import PresignedStore
 from quaymaster_worker.defects import watched
 from quaymaster_worker.errors import AgentError, PreparationFailed
@@ -17,7 +18,6 @@ from quaymaster_worker.phase.phase import Phase
 from quaymaster_worker.processes.marks import Identified, identify
 from quaymaster_worker.protocol.actions import Action, EndPhase, Follow, GoOn, SetTimeouts, UseGrants
 from quaymaster_worker.protocol.worker import Worker
-from quaymaster_worker.settings import RunUser
 
 LOG_PATIENCE = 120.0
 """Seconds that the final log may take to get to the store before the phase's end is reported without it."""
@@ -120,14 +120,17 @@ class AttemptRunner:
             await attempt.prepare()
         except PreparationFailed as error:
             log.warning("cannot prepare", extra=about(self._worker) | {"error": error.note})
-            self._do(self._worker.preparation_failed(attempt.key, error.reason, error.note, self._host.clock()))
+            outcome = Outcome(end="FAILED", reason=error.reason, note=error.note[:200])
+            digest = await attempt.finish(outcome, LEAVING_LOG_PATIENCE)
+            now = self._host.clock()
+            self._do(self._worker.preparation_failed(attempt.key, error.reason, error.note, now, digest))
         except Exception as error:
             # A run must not wait for its deadline because of what a workspace brings that nobody foresaw.
             log.exception("the agent failed to prepare", extra=about(self._worker))
             note = f"the agent failed: {type(error).__name__}"
             self._do(self._worker.preparation_failed(attempt.key, Reason.WORKSPACE, note, self._host.clock()))
         else:
-            self._do(self._worker.prepared(attempt.key, self._host.clock()))
+            self._do(self._worker.prepared(attempt.key, self._host.clock(), attempt.image))
             # While the control plane is asked.
             await attempt.hold()
 

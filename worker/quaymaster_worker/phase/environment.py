@@ -3,43 +3,49 @@
 from collections.abc import Mapping
 
 from quaymaster.domain.messages import Assign, PhaseOrder
+from quaymaster.domain.requests import RunType
 
+from quaymaster_worker.configuration.docker_options import NEVER_PASSED
+from quaymaster_worker.configuration.settings import RunUser
+from quaymaster_worker.executor import Places
 from quaymaster_worker.phase.outputs import VARIABLE
 from quaymaster_worker.processes.marks import ATTEMPT, RUN
-from quaymaster_worker.settings import RunUser
-from quaymaster_worker.workspace.folders import WorkFolder
 
-FORBIDDEN = frozenset({"QUAYMASTER_TOKEN", "QUAYMASTER_POOL_PRIVATE_KEY"})
-"""Never passed on, not even from a request: they are the agent's alone."""
+READ_ONLY_TYPES = frozenset({RunType.PROPOSED, RunType.DRIFT})
+
+
+def is_read_only(assign: Assign, phase: PhaseOrder) -> bool:
+    """Whether a phase changes nothing: it says so, or its run's type does."""
+    return phase.read_only or assign.type in READ_ONLY_TYPES
 
 
 def phase_environment(
     assign: Assign,
     phase: PhaseOrder,
-    folder: WorkFolder,
+    places: Places,
     user: RunUser | None,
     *,
-    path: str,
-    lang: str,
+    passed: Mapping[str, str],
     task_role: Mapping[str, str],
 ) -> Mapping[str, str]:
     """The environment of a phase's commands.
 
-    Nothing of the agent's own environment is in it but LANG, and in an ECS task the way to the task's role.
+    Nothing of the agent's own environment is in it but what the executor has `passed`, and in an ECS task the way to
+    the task's role.
     """
-    plain = {"PATH": path, "LANG": lang, "HOME": str(folder.home), "TMPDIR": str(folder.temporary)}
+    plain = {**passed, "HOME": places.home, "TMPDIR": places.temporary}
     if user:
         plain |= {"USER": user.name, "LOGNAME": user.name}
     wanted = {**assign.environment, **phase.environment}
-    requested = {name: value for name, value in wanted.items() if name not in FORBIDDEN}
+    requested = {name: value for name, value in wanted.items() if name not in NEVER_PASSED}
     who = {
         RUN: assign.run,
         ATTEMPT: str(assign.attempt),
         "QUAYMASTER_TYPE": assign.type,
         "QUAYMASTER_PHASE": phase.name,
-        **({"QUAYMASTER_READ_ONLY": "true"} if phase.read_only else {}),
+        **({"QUAYMASTER_READ_ONLY": "true"} if is_read_only(assign, phase) else {}),
         **{f"QUAYMASTER_CONFIRMED_{name}": value for name, value in assign.metadata.items()},
-        VARIABLE: str(folder.outputs),
+        VARIABLE: places.outputs,
         **({"QUAYMASTER_STACK": assign.stack} if assign.stack else {}),
     }
     return plain | dict(task_role) | requested | who

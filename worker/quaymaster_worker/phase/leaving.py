@@ -11,9 +11,9 @@ from quaymaster.domain.objects import INPUT_ENVIRONMENT, LEFT_OUTPUTS
 from quaymaster.domain.workspace_rules import Bounds
 from quaymaster.errors import Refused
 
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.log.phase_log import PhaseLog
 from quaymaster_worker.phase.outputs import written_in
-from quaymaster_worker.settings import RunUser
 from quaymaster_worker.workspace.folders import WorkFolder
 from quaymaster_worker.workspace.packing import pack, read_pieces
 

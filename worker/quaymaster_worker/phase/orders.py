@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quaymaster.domain.messages import Assign, Outcome, PhaseOrder
+from quaymaster.domain.messages import Assign, ImageUsed, Outcome, PhaseOrder
 
-from quaymaster_worker.executor import Order
-from quaymaster_worker.phase.environment import phase_environment
+from quaymaster_worker.configuration.settings import RunUser
+from quaymaster_worker.executor import Executor, Order
+from quaymaster_worker.phase.environment import is_read_only, phase_environment
 from quaymaster_worker.phase.phase import Step
-from quaymaster_worker.settings import RunUser, Settings
 from quaymaster_worker.workspace.folders import WorkFolder
 from quaymaster_worker.workspace.spec import check_fits
 
@@ -25,13 +25,18 @@ class Orders:
         folder: WorkFolder,
         user: RunUser | None,
         cgroup: Path | None,
-        settings: Settings,
+        executor: Executor,
+        *,
+        image: ImageUsed | None,
+        task_role: Mapping[str, str],
     ) -> None:
         self._assign = assign.model_copy(update={"environment": {**packed, **assign.environment}})
         self._folder = folder
         self._user = user
         self._cgroup = cgroup
-        self._settings = settings
+        self._executor = executor
+        self._image = image
+        self._task_role = task_role
         self.phases: Sequence[PhaseOrder] = assign.phases or [
             PhaseOrder(
                 name=assign.phase,
@@ -49,37 +54,42 @@ class Orders:
 
     def steps(self, phase: PhaseOrder) -> list[Step]:
         """The commands of a phase, in order."""
-        environment = self._environment(phase)
+        environment, read_only = self._environment(phase), is_read_only(self._assign, phase)
+
+        def order(command: Sequence[str]) -> Order:
+            return self._order(command, environment, read_only=read_only)
+
         return [
-            *(Step(self._order(command, environment), hook=True) for command in phase.before),
-            Step(self._order(phase.command, environment)),
-            *(Step(self._order(command, environment), hook=True) for command in phase.after),
+            *(Step(order(command), hook=True) for command in phase.before),
+            Step(order(phase.command)),
+            *(Step(order(command), hook=True) for command in phase.after),
         ]
 
     def on_end(self, outcome: Outcome) -> list[Step]:
         """The commands that are run as the run ends; they see how."""
-        phase = PhaseOrder(name=ON_END, log_timeout_seconds=0, run_timeout_seconds=0)
+        read_only = all(is_read_only(self._assign, phase) for phase in self.phases)
+        phase = PhaseOrder(name=ON_END, read_only=read_only, log_timeout_seconds=0, run_timeout_seconds=0)
         how = {"QUAYMASTER_STATE": outcome.end, "QUAYMASTER_REASON": outcome.reason or ""}
         environment = {**self._environment(phase), **how}
-        return [Step(self._order(command, environment)) for command in self._assign.on_end]
+        return [Step(self._order(command, environment, read_only=read_only)) for command in self._assign.on_end]
 
     def _environment(self, phase: PhaseOrder) -> Mapping[str, str]:
-        settings = self._settings
         return phase_environment(
             self._assign,
             phase,
-            self._folder,
+            self._executor.places(self._folder),
             self._user,
-            path=settings.path,
-            lang=settings.lang,
-            task_role=settings.task_role,
+            passed=self._executor.passed(read_only=is_read_only(self._assign, phase)),
+            task_role=self._task_role,
         )
 
-    def _order(self, command: Sequence[str], environment: Mapping[str, str]) -> Order:
+    def _order(self, command: Sequence[str], environment: Mapping[str, str], *, read_only: bool) -> Order:
         return Order(
             command=command,
             environment=environment,
             folder=self._folder.workspace,
             user=self._user,
             cgroup=self._cgroup,
+            image=self._image.name if self._image else None,
+            read_only=read_only,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from quaymaster.domain.outputs import MAX_OUTPUT_BYTES, Outputs, read_outputs
 from quaymaster.errors import Refused
 
-from quaymaster_worker.settings import RunUser
+from quaymaster_worker.configuration.settings import RunUser
 
 VARIABLE = "QUAYMASTER_OUTPUTS"
 

@@ -196,15 +196,22 @@ class Phase:
         code = ended.exit_code if ended.signal is None else 128 + ended.signal
         if self._ending:
             return ended_as(self._ending.reason, self._ending.note, code)
+        if ended.not_started:
+            self._scribe.say(ended.not_started)
+            note = ended.not_started[:200]
+            return Outcome(end="FAILED", reason=Reason.START_FAILED, exit_code=code, note=note)
         if ended.exit_code == 0:
             return Outcome(end="FINISHED", exit_code=0)
-        if code is None or ended.signal == signal.SIGKILL:
-            kills = self._oom_kills()
-            if kills is not None and kills_before is not None and kills > kills_before:
-                note = "killed because memory ran out"
-                self._scribe.say(note)
-                return Outcome(end="FAILED", reason=Reason.OUT_OF_MEMORY, exit_code=code, note=note)
+        if ended.out_of_memory or ((code is None or ended.signal == signal.SIGKILL) and self._saw_kills(kills_before)):
+            note = "killed because memory ran out"
+            self._scribe.say(note)
+            return Outcome(end="FAILED", reason=Reason.OUT_OF_MEMORY, exit_code=code, note=note)
         if code is None:
             return Outcome(end="FAILED", reason=Reason.KILLED, note="something on the worker's host ended the phase")
         note = f"ended by {signal.Signals(ended.signal).name}" if ended.signal else f"exit code {code}"
         return Outcome(end="FAILED", reason=Reason.EXIT_CODE, exit_code=code, note=note)
+
+    def _saw_kills(self, before: int | None) -> bool:
+        """Whether the kernel has killed something of this host's for lack of memory since then."""
+        kills = self._oom_kills()
+        return kills is not None and before is not None and kills > before

@@ -7,7 +7,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,14 +115,27 @@ class StateFile:
         os.close(self.descriptor)
 
 
-async def remove_leftovers(folder: StateFolder, mine: StateFile) -> list[Remains]:
-    """Remove what dead agents of this host left; what is gone for sure is returned, and kept until reported."""
+type RemoveOthers = Callable[[str, int], Awaitable[bool]]
+
+
+async def nothing_else(run: str, attempt: int) -> bool:
+    """Attempts of this host are processes, and nothing else."""
+    return True
+
+
+async def remove_leftovers(
+    folder: StateFolder, mine: StateFile, remove_others: RemoveOthers = nothing_else
+) -> list[Remains]:
+    """Remove what dead agents of this host left; what is gone for sure is returned, and kept until reported.
+
+    `remove_others` removes what an attempt has left beside processes, and says whether it is gone.
+    """
     for path in sorted(folder.agents.glob("*.json")):
         if path == mine.path:
             continue
         with _locked(path) as descriptor:
             if descriptor is not None:
-                await _take_over(path, descriptor, mine)
+                await _take_over(path, descriptor, mine, remove_others)
     await _remove_strays(folder)
     return list(mine.state.remains)
 
@@ -178,14 +191,14 @@ async def _remove_folder(folder: Path) -> None:
         log.warning("a crashed agent's work folder stays", extra={"folder": folder.name, "error": str(error)})
 
 
-async def _take_over(path: Path, descriptor: int, mine: StateFile) -> None:
+async def _take_over(path: Path, descriptor: int, mine: StateFile, remove_others: RemoveOthers) -> None:
     try:
         state = _State.model_validate_json(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     except ValidationError:
         log.warning("a state file cannot be read; what its agent ran is unknown", extra={"file": path.name})
         path.unlink(missing_ok=True)
         return
-    gone = [entry for entry in state.entries if await _remove(entry)]
+    gone = [entry for entry in state.entries if await _remove(entry) and await remove_others(entry.run, entry.attempt)]
     mine.state.remains += state.remains
     mine.state.remains += [Remains(worker_id=e.worker_id, run=e.run, attempt=e.attempt) for e in gone]
     mine.write()

@@ -6,14 +6,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from quaymaster.domain.messages import Assign, ImageUsed
+
+from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.errors import StartFailed
-from quaymaster_worker.executor import Ended, Order
+from quaymaster_worker.executor import Ended, Order, Places
 from quaymaster_worker.processes import warden
 from quaymaster_worker.processes.marks import Mark, kill_marked, mark_of
+from quaymaster_worker.workspace.folders import WorkFolder
 
 READ_SIZE = 64 * 1024
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -160,8 +164,38 @@ class ProcessExecutor:
     One warden waits for the next run, whichever worker of the agent gets it: starting one is most of a start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment or {}
         self._spare: WaitingWarden | None = None
+
+    def places(self, folder: WorkFolder) -> Places:
+        """As they lie on the host."""
+        named = (folder.workspace, folder.home, folder.temporary, folder.outputs)
+        workspace, home, temporary, outputs = map(str, named)
+        return Places(workspace=workspace, home=home, temporary=temporary, outputs=outputs)
+
+    def passed(self, *, read_only: bool) -> Mapping[str, str]:
+        """The same for all."""
+        return self._environment
+
+    async def try_out(self, work: WorkFolder, user: RunUser | None) -> None:
+        """Run a command. Raises StartFailed, OSError."""
+        starter = await self.make_ready()
+        order = Order(command=["true"], environment={"PATH": os.defpath}, folder=work.workspace, user=user)
+        try:
+            await (await starter.start(order)).wait()
+        except StartFailed as error:
+            # A host without `true` is none of ours; that it was looked for says that all the rest worked.
+            if error.exit_code != NOT_FOUND:
+                raise
+
+    async def bring(self, assign: Assign, say: Callable[[str], None]) -> ImageUsed | None:
+        """Nothing: whatever a command needs is here, or is not."""
+        return None
+
+    async def remove_left(self, run: str, attempt: int) -> bool:
+        """Attempts are processes, and leave nothing else."""
+        return True
 
     async def make_ready(self) -> WaitingWarden:
         """The warden that waits, or a new one. Raises OSError."""

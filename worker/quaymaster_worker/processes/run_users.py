@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from quaymaster_worker.configuration.settings import RunUser, Settings
 from quaymaster_worker.errors import ConfigurationRefused
-from quaymaster_worker.settings import RunUser, Settings
 
 LOCKS = Path("/run/quaymaster/uids")
 """One file for each uid that an agent of this host has taken, locked for as long as the agent lives."""

@@ -1,5 +1,7 @@
 """How a worker leaves: what it holds is ended or handed back, answered, and then it says goodbye."""
 
+import logging
+
 from quaymaster.domain.states import Reason
 
 from quaymaster_worker.errors import ExitCode
@@ -14,6 +16,9 @@ HAND_BACK_PATIENCE = 20.0
 """Seconds to wait for the answers to hand-backs: a run that is not handed back counts as lost, and waits for long."""
 REPORT_PATIENCE = 60.0
 """Seconds to wait for the answer to the report of a finished phase."""
+
+
+log = logging.getLogger("quaymaster.agent")
 
 
 class Departure:
@@ -50,6 +55,13 @@ class Departure:
             self._session.ask(EndPhase(Reason.CYCLED, "the pool's workers were cycled", 0))
         elif held and held.stage != "finished":
             self._reports.hand_back(held, now)
+
+    def unfit(self, note: str) -> None:
+        """The pool takes no such agent: nothing was given to it, and nothing is said."""
+        self._session.leaving = True
+        self._exit_code = ExitCode.CONFIGURATION_REFUSED
+        log.error("the pool refuses this agent", extra={"error": note})
+        self._leave()
 
     def set_aside(self) -> None:
         """The host is not free of the attempt in hand."""

@@ -27,6 +27,8 @@ class Inbox:
         match message:
             case m.Welcome():
                 self._welcome(message, now)
+            case m.Unfit(note=note):
+                self._departure.unfit(note)
             case m.Who():
                 self._session.register(now)
             case m.Assign():

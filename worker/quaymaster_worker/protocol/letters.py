@@ -26,15 +26,16 @@ class Letters:
             launch=me.launch,
             log_timeout_seconds=me.log_timeout_seconds,
             run_timeout_seconds=me.run_timeout_seconds,
+            executor=me.executor,
         )
 
     def preparing(self, key: Key) -> m.Preparing:
         """A slow preparation goes on."""
         return m.Preparing(session=self._me.session, run=key[0], attempt=key[1])
 
-    def prepared(self, key: Key, phase: int) -> m.Prepared:
+    def prepared(self, key: Key, phase: int, image: m.ImageUsed | None = None) -> m.Prepared:
         """Ready to begin this phase."""
-        return m.Prepared(session=self._me.session, run=key[0], attempt=key[1], phase=phase)
+        return m.Prepared(session=self._me.session, run=key[0], attempt=key[1], phase=phase, image=image)
 
     def handed_back(self, key: Key, *, leaving: bool) -> m.HandedBack:
         """The attempt never began here."""

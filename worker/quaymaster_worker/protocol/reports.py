@@ -29,12 +29,14 @@ class Reports:
         session.memory.give_back(key)
         session.outbox.put(_hand_back_name(key), lambda: session.letters.handed_back(key, leaving=session.leaving), now)
 
-    def fail_preparation(self, held: Held, reason: Reason, note: str, now: float) -> None:
+    def fail_preparation(
+        self, held: Held, reason: Reason, note: str, now: float, log: m.LogDigest | None = None
+    ) -> None:
         """Report an attempt that failed before it began."""
         self._session.ask(Abandon(*held.key))
         self._session.memory.begin(held.key)
         outcome = m.Outcome(end="FAILED", reason=reason, note=note[:LONGEST_NOTE])
-        self.finish(held, outcome, m.LogDigest(complete=False), now)
+        self.finish(held, outcome, log or m.LogDigest(complete=False), now)
 
     def finish(self, held: Held, outcome: m.Outcome, log: m.LogDigest, now: float) -> None:
         """Report how the attempt in hand ended; once only, if it is unwanted."""

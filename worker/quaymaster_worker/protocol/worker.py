@@ -71,12 +71,12 @@ class Worker:
         if self._session.held:
             self._session.held.telling.told(at)
 
-    def prepared(self, key: Key, now: float) -> list[Action]:
-        """The preparation of an attempt has succeeded."""
+    def prepared(self, key: Key, now: float, image: m.ImageUsed | None = None) -> list[Action]:
+        """The preparation of an attempt has succeeded; `image` is what its commands run in."""
         session, held = self._session, self._session.in_hand(key)
         if held and held.stage == "preparing":
             held.stage = "prepared"
-            session.outbox.put("prepared", lambda: session.letters.prepared(key, held.phase), now)
+            session.outbox.put("prepared", lambda: session.letters.prepared(key, held.phase, image), now)
         return self._advance(now)
 
     def phase_done(self, key: Key, now: float) -> list[Action]:
@@ -87,11 +87,13 @@ class Worker:
             session.outbox.put("prepared", lambda: session.letters.prepared(key, following), now)
         return self._advance(now)
 
-    def preparation_failed(self, key: Key, reason: Reason, note: str, now: float) -> list[Action]:
-        """The preparation of an attempt has failed."""
+    def preparation_failed(
+        self, key: Key, reason: Reason, note: str, now: float, log: m.LogDigest | None = None
+    ) -> list[Action]:
+        """The preparation of an attempt has failed; `log` is what it has told meanwhile."""
         held = self._session.in_hand(key)
         if held and held.stage == "preparing":
-            self._reports.fail_preparation(held, reason, note, now)
+            self._reports.fail_preparation(held, reason, note, now, log)
         return self._advance(now)
 
     def phase_ended(self, key: Key, now: float) -> list[Action]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quaymaster_worker.settings import RunUser
+from quaymaster_worker.configuration.settings import RunUser
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,29 @@ class WorkFolder:
         return self.root / "log.spool"
 
     @property
+    def phase(self) -> Path:
+        """All that the commands have of it."""
+        return self.root / "phase"
+
+    @property
     def workspace(self) -> Path:
         """Where the command begins, and where its workspace is unpacked."""
-        return self.root / "phase" / "workspace"
+        return self.phase / "workspace"
 
     @property
     def home(self) -> Path:
         """The command's HOME."""
-        return self.root / "phase" / "home"
+        return self.phase / "home"
 
     @property
     def temporary(self) -> Path:
         """The command's TMPDIR."""
-        return self.root / "phase" / "tmp"
+        return self.phase / "tmp"
 
     @property
     def outputs(self) -> Path:
         """Where the command may leave its outputs."""
-        return self.root / "phase" / "outputs.json"
+        return self.phase / "outputs.json"
 
     def make(self, spare: "WorkFolder | None" = None) -> None:
         """Make it afresh, of one that was made ahead if it is there. Raises OSError."""
@@ -97,13 +102,13 @@ class WorkFolder:
 
     def _make(self) -> None:
         self.root.mkdir(mode=0o711)
-        for folder in (self.root / "phase", self.workspace, self.home, self.temporary):
+        for folder in (self.phase, self.workspace, self.home, self.temporary):
             folder.mkdir(mode=0o700)
         self.spool.touch(mode=0o600)
 
     def give_to(self, user: RunUser) -> None:
         """Make everything of the phase's the user's. Raises OSError."""
-        for folder, folders, files in os.walk(self.root / "phase"):
+        for folder, folders, files in os.walk(self.phase):
             for name in (".", *folders, *files):
                 os.chown(os.path.join(folder, name), user.uid, user.gid, follow_symlinks=False)
 

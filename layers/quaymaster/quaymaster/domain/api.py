@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
 
 from quaymaster.domain.fields import Duration, EnvironmentName
-from quaymaster.domain.messages import SCHEMA, LogDigest, Value
+from quaymaster.domain.messages import SCHEMA, Executor, LogDigest, Value
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.prices import Architecture
-from quaymaster.domain.requests import RunType
+from quaymaster.domain.requests import RunType, Tool
 from quaymaster.domain.states import Reason, RunState
 from quaymaster.domain.trouble import TroubleKind
 from quaymaster.domain.worker import WorkerState
@@ -53,14 +53,15 @@ class CreatePool(ApiInput):
     """A new pool. `id` may be chosen by the client (a fresh ULID), so that it can put the key in place beforehand.
 
     `settings` maps a setting's name to a Go duration or a whole number; what is missing keeps its default.
-    `image`, `cpu`, `memory`, `architecture` and `task_role` are for Fargate pools only; without the role its runs act
-    as nobody.
+    `cpu`, `memory`, `architecture` and `task_role` are for Fargate pools only; without the role its runs act as nobody.
+    `image` is for those, and for private ones with the executor `docker`.
     """
 
     name: PoolName
     kind: PoolKind
     csr: Annotated[str, Field(min_length=1, max_length=4096)]
     id: Ulid | None = None
+    executor: Executor = Executor.PROCESS
     settings: dict[str, str | int] = {}
     image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     cpu: Annotated[int, Field(ge=256, le=16_384)] | None = None
@@ -72,8 +73,8 @@ class CreatePool(ApiInput):
 class ChangePool(ApiInput):
     """What is to change of a pool; what is left out stays. `settings` as for a new one.
 
-    `image`, `cpu`, `memory`, `architecture` and `task_role` are for Fargate pools only; null makes one the deployment's
-    again, and the role none.
+    `image` and the others are for the pools that a new one may have them in; null makes one the deployment's again, and
+    the role none.
     """
 
     settings: dict[str, str | int] = {}
@@ -171,6 +172,7 @@ class PoolView(PoolSummary):
     memory: int | None = None
     architecture: Architecture | None = None
     task_role: str | None = None
+    executor: Executor = Executor.PROCESS
     workers_reserved: int
     month: MonthView | None = None
     launch_note: str | None = None
@@ -315,7 +317,8 @@ class RunView(RunSummary):
     up for it, `spot_seconds` how much of both was on Spot; `cost` is what that is in dollars on Fargate, by the
     deployment's prices, and null in a private pool and where the prices are not known. `retry_of` is the run that it
     repeats, `retried_as` the one that repeats it. `phases` are there if the request has some; a run that is
-    UNCONFIRMED is DISCARDED at `confirm_by` unless somebody confirms it.
+    UNCONFIRMED is DISCARDED at `confirm_by` unless somebody confirms it. `image_from` tells who has named the image of
+    its containers: its `request`, the `launcher` of its worker's host, its `pool`, or the deployment's `template`.
     """
 
     version: int
@@ -324,6 +327,8 @@ class RunView(RunSummary):
     requester: str = ""
     environment: list[str]
     image: str | None = None
+    image_from: str | None = None
+    tool: Tool = Tool.OTHER
     workspace: str | None = None
     log_timeout: Duration | None = None
     run_timeout: Duration | None = None

@@ -5,6 +5,7 @@ ignored, so that a newer peer may say more. Spans are whole or fractional second
 carries a worker's idea of the time of day, because only the control plane's clock counts.
 """
 
+from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,13 @@ Attempt = Annotated[int, Field(ge=1, le=999_999)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 ExitCode = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 """What any system has as one, signals and all; a number beyond it could not be kept."""
+
+
+class Executor(StrEnum):
+    """What workers of a pool run commands in: processes of their host, or containers of an engine on it."""
+
+    PROCESS = "process"
+    DOCKER = "docker"
 
 
 def most_bytes(limit: int) -> AfterValidator:
@@ -100,6 +108,14 @@ class WorkspaceGrant(Value):
     sha256: Sha256 | None = None
 
 
+class ImageUsed(Value):
+    """The image of an attempt's containers, and who has named it: its request, the launcher of the host that it runs
+    on, its pool, or the deployment's template."""
+
+    name: Annotated[str, Field(min_length=1, max_length=512)]
+    rule: Literal["request", "launcher", "pool", "template"]
+
+
 # To the agent.
 
 
@@ -118,6 +134,13 @@ class Welcome(ToAgent):
     log_cap_bytes: int
     workspace_cap_bytes: int = 2 << 30
     repeat_seconds: Seconds = 5
+
+
+class Unfit(ToAgent):
+    """Answers `registered`: this agent is none for the pool, and only another configuration would change that."""
+
+    kind: Literal["unfit"] = "unfit"
+    note: str
 
 
 class Who(ToAgent):
@@ -168,6 +191,9 @@ class Assign(ToAgent):
     metadata: dict[str, str] = Field(default_factory=dict)
     spec: WorkspaceGrant | None = None
     image: str | None = None
+    tool: str = "other"
+    default_image: ImageUsed | None = None
+    """For a run that names no image, on a host that has none of its own for the tool."""
     workspace: WorkspaceGrant | None = None
     log_timeout_seconds: Seconds
     run_timeout_seconds: Seconds
@@ -267,7 +293,7 @@ class Watch(AboutRun):
 
 
 AnyToAgent = Annotated[
-    Welcome | Who | Assign | Go | Refused | Done | Stop | Kill | Extend | NewGrants | Drain | Cycle | Watch,
+    Welcome | Unfit | Who | Assign | Go | Refused | Done | Stop | Kill | Extend | NewGrants | Drain | Cycle | Watch,
     Field(discriminator="kind"),
 ]
 
@@ -349,6 +375,7 @@ class Registered(FromAgent):
     launch: Name | None = None
     log_timeout_seconds: Seconds | None = None
     run_timeout_seconds: Seconds | None = None
+    executor: Executor = Executor.PROCESS
 
 
 class Preparing(FromAgent):
@@ -365,6 +392,7 @@ class Prepared(FromAgent):
     run: Name
     attempt: Attempt
     phase: Count = 0
+    image: ImageUsed | None = None
 
 
 class PhaseFinished(FromAgent):
@@ -444,6 +472,8 @@ class PoolToken(Value):
     mqtt: Annotated[list["Endpoint"], Field(min_length=1)]
     certificate: str
     ca: str | None = None
+    executor: Executor = Executor.PROCESS
+    """What the pool's agents run commands in."""
 
     def dump(self) -> dict[str, Any]:
         """The token as JSON-ready values."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from quaymaster.domain import ids, keys
 from quaymaster.domain.cost import Month, Spent
 from quaymaster.domain.keys import Key
+from quaymaster.domain.messages import Executor
 from quaymaster.domain.prices import Architecture
 from quaymaster.domain.push import Push
 from quaymaster.domain.requests import RunType
@@ -89,7 +90,8 @@ class Pool:
     """A set of workers with one certificate, limits and settings.
 
     What a Fargate pool's tasks are made of is in its task definition; `image`, `cpu` (units), `memory` (MiB),
-    `architecture` and `task_role` say where that differs from the deployment's model.
+    `architecture` and `task_role` say where that differs from the deployment's model. Where workers run containers,
+    `image` is what those are made of unless a run, or its worker's host, has another.
     """
 
     id: str
@@ -107,6 +109,8 @@ class Pool:
     memory: int | None = None
     architecture: Architecture | None = None
     task_role: str | None = None
+    executor: Executor = Executor.PROCESS
+    """What its workers run commands in; for good, because a claim looks for any of them."""
     created_at: datetime
     updated_at: datetime
 

@@ -45,6 +45,15 @@ class RunType(StrEnum):
     DRIFT = "drift"
 
 
+class Tool(StrEnum):
+    """What a run's commands are mostly of; decides which image its worker's host gives it if it names none."""
+
+    TERRAFORM = "terraform"
+    OPENTOFU = "opentofu"
+    ANSIBLE = "ansible"
+    OTHER = "other"
+
+
 class ReplyOn(StrEnum):
     """What a requester hears on its `reply_to`: that the request was accepted (or refused), how its run ended, or both.
 
@@ -81,6 +90,7 @@ class RunRequest(Message):
     on_end: Hooks = ()
     auto_confirm: bool = False
     image: Annotated[str, Field(min_length=1), most_bytes(512)] | None = None
+    tool: Tool = Tool.OTHER
     workspace: Workspace | None = None
     log_timeout: Duration | None = None
     run_timeout: Duration | None = None

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
-from quaymaster.domain.messages import LogDigest, Outcome, Packed
+from quaymaster.domain.messages import ImageUsed, LogDigest, Outcome, Packed
 from quaymaster.domain.phases import Leg, Phase, leg_of
 from quaymaster.domain.push import Push
 from quaymaster.domain.replacing import replace
-from quaymaster.domain.requests import RunType, Workspace
+from quaymaster.domain.requests import RunType, Tool, Workspace
 from quaymaster.domain.states import FINAL, HELD, Reason, RunState, allowed
 
 HISTORY_LIMIT = 12
@@ -55,6 +55,7 @@ class Spec:
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     """What those who confirmed it have said, for the phases that follow."""
     image: str | None = None
+    tool: Tool = Tool.OTHER
     workspace: Workspace | None = None
     log_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
@@ -125,6 +126,8 @@ class Run:
     answered_at: datetime | None = None
     resent_at: datetime | None = None
     begun_at: datetime | None = None
+    image: ImageUsed | None = None
+    """What the containers of its newest attempt are made of, where it runs in containers."""
     log_timeout: timedelta | None = None
     run_timeout: timedelta | None = None
     ending: Ending | None = None
@@ -269,6 +272,7 @@ def claimed(
         answered_at=None,
         resent_at=None,
         begun_at=None,
+        image=None,
         log_timeout=timeouts.log,
         run_timeout=timeouts.run,
         ending=None,
@@ -289,9 +293,9 @@ class Timeouts:
     run: timedelta
 
 
-def begun(run: Run, at: datetime) -> Run:
+def begun(run: Run, at: datetime, image: ImageUsed | None = None) -> Run:
     """`go`: from this write on the run is never started again by itself, unless it is retryable."""
-    return moved(run, RunState.RUNNING, at, "worker", begun_at=at)
+    return moved(run, RunState.RUNNING, at, "worker", begun_at=at, image=image)
 
 
 def unconfirmed(run: Run, left: Packed, log: LogDigest | None, at: datetime, by: str, confirm_by: datetime) -> Run:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from quaymaster.domain.messages import Assign, Holding
+from quaymaster.domain.messages import Assign, Executor, Holding
 
 from quaymaster_worker.protocol.state.memory import Key
 from quaymaster_worker.protocol.state.renewal import Renewal
@@ -26,6 +26,7 @@ class Identity:
     launch: str | None = None
     log_timeout_seconds: float | None = None
     run_timeout_seconds: float | None = None
+    executor: Executor = Executor.PROCESS
 
 
 @dataclass(frozen=True, kw_only=True)

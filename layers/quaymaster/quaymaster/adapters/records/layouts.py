@@ -43,6 +43,7 @@ _RUN_NAMES = {
     "answered_at": "an",
     "resent_at": "rs",
     "begun_at": "bg",
+    "image": "im",
     "log_timeout": "lt",
     "run_timeout": "ru",
     "ending": "en",

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from quaymaster.dispatcher.placing import spec_object
 from quaymaster.domain import deadlines, objects
-from quaymaster.domain.messages import Assign, Go, Kill, PhaseOrder, Refused, Stop, WorkspaceGrant
+from quaymaster.domain.messages import Assign, Executor, Go, ImageUsed, Kill, PhaseOrder, Refused, Stop, WorkspaceGrant
 from quaymaster.domain.phases import PERFORM
 from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Ending, Run, Spec
@@ -45,6 +45,8 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
         metadata=spec.metadata,
         spec=large,
         image=spec.image,
+        tool=spec.tool,
+        default_image=_default_image(ports, pool),
         workspace=_workspace(ports, pool, run, spec),
         log_timeout_seconds=run.log_timeout.total_seconds(),
         run_timeout_seconds=run.run_timeout.total_seconds(),
@@ -54,6 +56,15 @@ def announce(ports: Ports, pool: Pool, assignment: Assignment) -> None:
     )
     ports.messenger.send(run.pool_id, run.worker, message, expires=settings.accept_timeout)
     ports.log("assigned", {"run": run.id, "attempt": run.attempt, "worker": run.worker, "wait_ms": _waited_ms(run)})
+
+
+def _default_image(ports: Ports, pool: Pool) -> ImageUsed | None:
+    """For workers that run containers: the pool's image, else the deployment's."""
+    if pool.executor is not Executor.DOCKER:
+        return None
+    if pool.image:
+        return ImageUsed(name=pool.image, rule="pool")
+    return ImageUsed(name=ports.runner_image, rule="template") if ports.runner_image else None
 
 
 def _workspace(ports: Ports, pool: Pool, run: Run, spec: Spec) -> WorkspaceGrant | None:

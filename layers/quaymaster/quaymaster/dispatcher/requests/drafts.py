@@ -6,6 +6,7 @@ from datetime import datetime
 from quaymaster.domain import deadlines, ids
 from quaymaster.domain.durations import format_duration
 from quaymaster.domain.images import is_allowed
+from quaymaster.domain.messages import Executor
 from quaymaster.domain.phases import Phase, check_strings
 from quaymaster.domain.pool import Pool, PoolKind
 from quaymaster.domain.requests import ReplyOn, RunRequest, Workspace, check_work
@@ -68,6 +69,7 @@ def draft_of(pool: Pool, submission: Submission, now: datetime) -> Draft:
         on_end=request.on_end,
         auto_confirm=request.auto_confirm,
         image=request.image,
+        tool=request.tool,
         workspace=request.workspace,
         log_timeout=request.log_timeout,
         run_timeout=request.run_timeout,
@@ -90,22 +92,29 @@ def check_request(request: RunRequest, pool: Pool) -> None:
         raise Refused("reply_on", request.reply_on, "a topic in reply_to, for somebody to hear it")
     if _wants_its_own(request, pool) and not _may_have_its_own(request, pool):
         raise Refused("image", describe(request.image), _images(pool))
+    if pool.executor is Executor.DOCKER and request.image and not _suits(request.image, pool):
+        raise Refused("image", describe(request.image), _images(pool))
     if request.workspace and request.workspace.key.split("/")[1] != pool.id:
         raise Refused("workspace.key", describe(request.workspace.key), f"a key below inputs/{pool.id}/")
 
 
 def _wants_its_own(request: RunRequest, pool: Pool) -> bool:
     """Whether only a task that is started for it has the image that it names."""
-    return request.image is not None and request.image != pool.image
+    return pool.executor is Executor.PROCESS and request.image is not None and request.image != pool.image
 
 
 def _may_have_its_own(request: RunRequest, pool: Pool) -> bool:
     return pool.kind_of is PoolKind.FARGATE and is_allowed(request.image or "", pool.settings.images)
 
 
+def _suits(image: str, pool: Pool) -> bool:
+    """Whether containers of the pool's workers may be of the image; all may, unless the pool says which."""
+    return not pool.settings.images or image == pool.image or is_allowed(image, pool.settings.images)
+
+
 def _images(pool: Pool) -> str:
     """Which images a run of this pool may ask for."""
-    if pool.kind_of is PoolKind.PRIVATE:
+    if pool.kind_of is PoolKind.PRIVATE and pool.executor is Executor.PROCESS:
         return f"none: workers of pool {pool.name} run commands as processes of their hosts"
     if pool.settings.images:
         return f"an image that pool {pool.name} allows: {', '.join(pool.settings.images)}"
@@ -139,7 +148,7 @@ def _compared(found: tuple[Run, Spec], again: tuple[Run, Spec]) -> dict[str, tup
     names = ("type", "stack") if new.phases else ("type", "stack", "retryable")
     pairs: dict[str, tuple[object, object]] = {name: (getattr(old_run, name), getattr(new_run, name)) for name in names}
     for name in (
-        "command", "environment", "phases", "on_end", "auto_confirm", "image", "log_timeout", "run_timeout",
+        "command", "environment", "phases", "on_end", "auto_confirm", "image", "tool", "log_timeout", "run_timeout",
     ):  # fmt: skip
         pairs[name] = (getattr(old, name), getattr(new, name))
     return pairs | {"workspace": (_content(old.workspace), _content(new.workspace))}

@@ -38,6 +38,7 @@ def _again(run: Run, spec: Spec) -> RunRequest:
         on_end=spec.on_end,
         auto_confirm=spec.auto_confirm,
         image=spec.image,
+        tool=spec.tool,
         workspace=spec.workspace,
         log_timeout=spec.log_timeout,
         run_timeout=spec.run_timeout,

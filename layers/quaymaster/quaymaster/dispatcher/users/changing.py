@@ -7,7 +7,7 @@ from quaymaster.dispatcher.users.deployment import Deployment
 from quaymaster.dispatcher.users.pool_settings import read_pool_settings
 from quaymaster.dispatcher.users.pools import TASK_FIELDS, check_task, define_task, find_pool
 from quaymaster.domain.api import ChangePool
-from quaymaster.domain.pool import Pool
+from quaymaster.domain.pool import Pool, PoolKind
 from quaymaster.domain.wakes import Wake
 from quaymaster.errors import Busy, Lost
 from quaymaster.ports import Ports, Replace, Write
@@ -46,7 +46,8 @@ def _changed(pool: Pool, change: ChangePool) -> Pool:
 
 def _writes(ports: Ports, deployment: Deployment, pool: Pool, changed: Pool) -> list[Write]:
     changed = replace(changed, version=pool.version + 1, updated_at=ports.clock())
-    if all(getattr(pool, field) == getattr(changed, field) for field in TASK_FIELDS):
+    same_tasks = all(getattr(pool, field) == getattr(changed, field) for field in TASK_FIELDS)
+    if same_tasks or pool.kind_of is not PoolKind.FARGATE:
         return [Replace(changed)]
     ports.tasks.check(changed.image)
     definition = define_task(ports, deployment, pool.id, changed)

@@ -11,7 +11,7 @@ from quaymaster.domain import ids
 from quaymaster.domain.api import CreatePool
 from quaymaster.domain.fargate_sizes import check_size
 from quaymaster.domain.ids import ULID
-from quaymaster.domain.messages import Endpoint, PoolToken
+from quaymaster.domain.messages import Endpoint, Executor, PoolToken
 from quaymaster.domain.pool import Counters, Pool, PoolEntry, PoolKind, PoolName, Starts, followed
 from quaymaster.domain.wakes import Wake
 from quaymaster.errors import Busy, Lost, NotFound, QuaymasterError, Refused
@@ -63,6 +63,8 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         id=pool_id,
         name=request.name,
         kind_of=request.kind,
+        executor=request.executor,
+        image=request.image,
         settings=settings,
         certificate_id=certificate.id,
         certificate_arn=certificate.arn,
@@ -82,6 +84,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         mqtt=[Endpoint(host=host, port=port) for host, port in brokers],
         certificate=certificate.pem,
         ca=ca,
+        executor=pool.executor,
     )
     return Created(pool=pool, token=base64.b64encode(json.dumps(token.dump()).encode()).decode())
 
@@ -96,6 +99,8 @@ def check_task(wanted: CreatePool | Pool, deployment: Deployment) -> None:
     if kind is not PoolKind.FARGATE:
         _check_private(wanted)
         return
+    if wanted.executor is not Executor.PROCESS:
+        raise Refused("executor", wanted.executor, "process: nothing in a Fargate task can run containers")
     role = (wanted.task_role or "").partition(":role/")[2]
     if wanted.task_role and not role.startswith(deployment.run_role_prefix):
         raise Refused("task_role", wanted.task_role, f"a role whose name begins with {deployment.run_role_prefix}")
@@ -105,13 +110,14 @@ def check_task(wanted: CreatePool | Pool, deployment: Deployment) -> None:
 
 
 def _check_private(wanted: CreatePool | Pool) -> None:
+    in_containers = wanted.executor is Executor.DOCKER
     for field in TASK_FIELDS:
-        if (found := getattr(wanted, field)) is not None:
-            allowed = "only a Fargate pool has an image, CPU, memory, an architecture and a task role"
-            raise Refused(field, found, allowed)
+        if (found := getattr(wanted, field)) is not None and not (in_containers and field == "image"):
+            allowed = "only a Fargate pool has CPU, memory, an architecture, a task role, and an image"
+            raise Refused(field, found, f"{allowed}; an image has also a pool with the executor docker")
     images = wanted.settings.images if isinstance(wanted, Pool) else wanted.settings.get("images")
-    if images:
-        raise Refused("settings.images", describe(str(images)), "nothing: only a Fargate pool starts tasks for images")
+    if images and not in_containers:
+        raise Refused("settings.images", describe(str(images)), "nothing: workers of this pool run no images")
 
 
 def define_task(ports: Ports, deployment: Deployment, pool_id: str, wanted: CreatePool | Pool) -> str:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from quaymaster.dispatcher.placing.announce import repeat, send_refused
 from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain import deadlines
-from quaymaster.domain.messages import NewGrants, Prepared, Preparing, Renew
+from quaymaster.domain.messages import ImageUsed, NewGrants, Prepared, Preparing, Renew
 from quaymaster.domain.replacing import replace
 from quaymaster.domain.run import Run, begun, next_phase, touched
 from quaymaster.domain.states import RunState
@@ -29,7 +29,7 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
         begins = run.state is RunState.PREPARING
         try:
             if begins:
-                run = _begin(ports, run)
+                run = _begin(ports, run, message.image)
             elif message.phase == run.phase + 1 < run.leg_end and not run.ending:
                 run = _go_on(ports, sender, run)
         except Lost:
@@ -45,8 +45,8 @@ def prepared(ports: Ports, sender: Sender, message: Prepared) -> None:
     raise Busy(f"run {message.run}: others kept writing")
 
 
-def _begin(ports: Ports, run: Run) -> Run:
-    started = begun(run, ports.clock())
+def _begin(ports: Ports, run: Run, image: ImageUsed | None) -> Run:
+    started = begun(run, ports.clock(), image)
     ports.store.commit(Replace(started))
     return started
 

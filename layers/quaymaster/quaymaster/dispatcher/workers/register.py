@@ -12,7 +12,7 @@ from quaymaster.dispatcher.tasks.image_definitions import definition_of
 from quaymaster.dispatcher.workers.finish import Following, bound_run, next_run, stop_task
 from quaymaster.dispatcher.workers.sender import Sender
 from quaymaster.domain import deadlines, ids
-from quaymaster.domain.messages import Holding, Registered, Remains, Welcome
+from quaymaster.domain.messages import Holding, Registered, Remains, Unfit, Welcome
 from quaymaster.domain.placement import used_up
 from quaymaster.domain.pool import Launch
 from quaymaster.domain.run import started_for
@@ -29,6 +29,9 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
 
     Never turns BUSY into IDLE. A new session takes over, and the run of the one before is handled as lost.
     """
+    if message.executor is not sender.pool.executor:
+        _turn_away(ports, sender, message)
+        return
     for remains in message.remains:
         _bury(ports, pools, sender, remains)
     for tries in range(TRIES):
@@ -54,6 +57,13 @@ def registered(ports: Ports, pools: Pools, sender: Sender, message: Registered) 
             continue
         return
     raise Busy(f"worker {sender.worker_id}: others kept writing")
+
+
+def _turn_away(ports: Ports, sender: Sender, message: Registered) -> None:
+    """A claim looks for any worker of a pool: one that runs commands in something else must not be there."""
+    note = f"pool {sender.pool.name} has the executor {sender.pool.executor}, and this agent has {message.executor}"
+    ports.log("worker_turned_away", {"worker": sender.worker_id, "pool": sender.pool.id, "note": note})
+    ports.messenger.send(sender.pool.id, sender.worker_id, Unfit(session=message.session, note=note))
 
 
 def _older(worker: Worker, sender: Sender, message: Registered) -> str | None:

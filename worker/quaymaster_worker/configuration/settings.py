@@ -4,16 +4,19 @@ import os
 import pwd
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from quaymaster.domain.durations import parse_duration
-from quaymaster.domain.messages import PoolToken
+from quaymaster.domain.messages import Executor, PoolToken
 
+from quaymaster_worker.configuration.docker_options import DockerOptions, read_docker_options
+from quaymaster_worker.configuration.options import OPTIONS
+from quaymaster_worker.configuration.reading import SHOWN, boolean, duration, names, secret
+from quaymaster_worker.configuration.token import decode_key, decode_token
+from quaymaster_worker.configuration.variables import Variables, read_variables
 from quaymaster_worker.errors import ConfigurationRefused
-from quaymaster_worker.token import decode_key, decode_token
 
 METADATA_PREFIX = "QUAYMASTER_METADATA_"
 MOST_METADATA = 50
@@ -30,7 +33,6 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _UNFIT = re.compile("[\ud800-\udfff]")
 _NOTHING = frozenset({"", "null", "none", "undefined", "<nil>"})
-_DURATION = "a duration like '90s', '7m' or '1h10m'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +65,92 @@ class Settings:
     path: str
     lang: str
     debug: bool
+    executor: Executor
+    docker: DockerOptions
+    mask: Sequence[str]
+    """Variables whose values never appear in a log."""
+    masked: Sequence[str]
+    """What those of them hold that the agent itself has."""
+    logs_on_stdout: bool
+    sensitive_outputs: bool
+    policy: Path | None
+    notes: Sequence[str]
+    """What whoever set the environment should know."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings. Raises ConfigurationRefused, with the variable's name, for the first one that is wrong."""
+    variables = read_variables(environ)
+    try:
+        return _read(variables.own, _notes(variables))
+    except ConfigurationRefused as error:
+        raise ConfigurationRefused(variables.called(error.variable), error.found, error.allowed) from None
+
+
+def _read(environ: Mapping[str, str], notes: list[str]) -> Settings:
     _check_text(environ)
     in_ecs = environ.get("ECS_CONTAINER_METADATA_URI_V4") or None
+    token = _read_token(environ)
+    executor = _executor(environ, token)
+    state_dir = _state_dir(environ, in_ecs=in_ecs is not None)
+    mask = names(environ, "QUAYMASTER_MASK_ENVS")
+    if executor is Executor.PROCESS:
+        idle = [option.variable for option in OPTIONS if option.docker_only and option.variable in environ]
+        notes += [f"{variable} has no effect here: it is for the executor docker" for variable in idle]
     return Settings(
-        token=_read_token(environ),
+        token=token,
         private_key=_read_key(environ),
-        state_dir=_state_dir(environ, in_ecs=in_ecs is not None),
+        state_dir=state_dir,
         metadata=_metadata(environ),
         launch=environ.get("QUAYMASTER_LAUNCH") or None,
-        launcher_log_timeout=_duration(environ, "QUAYMASTER_LAUNCHER_LOG_TIMEOUT")
-        or _duration(environ, "QUAYMASTER_LAUNCHER_LOGS_TIMEOUT"),  # as others spell it
-        launcher_run_timeout=_duration(environ, "QUAYMASTER_LAUNCHER_RUN_TIMEOUT"),
-        stop_deadline=_duration(environ, "QUAYMASTER_STOP_DEADLINE"),
-        give_up_after=_duration(environ, "QUAYMASTER_GIVE_UP_AFTER") or timedelta(minutes=2),
+        launcher_log_timeout=duration(environ, "QUAYMASTER_LAUNCHER_LOG_TIMEOUT")
+        or duration(environ, "QUAYMASTER_LAUNCHER_LOGS_TIMEOUT"),  # as others spell it
+        launcher_run_timeout=duration(environ, "QUAYMASTER_LAUNCHER_RUN_TIMEOUT"),
+        stop_deadline=duration(environ, "QUAYMASTER_STOP_DEADLINE"),
+        give_up_after=duration(environ, "QUAYMASTER_GIVE_UP_AFTER") or timedelta(minutes=2),
         run_user=_run_user(environ, in_ecs=in_ecs is not None),
         run_uids=_run_uids(environ) if os.geteuid() == 0 else None,
         ecs_metadata_uri=in_ecs,
         task_role=_task_role(environ) if in_ecs else {},
         path=_path(environ),
         lang=environ.get("LANG") or "C.UTF-8",
-        debug=_boolean(environ, "QUAYMASTER_DEBUG"),
+        debug=boolean(environ, "QUAYMASTER_DEBUG"),
+        executor=executor,
+        docker=read_docker_options(environ, state_dir) if executor is Executor.DOCKER else DockerOptions(),
+        mask=mask,
+        masked=[environ[name] for name in mask if environ.get(name)],
+        logs_on_stdout=boolean(environ, "QUAYMASTER_RUN_LOGS_ON_STANDARD_OUTPUT_ENABLED"),
+        sensitive_outputs=boolean(environ, "QUAYMASTER_SENSITIVE_OUTPUT_UPLOAD_ENABLED"),
+        policy=_policy(environ),
+        notes=notes,
     )
+
+
+def _notes(variables: Variables) -> list[str]:
+    adopted = [f"{other} is read as {own}" for own, other in variables.adopted.items()]
+    unknown = [
+        f"{variable} is no option of the agent" + (f"; perhaps {meant} was meant" if meant else "")
+        for variable, meant in variables.unknown.items()
+    ]
+    return [*adopted, *unknown]
+
+
+def _executor(environ: Mapping[str, str], token: PoolToken) -> Executor:
+    name = "QUAYMASTER_EXECUTOR"
+    text = environ.get(name) or token.executor
+    if text not in {*Executor}:
+        raise ConfigurationRefused(name, repr(text[:SHOWN]), " or ".join(Executor))
+    return Executor(text)
+
+
+def _policy(environ: Mapping[str, str]) -> Path | None:
+    name = "QUAYMASTER_LAUNCHER_RUN_INITIALIZATION_POLICY"
+    text = environ.get(name)
+    if not text:
+        return None
+    if not Path(text).is_file():
+        raise ConfigurationRefused(name, repr(text), "a file with a policy in Rego")
+    return Path(text)
 
 
 def _check_text(environ: Mapping[str, str]) -> None:
@@ -110,7 +173,7 @@ def _task_role(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_token(environ: Mapping[str, str]) -> PoolToken:
-    name, text = _secret(environ, "QUAYMASTER_TOKEN")
+    name, text = secret(environ, "QUAYMASTER_TOKEN")
     try:
         return decode_token(text)
     except ValueError as error:
@@ -118,42 +181,11 @@ def _read_token(environ: Mapping[str, str]) -> PoolToken:
 
 
 def _read_key(environ: Mapping[str, str]) -> bytes:
-    name, text = _secret(environ, "QUAYMASTER_POOL_PRIVATE_KEY")
+    name, text = secret(environ, "QUAYMASTER_POOL_PRIVATE_KEY")
     try:
         return decode_key(text)
     except ValueError as error:
         raise ConfigurationRefused(name, str(error), "the pool's private key: PEM, or base64 of it") from None
-
-
-def _secret(environ: Mapping[str, str], name: str) -> tuple[str, str]:
-    """A value given directly or by a file, never by both; returns the variable that gave it, too."""
-    by_file = f"{name}_FILE"
-    value, path = environ.get(name, ""), environ.get(by_file, "")
-    if bool(value) == bool(path):
-        raise ConfigurationRefused(name, "both" if value else "neither", f"exactly one of {name} and {by_file}")
-    if value:
-        return name, value
-    try:
-        return by_file, Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationRefused(by_file, f"{path!r} ({error})", "a file that can be read") from None
-
-
-def _duration(environ: Mapping[str, str], name: str) -> timedelta | None:
-    text = environ.get(name)
-    if text is None:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigurationRefused(name, str(error), _DURATION) from None
-
-
-def _boolean(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name, "false")
-    if text not in {"true", "false"}:
-        raise ConfigurationRefused(name, repr(text[:64]), "true or false")
-    return text == "true"
 
 
 def _metadata(environ: Mapping[str, str]) -> dict[str, str]:
