@@ -82,7 +82,6 @@ def start_agent(command: AgentCommand) -> AgentProcess:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "HOME": str(command.state_dir),
-        "QUAYMASTER_STATE_DIR": str(command.state_dir),
         **command.environ,
     }
     with command.log.open("ab") as log:

@@ -258,15 +258,17 @@ class LocalCloud:
         *,
         env: Mapping[str, str] | None = None,
         state_dir: Path | None = None,
+        prefix: str = "QUAYMASTER_",
     ) -> AgentProcess:
-        """Start `quaymaster-agent` with a pool's token and private key (PEM).
+        """Start `quaymaster-agent` with a pool's token and private key (PEM), in variables with this prefix.
 
         The same `state_dir` again stands for a restart on the same host. It ends with the cloud at the latest.
         """
         number = len(self._agents)
         own = state_dir or Path(self.deployment.folder) / "agents" / str(number)
         own.mkdir(parents=True, exist_ok=True)
-        given = {"QUAYMASTER_TOKEN": token, "QUAYMASTER_POOL_PRIVATE_KEY": key, **(env or {})}
+        fixed = {"TOKEN": token, "POOL_PRIVATE_KEY": key, "STATE_DIR": str(own)}
+        given = {f"{prefix}{name}": value for name, value in fixed.items()} | dict(env or {})
         command = AgentCommand(
             agent=self._settings.agent,
             arguments=("--count", str(count)),

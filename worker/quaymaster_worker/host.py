@@ -13,7 +13,6 @@ from quaymaster.domain.workspace_rules import Bounds
 
 from quaymaster_worker.configuration.settings import Settings
 from quaymaster_worker.executor import Executor
-from quaymaster_worker.log.lines import Mask, NoMask
 from quaymaster_worker.processes.cgroups import delegated
 from quaymaster_worker.processes.leftovers import StateFile
 from quaymaster_worker.processes.memory_events import count_oom_kills
@@ -33,7 +32,6 @@ class Host:
     clock: Callable[[], float]
     random: Random
     bounds: Bounds = field(default_factory=Bounds)
-    make_mask: Callable[[], Mask] = NoMask
     oom_kills: Callable[[], int | None] = count_oom_kills
     cgroup: Path | None = field(default_factory=lambda: delegated() if os.geteuid() != 0 else None)
     """Where phases get a cgroup of their own; root ends their processes without."""

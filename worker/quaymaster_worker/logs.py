@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from quaymaster_worker.protocol.worker import Worker
@@ -15,7 +16,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stamp = _stamp(datetime.fromtimestamp(record.created, UTC))
         line: dict[str, object] = {"ts": stamp, "level": record.levelname.lower(), "msg": record.getMessage()}
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
         if record.exc_info:
@@ -31,6 +32,31 @@ def about(worker: Worker) -> dict[str, object]:
         "run": holding.run if holding else None,
         "attempt": holding.attempt if holding else None,
     }
+
+
+def echo_of(run: str, attempt: int, stack: str | None) -> Callable[[datetime, str, str, str], None]:
+    """Writes a run's log to standard output as well: one JSON object a line, like those of the agent's own log."""
+
+    def echo(at: datetime, phase: str, stream: str, text: str) -> None:
+        line: dict[str, object] = {
+            "ts": _stamp(at),
+            "level": "info",
+            "msg": text.removesuffix("\n"),
+            "run_ulid": run,
+            "stack_id": stack,
+            "attempt": attempt,
+            "phase": phase,
+            "stream": stream,
+        }
+        if not text.endswith("\n"):
+            line["partial"] = True
+        print(json.dumps(line), flush=True)
+
+    return echo
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def set_up_logging(*, debug: bool) -> None:

@@ -7,6 +7,12 @@ from quaymaster.domain.durations import format_duration
 
 from quaymaster_cli.showing.output import Output, tell
 
+NAMED_BY = {
+    "request": "its request",
+    "launcher": "its worker's host",
+    "pool": "its pool",
+    "template": "the deployment",
+}
 PHASE_COLUMNS = ("PHASE", "STATE", "ATTEMPT", "EXIT CODE", "BEGAN", "TOOK", "SAYS")
 
 
@@ -44,7 +50,7 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("environment", " ".join(run.environment) or None),
         ("confirm by", run.confirm_by),
         ("left", f"{run.left.bytes} bytes, sha256 {run.left.sha256}" if run.left else None),
-        ("image", f"{run.image} (named by its {run.image_from})" if run.image_from else run.image),
+        ("image", f"{run.image} (named by {NAMED_BY[run.image_from]})" if run.image_from else run.image),
         ("workspace", run.workspace),
         ("worker", run.worker),
         ("attempt", run.attempt),

@@ -64,9 +64,15 @@ class Deployment:
         return answer.status_code, answer.json()
 
     def create_pool(
-        self, kind: str = "private", task_role: str | None = None, image: str | None = None, **settings: str | int
+        self,
+        kind: str = "private",
+        task_role: str | None = None,
+        image: str | None = None,
+        executor: str | None = None,
+        **settings: str | int,
     ) -> Credential:
         """A new pool with quick settings."""
+        fields = {"task_role": task_role, "image": image, "executor": executor}
         self._pools += 1
         key = rsa.generate_private_key(65537, 2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pool")])
@@ -79,7 +85,7 @@ class Deployment:
             "kind": kind,
             "csr": csr.public_bytes(serialization.Encoding.PEM).decode(),
             "settings": {**QUICK, **settings},
-            **{name: value for name, value in (("task_role", task_role), ("image", image)) if value},
+            **{name: value for name, value in fields.items() if value},
         }
         status, created = self.call("POST", "/pools", body)
         assert status == 201, created

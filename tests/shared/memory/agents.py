@@ -11,11 +11,13 @@ from quaymaster.domain import ids, objects
 from quaymaster.domain.messages import (
     Assign,
     Done,
+    Executor,
     FromAgent,
     Go,
     Goodbye,
     HandedBack,
     Holding,
+    ImageUsed,
     Kill,
     LogDigest,
     LogEnd,
@@ -99,6 +101,9 @@ class FakeAgent:
     prompt: bool = True
     log_timeout: float | None = None
     run_timeout: float | None = None
+    executor: Executor = Executor.PROCESS
+    image: ImageUsed | None = None
+    """What it says that its attempts run in."""
     held: Held | None = None
     leaving: bool = False
     welcomed: bool = False
@@ -127,6 +132,7 @@ class FakeAgent:
                 "launch": self.launch,
                 "log_timeout_seconds": self.log_timeout,
                 "run_timeout_seconds": self.run_timeout,
+                "executor": self.executor,
             }
         )
 
@@ -142,7 +148,7 @@ class FakeAgent:
         self._say(
             "prepared",
             "prepared",
-            lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt, phase=phase),
+            lambda: Prepared(session=self.session, run=held.run, attempt=held.attempt, phase=phase, image=self.image),
         )
 
     def go_on(self) -> None:

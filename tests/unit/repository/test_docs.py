@@ -11,6 +11,7 @@ from quaymaster.domain.pool import PoolSettings
 from quaymaster_cli.errors import CliError, Interrupted, Usage
 from quaymaster_cli.main import app
 from quaymaster_cli.runs.exit_codes import ENDED_WITHOUT_CODE, TIMED_OUT
+from quaymaster_worker.configuration.options import OPTIONS
 from quaymaster_worker.errors import ExitCode
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -26,13 +27,14 @@ CODE = [
     for file in (REPOSITORY / folder).rglob("*.py")
 ]
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+AGENT = (REPOSITORY / "docs" / "agent.md").read_text(encoding="utf-8")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 VARIABLE = re.compile(r"\bQUAYMASTER_[A-Z_]*[A-Z]\b")
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """The rows of the tables under a heading of the operations page: all cells, by each name in the first one."""
-    section = OPERATIONS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def rows(heading: str, page: str = OPERATIONS) -> dict[str, list[str]]:
+    """The rows of the tables under a heading of a page: all cells, by each name in the first one."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found: dict[str, list[str]] = {}
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
@@ -80,15 +82,24 @@ def test_every_template_parameter_is_listed_with_its_default() -> None:
 def test_every_variable_that_the_code_reads_or_sets_is_listed() -> None:
     texts = [file.read_text(encoding="utf-8") for file in [*CODE, REPOSITORY / "template.yaml"]]
     named = {name for text in texts for name in VARIABLE.findall(text)}
-    documented = set(VARIABLE.findall(OPERATIONS))
+    named |= {option.variable for option in OPTIONS}
+    documented = set(VARIABLE.findall(OPERATIONS + AGENT))
     assert named - documented - {"QUAYMASTER_METADATA"} == set()
     assert documented - named == set(), "no code knows these any more"
-    assert "QUAYMASTER_METADATA_<name>" in OPERATIONS
+
+
+def test_every_option_of_the_agent_is_listed_with_its_default_and_a_test_that_shows_it() -> None:
+    listed = rows("Options", AGENT)
+    defaults = {option.variable: option.default for option in OPTIONS} | {"QUAYMASTER_METADATA_<name>": "none"}
+    assert {name: cells[1] for name, cells in listed.items() if name in defaults} == defaults
+    for name in defaults:
+        file, _, test = listed[name][3].strip("` |").partition("::")
+        assert f"def {test}(" in (REPOSITORY / file).read_text(encoding="utf-8"), name
 
 
 def test_the_agent_s_own_page_lists_the_same_variables() -> None:
     """It travels with the agent, to where the other pages are not."""
-    assert set(rows("Agents")) - {"ECS_CONTAINER_METADATA_URI_V4"} <= set(
+    assert {option.variable for option in OPTIONS} <= set(
         re.findall(r"`(QUAYMASTER_[A-Z_]+(?:<name>)?)`", AGENT_PAGE.read_text(encoding="utf-8"))
     )
 

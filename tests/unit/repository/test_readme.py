@@ -66,8 +66,8 @@ def echo(words: list[str]) -> None:
 
 
 def export(words: list[str]) -> None:
-    operations = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
-    assert all(f"`{word.partition('=')[0]}`" in operations for word in words)
+    page = (REPOSITORY / "docs" / "agent.md").read_text(encoding="utf-8")
+    assert all(f"`{word.partition('=')[0]}`" in page for word in words)
 
 
 PROGRAMS: dict[str, Callable[[list[str]], None]] = {

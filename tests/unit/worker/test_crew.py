@@ -140,7 +140,7 @@ class Seats:
         token = SimpleNamespace(namespace="n", pool_id="P", mqtt=[])
         nothing: dict[str, Any] = dict.fromkeys(("launch", "launcher_log_timeout", "launcher_run_timeout"))
         options = SimpleNamespace(
-            token=token, metadata={}, ecs_metadata_uri=ecs, stop_deadline=None,
+            token=token, metadata={}, executor="process", ecs_metadata_uri=ecs, stop_deadline=None,
             give_up_after=SimpleNamespace(total_seconds=lambda: 120), **nothing,
         )  # fmt: skip
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from quaymaster.domain.messages import PoolToken
+from quaymaster.domain.messages import Executor, PoolToken
 from quaymaster_worker.configuration.settings import SYSTEM_PATH, read_settings
 from quaymaster_worker.configuration.token import decode_key, decode_token
 from quaymaster_worker.connection.credentials import check_credentials
@@ -88,6 +88,9 @@ def test_the_path_of_phases_is_a_systems_behind_what_the_launcher_names(
         ("QUAYMASTER_METADATA_zone", "x" * 257, "257 characters"),
         ("QUAYMASTER_STATE_DIR", "/proc/none", "/proc/none"),
         ("QUAYMASTER_RUN_USER", "no-such-user", "no-such-user"),
+        ("QUAYMASTER_EXECUTOR", "podman", "'podman'"),
+        ("QUAYMASTER_MASK_ENVS", "A,B=C", "'B=C'"),
+        ("QUAYMASTER_RUN_LOGS_ON_STANDARD_OUTPUT_ENABLED", "1", "'1'"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_name_and_what_was_found(
@@ -110,13 +113,63 @@ def test_a_refusal_never_repeats_a_secret(environ: dict[str, str]) -> None:
 
 
 def test_durations_and_metadata_are_read(environ: dict[str, str]) -> None:
-    settings = read_settings(
-        environ
-        | {"QUAYMASTER_LAUNCHER_LOG_TIMEOUT": "1h10m", "QUAYMASTER_METADATA_zone": "a", "QUAYMASTER_DEBUG": "true"}
-    )
+    given = {
+        "QUAYMASTER_LAUNCHER_LOG_TIMEOUT": "1h10m",
+        "QUAYMASTER_STOP_DEADLINE": "5m",
+        "QUAYMASTER_GIVE_UP_AFTER": "30s",
+        "QUAYMASTER_METADATA_zone": "a",
+        "QUAYMASTER_DEBUG": "true",
+    }
+    settings = read_settings(environ | given)
     assert settings.launcher_log_timeout == timedelta(minutes=70)
+    assert (settings.stop_deadline, settings.give_up_after) == (timedelta(minutes=5), timedelta(seconds=30))
     assert settings.metadata == {"zone": "a"}
     assert settings.debug
+
+
+def test_the_names_of_others_are_read_where_the_own_ones_are_absent(environ: dict[str, str]) -> None:
+    others = {
+        "SPACELIFT_LAUNCHER_RUN_TIMEOUT": "120m",
+        "SPACELIFT_LAUNCHER_LOGS_TIMEOUT": "1000s",
+        "SPACELIFT_METADATA_asg": "a-1",
+        "SPACELIFT_TOKEN": "not this one",
+    }
+    settings = read_settings(environ | others | {"QUAYMASTER_LAUNCHER_LOG_TIMEOUT": "3m"})
+    assert settings.launcher_run_timeout == timedelta(hours=2)
+    assert settings.launcher_log_timeout == timedelta(minutes=3)
+    assert settings.metadata == {"asg": "a-1"}
+    assert settings.notes == [
+        "SPACELIFT_LAUNCHER_RUN_TIMEOUT is read as QUAYMASTER_LAUNCHER_RUN_TIMEOUT",
+        "SPACELIFT_METADATA_asg is read as QUAYMASTER_METADATA_asg",
+    ]
+
+
+def test_a_refusal_names_the_variable_that_was_set(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationRefused) as refused:
+        read_settings(environ | {"SPACELIFT_LAUNCHER_RUN_TIMEOUT": "long"})
+    assert refused.value.variable == "SPACELIFT_LAUNCHER_RUN_TIMEOUT"
+    assert str(refused.value).startswith("SPACELIFT_LAUNCHER_RUN_TIMEOUT: found ")
+
+
+def test_names_that_mean_nothing_and_options_without_effect_are_told(environ: dict[str, str]) -> None:
+    given = {"QUAYMASTER_LAUNCHER_LOGTIMEOUT": "7m", "QUAYMASTER_X": "1", "QUAYMASTER_WORKER_NETWORK": "host"}
+    assert read_settings(environ | given).notes == [
+        "QUAYMASTER_LAUNCHER_LOGTIMEOUT is no option of the agent; perhaps QUAYMASTER_LAUNCHER_LOG_TIMEOUT was meant",
+        "QUAYMASTER_X is no option of the agent",
+        "QUAYMASTER_WORKER_NETWORK has no effect here: it is for the executor docker",
+    ]
+
+
+def test_the_executor_is_the_pools_unless_the_host_says_another(environ: dict[str, str]) -> None:
+    assert read_settings(environ).executor is Executor.PROCESS
+    in_docker = json.dumps(json.loads(TOKEN) | {"executor": "docker"})
+    assert read_settings(environ | {"QUAYMASTER_TOKEN": in_docker}).executor is Executor.DOCKER
+    assert read_settings(environ | {"QUAYMASTER_EXECUTOR": "docker"}).executor is Executor.DOCKER
+
+
+def test_what_is_to_be_masked_is_read_from_the_agents_own_variables_too(environ: dict[str, str]) -> None:
+    settings = read_settings(environ | {"QUAYMASTER_MASK_ENVS": "A, B,C", "A": "secret", "C": ""})
+    assert (settings.mask, settings.masked) == (["A", "B", "C"], ["secret"])
 
 
 def test_an_ecs_task_gets_a_fresh_state_folder(environ: dict[str, str], tmp_path: Path) -> None:

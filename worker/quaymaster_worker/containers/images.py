@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quaymaster.domain.messages import Assign, ImageUsed
+from quaymaster.domain.messages import Assign, ImageRule, ImageUsed
 from quaymaster.domain.requests import Tool
 from quaymaster.domain.states import Reason
 from quaymaster.domain.stopped_tasks import Words, judge_start
@@ -28,9 +28,9 @@ def choose_image(assign: Assign, options: DockerOptions) -> ImageUsed:
     """
     own = options.default_ansible_image if assign.tool == Tool.ANSIBLE else options.default_image
     if assign.image:
-        return ImageUsed(name=assign.image, rule="request")
+        return ImageUsed(name=assign.image, rule=ImageRule.REQUEST)
     if own:
-        return ImageUsed(name=own, rule="launcher")
+        return ImageUsed(name=own, rule=ImageRule.LAUNCHER)
     if assign.default_image:
         return assign.default_image
     variable = f"QUAYMASTER_DEFAULT_{'ANSIBLE_' * (assign.tool == Tool.ANSIBLE)}RUNNER_IMAGE"

@@ -5,6 +5,7 @@ A line keeps its line end here. What has none is a piece: the line goes on in th
 
 import codecs
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -12,6 +13,9 @@ LONGEST_LINE = 16_384
 """Characters; a longer line is split, so that memory and chunks stay bounded."""
 
 Stream = Literal["output", "agent"]
+
+type Echo = Callable[[datetime, str, Stream, str], None]
+"""Is told each line as well, masked: its moment, phase, stream and text, with its line end if it has one."""
 
 
 class Mask(Protocol):
@@ -24,6 +28,10 @@ class Mask(Protocol):
 
     def flush(self) -> bytes: ...
 
+    def hide(self, text: str) -> str:
+        """A text of the agent's own without what must not be seen."""
+        ...
+
 
 class NoMask:
     """Nothing is masked."""
@@ -35,6 +43,10 @@ class NoMask:
     def flush(self) -> bytes:
         """Nothing was held back."""
         return b""
+
+    def hide(self, text: str) -> str:
+        """The same text."""
+        return text
 
 
 class LineSplitter:

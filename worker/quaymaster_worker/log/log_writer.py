@@ -9,7 +9,7 @@ from pathlib import Path
 from quaymaster.domain.messages import LogDigest
 
 from quaymaster_worker.log.chunks import ChunkPolicy, Compressor, Sum
-from quaymaster_worker.log.lines import LineEncoder, LineSplitter, Mask, Stream
+from quaymaster_worker.log.lines import Echo, LineEncoder, LineSplitter, Mask, Stream
 from quaymaster_worker.log.spool import Spool, WholeLog
 
 IDLE_LINE = 0.3
@@ -29,6 +29,7 @@ class LogTerms:
     phase: str
     cap_bytes: int
     spool: Path
+    echo: Echo | None = None
 
 
 class LogWriter:
@@ -78,7 +79,7 @@ class LogWriter:
     def say(self, text: str) -> None:
         """A line of the agent's own; whatever the phase left unterminated comes first."""
         self._write("output", self._splitter.flush())
-        self._write("agent", [f"{text}\n"])
+        self._write("agent", [f"{self._mask.hide(text)}\n"])
 
     def enter(self, phase: str) -> None:
         """Lines from now on are of this phase; whatever the one before left unterminated was its own."""
@@ -134,6 +135,8 @@ class LogWriter:
         now = datetime.now(UTC)
         encoder = LineEncoder(now, self._phase, stream)
         for line in lines:
+            if self._terms.echo:
+                self._terms.echo(now, self._phase, stream, line)
             encoded = encoder.encode(line)
             if stream == "output" and self._complete and self._size + len(encoded) > self._terms.cap_bytes:
                 self._complete = False

@@ -17,7 +17,9 @@ from quaymaster_worker.errors import AgentError, PreparationFailed, StartFailed
 from quaymaster_worker.executor import Execution, Starter
 from quaymaster_worker.host import Host
 from quaymaster_worker.log.log_writer import LogTerms
+from quaymaster_worker.log.masking import MaskCommands, Secrets
 from quaymaster_worker.log.phase_log import PhaseLog
+from quaymaster_worker.logs import echo_of
 from quaymaster_worker.phase.leaving import Left, in_thread, told
 from quaymaster_worker.phase.leg import Leg
 from quaymaster_worker.phase.orders import Orders
@@ -59,6 +61,8 @@ class Attempt:
         self.on_refused: Callable[[], None] = lambda: None
         self.on_failing: Callable[[float | None], None] = lambda since: None
         self.on_phase_done: Callable[[], None] = lambda: None
+        self._secrets = Secrets(host.settings.masked)
+        self._mask = MaskCommands(self._secrets)
         self._orders: Orders | None = None
         self._starter: Starter | None = None
         self._began_any = False
@@ -101,6 +105,8 @@ class Attempt:
                 task_role=self._host.settings.task_role,
             )
             self._orders.check()
+            for value in self._orders.values_of(self._host.settings.mask):
+                self._secrets.add(value)
         except OSError as error:
             raise PreparationFailed(Reason.WORKSPACE, f"the worker's disk: {error}"[:200]) from None
 
@@ -130,12 +136,13 @@ class Attempt:
             phase=assign.phase,
             cap_bytes=self._pool().log_cap_bytes,
             spool=self._folder.spool,
+            echo=echo_of(*self.key, assign.stack) if host.settings.logs_on_stdout else None,
         )
         self.log = PhaseLog(
             terms,
             self._grants,
             self._store,
-            mask=host.make_mask(),
+            mask=self._mask,
             random=host.random,
             clock=host.clock,
             on_refused=lambda: self.on_refused(),
@@ -165,7 +172,9 @@ class Attempt:
         """Run the phases to the end of their last process; after `begin`."""
         if self.leg is None:
             raise AgentError("phases run only after go")
-        return await self.leg.run()
+        outcome = await self.leg.run()
+        # What is told of it goes to the table.
+        return outcome.model_copy(update={"note": self._mask.hide(outcome.note)}) if outcome.note else outcome
 
     def _make_phase(self, log: PhaseLog, limits: Limits) -> Phase:
         host = self._host
@@ -177,6 +186,7 @@ class Attempt:
             grace_seconds=lambda: self._pool().stop_grace_seconds,
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
+            tells_commands=host.settings.debug,
         )
 
     async def _next_starter(self) -> Starter:

@@ -52,6 +52,11 @@ class Orders:
             for step in self.steps(phase):
                 check_fits(step.order.command, step.order.environment)
 
+    def values_of(self, names: Sequence[str]) -> set[str]:
+        """What these variables hold in any of the phases."""
+        seen = [self._environment(phase) for phase in self.phases]
+        return {environment[name] for environment in seen for name in names if name in environment}
+
     def steps(self, phase: PhaseOrder) -> list[Step]:
         """The commands of a phase, in order."""
         environment, read_only = self._environment(phase), is_read_only(self._assign, phase)

@@ -19,6 +19,7 @@ from quaymaster_worker.processes.marks import describe
 DRAIN_PATIENCE = 5.0
 """Seconds for the last output to be read once nothing is left that could write more."""
 
+STILL_RUNNING = 60.0
 LONGEST_HOOK = 100
 _OWN_FAULT = frozenset({Reason.EXIT_CODE, Reason.START_FAILED})
 """Ends of a hook that are nobody's doing but its own."""
@@ -69,6 +70,7 @@ class Phase:
         grace_seconds: Callable[[], float],
         oom_kills: Callable[[], int | None],
         on_started: Callable[[Execution], None] = lambda execution: None,
+        tells_commands: bool = False,
     ) -> None:
         self._next_starter = next_starter
         self._scribe = scribe
@@ -76,6 +78,7 @@ class Phase:
         self._grace = grace_seconds
         self._oom_kills = oom_kills
         self._on_started = on_started
+        self._tells_commands = tells_commands
         self._timeouts = Timeouts(limits, clock())
         self._execution: Execution | None = None
         self._ending: _Ending | None = None
@@ -103,6 +106,8 @@ class Phase:
     async def _run_step(self, order: Order) -> Outcome:
         kills_before = self._oom_kills()
         self._execution = None
+        if self._tells_commands:
+            self._scribe.say(f"$ {shlex.join(order.command)}")
         try:
             starter = await self._next_starter()
             self._execution = await starter.start(order)
@@ -117,15 +122,17 @@ class Phase:
         if self._ending:
             self._execution.kill()
         reading = asyncio.create_task(self._read(self._execution))
-        keeping = asyncio.create_task(self._keep_time(self._execution))
+        telling = [asyncio.create_task(self._tell_that_it_runs())] if self._tells_commands else []
+        keeping = [asyncio.create_task(self._keep_time(self._execution)), *telling]
         try:
             ended = await self._execution.wait()
         except BaseException:
             self._execution.kill()
             raise
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
         self._execution = None
         await asyncio.wait([reading], timeout=DRAIN_PATIENCE)
         reading.cancel()
@@ -167,6 +174,18 @@ class Phase:
                     await self._changed.wait()
             except TimeoutError:
                 self._act(execution)
+
+    async def _tell_that_it_runs(self) -> None:
+        """A line for each silent minute; the agent's own lines are no output, and set no timeout back."""
+        told = self._clock()
+        while True:
+            now = self._clock()
+            due = max(told, now - self.quiet_seconds) + STILL_RUNNING
+            if now >= due:
+                told = now
+                self._scribe.say("Still running...")
+            else:
+                await asyncio.sleep(due - now)
 
     def _act(self, execution: Execution) -> None:
         if self._ending:

@@ -108,12 +108,20 @@ class WorkspaceGrant(Value):
     sha256: Sha256 | None = None
 
 
+class ImageRule(StrEnum):
+    """Who has named an image: a run's request, the launcher of its worker's host, its pool, or the deployment."""
+
+    REQUEST = "request"
+    LAUNCHER = "launcher"
+    POOL = "pool"
+    TEMPLATE = "template"
+
+
 class ImageUsed(Value):
-    """The image of an attempt's containers, and who has named it: its request, the launcher of the host that it runs
-    on, its pool, or the deployment's template."""
+    """The image of an attempt's containers, and who has named it."""
 
     name: Annotated[str, Field(min_length=1, max_length=512)]
-    rule: Literal["request", "launcher", "pool", "template"]
+    rule: ImageRule
 
 
 # To the agent.

@@ -222,5 +222,5 @@ def _nearest(name: str) -> str:
     """The fields that a request has, the one that was probably meant first."""
     known = sorted(set(RunRequest.model_fields) - {"schema_version", "kind"})
     meant = [field for field in known if field.startswith(name) or name.startswith(field)]
-    meant = meant or get_close_matches(name, known, n=1)
+    meant = meant or get_close_matches(name.lower(), known, n=1)
     return f"{f'perhaps {meant[0]} was meant; ' if meant else ''}fields are {', '.join(known)}"

@@ -6,7 +6,18 @@ from datetime import datetime
 
 from quaymaster.dispatcher.placing import spec_object
 from quaymaster.domain import deadlines, objects
-from quaymaster.domain.messages import Assign, Executor, Go, ImageUsed, Kill, PhaseOrder, Refused, Stop, WorkspaceGrant
+from quaymaster.domain.messages import (
+    Assign,
+    Executor,
+    Go,
+    ImageRule,
+    ImageUsed,
+    Kill,
+    PhaseOrder,
+    Refused,
+    Stop,
+    WorkspaceGrant,
+)
 from quaymaster.domain.phases import PERFORM
 from quaymaster.domain.pool import Pool
 from quaymaster.domain.run import Ending, Run, Spec
@@ -63,8 +74,8 @@ def _default_image(ports: Ports, pool: Pool) -> ImageUsed | None:
     if pool.executor is not Executor.DOCKER:
         return None
     if pool.image:
-        return ImageUsed(name=pool.image, rule="pool")
-    return ImageUsed(name=ports.runner_image, rule="template") if ports.runner_image else None
+        return ImageUsed(name=pool.image, rule=ImageRule.POOL)
+    return ImageUsed(name=ports.runner_image, rule=ImageRule.TEMPLATE) if ports.runner_image else None
 
 
 def _workspace(ports: Ports, pool: Pool, run: Run, spec: Spec) -> WorkspaceGrant | None:
