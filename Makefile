@@ -137,8 +137,8 @@ define lock_tool
 endef
 
 # ---- The wheels -------------------------------------------------------------------------------------------------------
-WHEELS  = quaymaster quaymaster-sealing quaymaster-worker quaymaster-cli
-PACKED  = $(shell find $(LAYER) sealing worker cli -name '*.py' -o -path '*/completion/*')
+WHEELS  = quaymaster quaymaster-policy quaymaster-sealing quaymaster-worker quaymaster-cli
+PACKED  = $(shell find $(LAYER) policy sealing worker cli -name '*.py' -o -path '*/completion/*')
 
 # uv builds them and says what they need; pip, which SAM has anyway, fetches that.
 dist/wheels/.made: uv.lock $(MANIFESTS) $(PACKED) .tools/sam/.installed

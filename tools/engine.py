@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ENGINE = ("docker.io", "containerd", "runc", "tini")
+ENGINE = ("docker.io", "containerd", "runc", "tini", "docker-registry")
 BOOTSTRAP = "debootstrap"
 LIBRARIES = (
     "ca-certificates",

@@ -33,6 +33,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.CYCLED: "the pool's workers were told to start again",
     Reason.KILLED: "the command was killed by someone outside Quaymaster",
     Reason.IMAGE_PULL: "the image could not be pulled",
+    Reason.POLICY_DENIED: "the policy of its worker's host denied it; the note has the messages",
     Reason.WORKSPACE: "the packed workspace could not be fetched or unpacked, or not be left for a later attempt",
     Reason.START_FAILED: "the command, or the task for it, could not be started",
     Reason.HOOK_FAILED: "a command that the request wants before or after the phase's own failed",

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from quaymaster_cli import local_commands
 from quaymaster_cli.dead_letters import commands as dead_letter_commands
 from quaymaster_cli.errors import CliError, Interrupted, Usage
+from quaymaster_cli.policies import commands as policy_commands
 from quaymaster_cli.pools import commands as pool_commands
 from quaymaster_cli.pools import worker_commands
 from quaymaster_cli.showing.plain import visible
@@ -47,6 +48,7 @@ app.add_typer(pool_commands.app, name="pool")
 app.add_typer(worker_commands.app, name="worker")
 app.add_typer(run_commands.app, name="run")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
+app.add_typer(policy_commands.app, name="policy")
 app.add_typer(local_commands.app, name="local")
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from quaymaster.domain.messages import Assign, ImageUsed
 
 from quaymaster_worker.configuration.settings import RunUser
+from quaymaster_worker.metering.usage import Advice, Reading
 from quaymaster_worker.workspace.folders import WorkFolder
 
 
@@ -68,6 +69,10 @@ class Execution(Protocol):
         """Its end; when this returns, nothing that it started is left but what the answer names."""
         ...
 
+    async def reading(self) -> Reading | None:
+        """What it uses; None where nobody can tell (any more)."""
+        ...
+
     def stop(self) -> None:
         """Ask it, and all that it started, to end (SIGTERM)."""
         ...
@@ -95,6 +100,11 @@ class Starter(Protocol):
 
 class Executor(Protocol):
     """Makes ready to start commands."""
+
+    @property
+    def advice(self) -> Advice:
+        """Where somebody would give its commands more."""
+        ...
 
     def places(self, folder: WorkFolder) -> Places:
         """Where a command finds the folders of this attempt."""

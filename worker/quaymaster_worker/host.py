@@ -10,6 +10,7 @@ from random import Random
 
 import httpx
 from quaymaster.domain.workspace_rules import Bounds
+from quaymaster_policy.policy import Policy
 
 from quaymaster_worker.configuration.settings import Settings
 from quaymaster_worker.executor import Executor
@@ -31,6 +32,8 @@ class Host:
     executor: Executor
     clock: Callable[[], float]
     random: Random
+    policy: Policy | None = None
+    """What speaks against runs here."""
     bounds: Bounds = field(default_factory=Bounds)
     oom_kills: Callable[[], int | None] = count_oom_kills
     cgroup: Path | None = field(default_factory=lambda: delegated() if os.geteuid() != 0 else None)

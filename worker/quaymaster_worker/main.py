@@ -26,7 +26,7 @@ from quaymaster_worker.logs import set_up_logging
 from quaymaster_worker.processes.leftovers import StateFile, remove_leftovers
 from quaymaster_worker.processes.run_users import RunUsers
 from quaymaster_worker.processes.warden import set_by_prctl
-from quaymaster_worker.running import make_executor
+from quaymaster_worker.running import make_executor, read_run_policy
 from quaymaster_worker.trial import try_out
 from quaymaster_worker.workspace.folders import StateFolder
 
@@ -87,6 +87,7 @@ async def serve(settings: Settings, count: int) -> int:
     Raises ConfigurationRefused.
     """
     check_credentials(settings.token, settings.private_key)
+    policy = read_run_policy(settings)
     crt, probe = Crt(settings.token, settings.private_key), TlsProbe(settings.token, settings.private_key)
     folder, name, users = StateFolder(settings.state_dir), fresh_name(), RunUsers(settings)
     try:
@@ -99,7 +100,15 @@ async def serve(settings: Settings, count: int) -> int:
     except OSError as error:
         raise ConfigurationRefused("QUAYMASTER_STATE_DIR", str(error), "a folder the agent may write to") from None
     loop, random = asyncio.get_running_loop(), Random(secrets.randbits(64))
-    host = Host(settings=settings, folder=folder, state=state, executor=executor, clock=loop.time, random=random)
+    host = Host(
+        settings=settings,
+        folder=folder,
+        state=state,
+        executor=executor,
+        clock=loop.time,
+        random=random,
+        policy=policy,
+    )
 
     def connect(address: Address, agent: Agent) -> MqttConnection:
         return MqttConnection(crt, probe, address, agent, host.clock, random.uniform)

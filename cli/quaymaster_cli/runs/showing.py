@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from quaymaster.domain.api import ChangeView, LogPlace, PhaseView, RunSummary, RunView
 from quaymaster.domain.durations import format_duration
+from quaymaster.domain.messages import Usage
 
 from quaymaster_cli.showing.output import Output, tell
 
+MIB = 1 << 20
 NAMED_BY = {
     "request": "its request",
     "launcher": "its worker's host",
@@ -63,9 +65,23 @@ def _fields(run: RunView) -> list[tuple[str, object]]:
         ("ended", run.ended_at),
         ("took", took(run)),
         ("worker time", _worker_time(run)),
+        *_usage(run.usage),
         ("log", _place(run.log)),
         ("log lines", run.digest.lines if run.digest else None),
         ("output left out", f"{run.digest.dropped} bytes" if run.digest and run.digest.dropped else None),
+    ]
+
+
+def _usage(usage: Usage | None) -> list[tuple[str, object]]:
+    """What its commands have used, beside what they might have."""
+    if not usage:
+        return []
+    cpus = f" on {usage.millicpus / 1000:g} processors" if usage.millicpus else ""
+    throttled = f", throttled for {usage.throttled_ms / 1000:.1f} s" if usage.throttled_ms else ""
+    limit = f" of {usage.memory_limit_bytes / MIB:.0f}" if usage.memory_limit_bytes else ""
+    return [
+        ("CPU", f"{usage.cpu_ms / 1000:.1f} s in {usage.elapsed_ms / 1000:.1f} s{cpus}{throttled}"),
+        ("memory at most", f"{usage.memory_peak_bytes / MIB:.0f}{limit} MiB"),
     ]
 
 

@@ -23,15 +23,16 @@ def test_without_any_all_is_as_the_engine_has_it(state: Path) -> None:
     assert read(state).network == "bridge"
 
 
-def test_all_are_read(state: Path) -> None:
+def test_all_are_read(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     found = read(
         state,
-        WORKER_NETWORK="build", WORKER_RUNTIME="runsc", WORKER_MEMORY="512m",
+        DOCKER_CONFIG_DIR=str(tmp_path), WORKER_NETWORK="build", WORKER_RUNTIME="runsc", WORKER_MEMORY="512m",
         WORKER_CPUS="1.5", WORKER_PIDS="64", WORKER_READ_ONLY_ROOT="true", WORKER_IMAGE_PULL="missing",
         DEFAULT_RUNNER_IMAGE="a:1", DEFAULT_ANSIBLE_RUNNER_IMAGE="b:1",
     )  # fmt: skip
     assert found == DockerOptions(
-        network="build", runtime="runsc", memory=512 << 20, cpus=1.5, pids=64,
+        config_dir=tmp_path, network="build", runtime="runsc", memory=512 << 20, cpus=1.5, pids=64,
         read_only_root=True, pull=Pull.MISSING, default_image="a:1", default_ansible_image="b:1",
     )  # fmt: skip
 
@@ -59,6 +60,7 @@ def test_mounts_are_for_all_for_those_that_change_nothing_or_for_the_others(stat
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
+        ("DOCKER_CONFIG_DIR", "/nowhere", "'/nowhere'"),
         ("WHITELIST_ENVS", "A,B C", "'B C'"),
         ("WHITELIST_ENVS", "ro_", "'ro_'"),
         ("WHITELIST_ENVS", "wo_QUAYMASTER_TOKEN", "'wo_QUAYMASTER_TOKEN'"),

@@ -12,6 +12,7 @@ from quaymaster.domain.messages import Outcome
 from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order
+from quaymaster_worker.metering.usage import Reading
 from quaymaster_worker.phase.phase import Phase, Step
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.memory_events import count_oom_kills
@@ -26,6 +27,7 @@ class FakeExecution:
     polite: bool = False
     wishes: list[str] = field(default_factory=list[str])
     pids: Sequence[int] = (1, 2)
+    readings: list[Reading] = field(default_factory=list[Reading])
 
     def __post_init__(self) -> None:
         self._end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
@@ -44,6 +46,9 @@ class FakeExecution:
 
     async def wait(self) -> Ended:
         return await self._end
+
+    async def reading(self) -> Reading | None:
+        return self.readings.pop(0) if self.readings else None
 
     def stop(self) -> None:
         self.wishes.append("stop")

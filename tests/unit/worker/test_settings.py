@@ -91,6 +91,8 @@ def test_the_path_of_phases_is_a_systems_behind_what_the_launcher_names(
         ("QUAYMASTER_EXECUTOR", "podman", "'podman'"),
         ("QUAYMASTER_MASK_ENVS", "A,B=C", "'B=C'"),
         ("QUAYMASTER_RUN_LOGS_ON_STANDARD_OUTPUT_ENABLED", "1", "'1'"),
+        ("QUAYMASTER_SENSITIVE_OUTPUT_UPLOAD_ENABLED", "True", "'True'"),
+        ("QUAYMASTER_LAUNCHER_RUN_INITIALIZATION_POLICY", "/nowhere.rego", "/nowhere.rego"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_name_and_what_was_found(

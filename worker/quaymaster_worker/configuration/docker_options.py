@@ -87,6 +87,7 @@ def read_docker_options(environ: Mapping[str, str], state_dir: Path) -> DockerOp
     closed = [state_dir, _socket(engine)]
     return DockerOptions(
         engine=engine,
+        config_dir=_config_dir(environ),
         passed=_passed(environ),
         mounts=Sorted(
             always=_mounts(environ, "QUAYMASTER_WORKER_EXTRA_MOUNTS", closed),
@@ -103,6 +104,16 @@ def read_docker_options(environ: Mapping[str, str], state_dir: Path) -> DockerOp
         default_image=environ.get("QUAYMASTER_DEFAULT_RUNNER_IMAGE") or None,
         default_ansible_image=environ.get("QUAYMASTER_DEFAULT_ANSIBLE_RUNNER_IMAGE") or None,
     )
+
+
+def _config_dir(environ: Mapping[str, str]) -> Path | None:
+    name = "QUAYMASTER_DOCKER_CONFIG_DIR"
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (Path(text) / "config.json").is_file():
+        raise ConfigurationRefused(name, repr(text), "a folder with the config.json that `docker login` writes")
+    return Path(text)
 
 
 def _passed(environ: Mapping[str, str]) -> Sorted[Mapping[str, str]]:

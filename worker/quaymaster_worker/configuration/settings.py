@@ -72,6 +72,8 @@ class Settings:
     masked: Sequence[str]
     """What those of them hold that the agent itself has."""
     logs_on_stdout: bool
+    sensitive_outputs: bool
+    policy: Path | None
     notes: Sequence[str]
     """What whoever set the environment should know."""
 
@@ -118,6 +120,8 @@ def _read(environ: Mapping[str, str], notes: list[str]) -> Settings:
         mask=mask,
         masked=[environ[name] for name in mask if environ.get(name)],
         logs_on_stdout=boolean(environ, "QUAYMASTER_RUN_LOGS_ON_STANDARD_OUTPUT_ENABLED"),
+        sensitive_outputs=boolean(environ, "QUAYMASTER_SENSITIVE_OUTPUT_UPLOAD_ENABLED"),
+        policy=_policy(environ),
         notes=notes,
     )
 
@@ -137,6 +141,16 @@ def _executor(environ: Mapping[str, str], token: PoolToken) -> Executor:
     if text not in {*Executor}:
         raise ConfigurationRefused(name, repr(text[:SHOWN]), " or ".join(Executor))
     return Executor(text)
+
+
+def _policy(environ: Mapping[str, str]) -> Path | None:
+    name = "QUAYMASTER_LAUNCHER_RUN_INITIALIZATION_POLICY"
+    text = environ.get(name)
+    if not text:
+        return None
+    if not Path(text).is_file():
+        raise ConfigurationRefused(name, repr(text), "a file with a policy in Rego")
+    return Path(text)
 
 
 def _check_text(environ: Mapping[str, str]) -> None:

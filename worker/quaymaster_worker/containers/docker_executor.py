@@ -19,8 +19,10 @@ from quaymaster_worker.containers.engine import Engine, Output, in_daemon_thread
 from quaymaster_worker.containers.images import Images, choose_image
 from quaymaster_worker.containers.keeper import Keeper
 from quaymaster_worker.containers.left_containers import labels_of, remove_of_run, remove_strays
+from quaymaster_worker.containers.stats import read_stats
 from quaymaster_worker.errors import ConfigurationRefused, EngineRefused, EngineUnreachable, StartFailed
 from quaymaster_worker.executor import Ended, Order, Places
+from quaymaster_worker.metering.usage import Advice, Reading
 from quaymaster_worker.processes.marks import mark_of, marked
 from quaymaster_worker.workspace.folders import StateFolder, WorkFolder
 
@@ -42,11 +44,12 @@ class ContainerExecution:
     pids: Sequence[int] = ()
     """None to look for: the containers of a crashed agent are found by their labels."""
 
-    def __init__(self, engine: Engine, container: str, output: Output, order: Order) -> None:
+    def __init__(self, engine: Engine, container: str, output: Output, order: Order, cpus: float | None) -> None:
         self._engine = engine
         self._container = container
         self._output = output
         self._order = order
+        self._cpus = cpus
         self._tail = b""
         self._wishes: set[asyncio.Task[None]] = set()
 
@@ -66,6 +69,13 @@ class ContainerExecution:
             word, why = (part.decode(errors="replace") for part in found.groups())
             return Ended(exit_code=code, not_started=f"cannot start {word!r}: {why}"[:200])
         return ended
+
+    async def reading(self) -> Reading | None:
+        """By the engine, which reads the container's cgroup; None once that is gone."""
+        try:
+            return read_stats(await self._engine.stats(self._container), self._cpus)
+        except (EngineRefused, EngineUnreachable):
+            return None
 
     def stop(self) -> None:
         """SIGTERM to all that runs in the container, as far as this host lets the agent see it."""
@@ -141,7 +151,7 @@ class ContainerStarter:
             with suppress(EngineRefused, EngineUnreachable):
                 await engine.remove(container)
             raise _start_failed(error) from None
-        return ContainerExecution(engine, container, output, order)
+        return ContainerExecution(engine, container, output, order, self._executor.cpus)
 
     async def close(self) -> None:
         """Remove what was made, if it was not started."""
@@ -168,11 +178,17 @@ class DockerExecutor:
 
     def __init__(self, options: DockerOptions, folder: Path, agent: str, clock: Callable[[], float]) -> None:
         self.engine = Engine(options.config_dir)
+        self.cpus = options.cpus
         self._options = options
         self._folder = folder
         self._agent = agent
         self._images = Images(self.engine, options.pull, clock)
         self._keeper: Keeper | None = None
+
+    @property
+    def advice(self) -> Advice:
+        """The options of this host."""
+        return Advice(cpus="QUAYMASTER_WORKER_CPUS", memory="QUAYMASTER_WORKER_MEMORY")
 
     def places(self, folder: WorkFolder) -> Places:
         """Where a command in a container finds its folders."""

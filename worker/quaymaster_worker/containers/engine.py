@@ -17,6 +17,7 @@ from quaymaster_worker.errors import EngineRefused, EngineUnreachable
 CALL_SECONDS = 60
 STREAMS = 4096
 """Connections to the engine that may be open at a time: each running container has two."""
+ONE_SHOT = (1, 41)
 HEAD = 8
 OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1}
 
@@ -132,7 +133,13 @@ class Engine:
 
     async def stats(self, container: str) -> Mapping[str, Any]:
         """What its cgroup counts."""
-        return await self.call(lambda api: api.stats(container, stream=False, one_shot=True))
+
+        def work(api: Any) -> Mapping[str, Any]:
+            # An older engine measures for a second or two before it answers.
+            quick = {"one_shot": True} if tuple(map(int, api.api_version.split("."))) >= ONE_SHOT else {}
+            return api.stats(container, stream=False, **quick)
+
+        return await self.call(work)
 
     async def remove(self, container: str) -> None:
         """Kill and remove it, and what it wrote; one that is gone is gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -20,14 +21,16 @@ from quaymaster_worker.log.log_writer import LogTerms
 from quaymaster_worker.log.masking import MaskCommands, Secrets
 from quaymaster_worker.log.phase_log import PhaseLog
 from quaymaster_worker.logs import echo_of
+from quaymaster_worker.metering.usage import Used
 from quaymaster_worker.phase.leaving import Left, in_thread, told
 from quaymaster_worker.phase.leg import Leg
 from quaymaster_worker.phase.orders import Orders
 from quaymaster_worker.phase.outputs import outputs_in
 from quaymaster_worker.phase.phase import Phase
+from quaymaster_worker.phase.policies import check, document_of
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.cgroups import make_cgroup, remove_cgroup
-from quaymaster_worker.protocol.state.held import PoolSettings
+from quaymaster_worker.protocol.state.held import Identity, PoolSettings
 from quaymaster_worker.workspace.folders import remove_folder
 from quaymaster_worker.workspace.spec import with_spec
 from quaymaster_worker.workspace.unpacking import fetch, take_environment, take_outputs, unpack
@@ -41,7 +44,7 @@ class Attempt:
     def __init__(
         self,
         assign: Assign,
-        worker_id: str,
+        identity: Identity,
         host: Host,
         user: RunUser | None,
         store: Store,
@@ -49,13 +52,14 @@ class Attempt:
     ) -> None:
         self.assign = assign
         self.key = (assign.run, assign.attempt)
-        self._worker_id = worker_id
+        self._identity = identity
+        self._worker_id = identity.worker_id
         self._host = host
         self._user = user
         self._cgroup: Path | None = None
         self._store = store
         self._pool = pool
-        self._folder = host.folder.attempt(assign.run, assign.attempt, worker_id.rpartition(".")[2])
+        self._folder = host.folder.attempt(assign.run, assign.attempt, identity.worker_id.rpartition(".")[2])
         self._grants = assign.grants
         self._packed_environment: Mapping[str, str] = {}
         self.on_refused: Callable[[], None] = lambda: None
@@ -63,6 +67,7 @@ class Attempt:
         self.on_phase_done: Callable[[], None] = lambda: None
         self._secrets = Secrets(host.settings.masked)
         self._mask = MaskCommands(self._secrets)
+        self._used = Used(host.executor.advice, os.cpu_count() or 1)
         self._orders: Orders | None = None
         self._starter: Starter | None = None
         self._began_any = False
@@ -105,6 +110,10 @@ class Attempt:
                 task_role=self._host.settings.task_role,
             )
             self._orders.check()
+            if policy := self._host.policy:
+                names = sorted(self._orders.names)
+                document = document_of(self.assign, self._orders.phases, names, self.image, self._identity)
+                check(policy, document, self._say)
             for value in self._orders.values_of(self._host.settings.mask):
                 self._secrets.add(value)
         except OSError as error:
@@ -174,7 +183,8 @@ class Attempt:
             raise AgentError("phases run only after go")
         outcome = await self.leg.run()
         # What is told of it goes to the table.
-        return outcome.model_copy(update={"note": self._mask.hide(outcome.note)}) if outcome.note else outcome
+        note = self._mask.hide(outcome.note) if outcome.note else None
+        return outcome.model_copy(update={"note": note, "usage": self._used.usage})
 
     def _make_phase(self, log: PhaseLog, limits: Limits) -> Phase:
         host = self._host
@@ -187,6 +197,7 @@ class Attempt:
             oom_kills=host.oom_kills,
             on_started=self._note_processes,
             tells_commands=host.settings.debug,
+            used=self._used,
         )
 
     async def _next_starter(self) -> Starter:
@@ -208,7 +219,8 @@ class Attempt:
         if self.log is None:
             return
         try:
-            found = outputs_in(self._folder.outputs, self._user)
+            key = self._host.settings.private_key if self._host.settings.sensitive_outputs else None
+            found = outputs_in(self._folder.outputs, self._user, key)
         except (Refused, OSError) as error:
             self.log.say(f"the outputs are left out: {told(error)}")
             return

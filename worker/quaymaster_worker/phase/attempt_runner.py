@@ -52,7 +52,7 @@ class AttemptRunner:
         """Make everything ready; the state machine is told `prepared` or `preparation_failed`."""
         worker = self._worker
         log.info("assigned", extra={"worker": worker.identity.worker_id, "run": assign.run, "attempt": assign.attempt})
-        attempt = Attempt(assign, worker.identity.worker_id, self._host, self._user, self._store, lambda: worker.pool)
+        attempt = Attempt(assign, worker.identity, self._host, self._user, self._store, lambda: worker.pool)
         self._attempt = attempt
         self._preparing = self._start(self._prepare(attempt))
 

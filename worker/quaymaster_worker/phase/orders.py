@@ -52,6 +52,12 @@ class Orders:
             for step in self.steps(phase):
                 check_fits(step.order.command, step.order.environment)
 
+    @property
+    def names(self) -> set[str]:
+        """The variables that the request gives, in whatever phase."""
+        phases = (name for phase in self.phases for name in phase.environment)
+        return {*self._assign.environment, *phases}
+
     def values_of(self, names: Sequence[str]) -> set[str]:
         """What these variables hold in any of the phases."""
         seen = [self._environment(phase) for phase in self.phases]

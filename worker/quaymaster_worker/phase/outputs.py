@@ -1,21 +1,33 @@
 """The file in which a phase leaves its outputs, read once nothing of the phase can write any more."""
 
+import base64
 import os
 import stat
 from pathlib import Path
 
 from quaymaster.domain.outputs import MAX_OUTPUT_BYTES, Outputs, read_outputs
 from quaymaster.errors import Refused
+from quaymaster_sealing.sealing import seal
 
 from quaymaster_worker.configuration.settings import RunUser
 
 VARIABLE = "QUAYMASTER_OUTPUTS"
 
 
-def outputs_in(file: Path, user: RunUser | None) -> Outputs | None:
-    """What the phases have left, for everybody to read; None if nothing. Raises Refused, and OSError."""
+def outputs_in(file: Path, user: RunUser | None, key: bytes | None = None) -> Outputs | None:
+    """What the phases have left, for everybody to read, and, sealed to the pool's `key`, what is sensitive of it.
+
+    Without a key that stays here. None if there is nothing. Raises Refused, and OSError.
+    """
     body = written_in(file, user)
-    return read_outputs(body) if body else None
+    return read_outputs(body, (lambda plain: _sealed(plain, key)) if key else None) if body else None
+
+
+def _sealed(plain: bytes, key: bytes) -> str:
+    try:
+        return base64.b64encode(seal(plain, key)).decode()
+    except ValueError as error:
+        raise Refused(VARIABLE, f"sensitive outputs, and {error}", "a pool with an RSA key") from None
 
 
 def written_in(file: Path, user: RunUser | None) -> bytes | None:

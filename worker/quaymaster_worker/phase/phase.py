@@ -13,6 +13,7 @@ from quaymaster.domain.states import Reason
 
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order, Starter
+from quaymaster_worker.metering.usage import Used
 from quaymaster_worker.phase.timeouts import Expired, Limits, Timeouts, Warning
 from quaymaster_worker.processes.marks import describe
 
@@ -20,6 +21,8 @@ DRAIN_PATIENCE = 5.0
 """Seconds for the last output to be read once nothing is left that could write more."""
 
 STILL_RUNNING = 60.0
+FIRST_READING, READINGS = 0.5, 5.0
+"""Seconds to the first look at what a command uses, and between two."""
 LONGEST_HOOK = 100
 _OWN_FAULT = frozenset({Reason.EXIT_CODE, Reason.START_FAILED})
 """Ends of a hook that are nobody's doing but its own."""
@@ -71,6 +74,7 @@ class Phase:
         oom_kills: Callable[[], int | None],
         on_started: Callable[[Execution], None] = lambda execution: None,
         tells_commands: bool = False,
+        used: Used | None = None,
     ) -> None:
         self._next_starter = next_starter
         self._scribe = scribe
@@ -79,6 +83,7 @@ class Phase:
         self._oom_kills = oom_kills
         self._on_started = on_started
         self._tells_commands = tells_commands
+        self._used = used
         self._timeouts = Timeouts(limits, clock())
         self._execution: Execution | None = None
         self._ending: _Ending | None = None
@@ -123,7 +128,8 @@ class Phase:
             self._execution.kill()
         reading = asyncio.create_task(self._read(self._execution))
         telling = [asyncio.create_task(self._tell_that_it_runs())] if self._tells_commands else []
-        keeping = [asyncio.create_task(self._keep_time(self._execution)), *telling]
+        metering = [asyncio.create_task(self._meter(self._execution, self._used))] if self._used else []
+        keeping = [asyncio.create_task(self._keep_time(self._execution)), *telling, *metering]
         try:
             ended = await self._execution.wait()
         except BaseException:
@@ -175,6 +181,17 @@ class Phase:
             except TimeoutError:
                 self._act(execution)
 
+    async def _meter(self, execution: Execution, used: Used) -> None:
+        """Read now and then what the command uses; say so where that holds it up."""
+        used.begin(self._clock())
+        pause = FIRST_READING
+        while True:
+            await asyncio.sleep(pause)
+            pause = READINGS
+            reading = await execution.reading()
+            if reading and (line := used.see(reading, self._clock())):
+                self._scribe.say(line)
+
     async def _tell_that_it_runs(self) -> None:
         """A line for each silent minute; the agent's own lines are no output, and set no timeout back."""
         told = self._clock()
@@ -222,7 +239,7 @@ class Phase:
         if ended.exit_code == 0:
             return Outcome(end="FINISHED", exit_code=0)
         if ended.out_of_memory or ((code is None or ended.signal == signal.SIGKILL) and self._saw_kills(kills_before)):
-            note = "killed because memory ran out"
+            note = self._used.out_of_memory() if self._used else "killed because memory ran out"
             self._scribe.say(note)
             return Outcome(end="FAILED", reason=Reason.OUT_OF_MEMORY, exit_code=code, note=note)
         if code is None:

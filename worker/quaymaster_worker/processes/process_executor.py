@@ -15,6 +15,8 @@ from quaymaster.domain.messages import Assign, ImageUsed
 from quaymaster_worker.configuration.settings import RunUser
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Order, Places
+from quaymaster_worker.metering.cgroup_readings import read_cgroup, read_own_cgroup, read_processes, since
+from quaymaster_worker.metering.usage import Advice, Reading
 from quaymaster_worker.processes import warden
 from quaymaster_worker.processes.marks import Mark, kill_marked, mark_of
 from quaymaster_worker.workspace.folders import WorkFolder
@@ -29,13 +31,20 @@ class ProcessExecution:
     """A command under its warden."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], output: asyncio.StreamReader, control: socket.socket, mark: Mark
+        self,
+        process: subprocess.Popen[bytes],
+        output: asyncio.StreamReader,
+        control: socket.socket,
+        order: Order,
+        task: Reading | None,
     ) -> None:
         self._process = process
         self._output = output
         self._control = control
         self._answers = _Answers(control)
-        self._mark = mark
+        self._mark: Mark = mark_of(order.environment)
+        self._cgroup = order.cgroup
+        self._task = task
         self.command_pid = 0
 
     @property
@@ -67,6 +76,14 @@ class ProcessExecution:
         if not answer:
             left = await kill_marked(self._mark)
         return Ended(exit_code=_number(answer.get("exit")), signal=_number(answer.get("signal")), left=tuple(left))
+
+    async def reading(self) -> Reading | None:
+        """By its cgroup, by the task's of which it is all, or else by its processes."""
+        found = read_cgroup(self._cgroup) if self._cgroup else None
+        if not found and self._task:
+            now = read_own_cgroup()
+            found = now and since(self._task, now)
+        return found or await asyncio.to_thread(read_processes, self.pids)
 
     def stop(self) -> None:
         """SIGTERM to the whole tree."""
@@ -112,7 +129,15 @@ class _Answers:
 class WaitingWarden:
     """A warden that runs and waits for its order: starting it takes longer than all the rest of a start."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: asyncio.StreamReader, control: socket.socket) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        output: asyncio.StreamReader,
+        control: socket.socket,
+        *,
+        in_task: bool,
+    ) -> None:
+        self._in_task = in_task
         self._process = process
         self._output = output
         self._control = control
@@ -142,7 +167,8 @@ class WaitingWarden:
                 await self._hold(order)
             self._used = True
             await self._say(b"G")
-        execution = ProcessExecution(self._process, self._output, self._control, mark_of(order.environment))
+        task = read_own_cgroup() if self._in_task else None
+        execution = ProcessExecution(self._process, self._output, self._control, order, task)
         await execution.started(order)
         return execution
 
@@ -164,9 +190,18 @@ class ProcessExecutor:
     One warden waits for the next run, whichever worker of the agent gets it: starting one is most of a start.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, *, in_task: bool = False) -> None:
+        """`in_task`: it is all that runs in a task of ECS, whose cgroup is its own."""
         self._environment = environment or {}
+        self._in_task = in_task
         self._spare: WaitingWarden | None = None
+
+    @property
+    def advice(self) -> Advice:
+        """A task is as large as its pool says; a host is as large as it is."""
+        if self._in_task:
+            return Advice(cpus="the pool's --cpu", memory="the pool's --memory")
+        return Advice(cpus="a larger host", memory="a larger host")
 
     def places(self, folder: WorkFolder) -> Places:
         """As they lie on the host."""
@@ -233,7 +268,7 @@ class ProcessExecutor:
         finally:
             theirs.close()
             os.close(write_end)
-        return WaitingWarden(process, await _reader(read_end), ours)
+        return WaitingWarden(process, await _reader(read_end), ours, in_task=self._in_task)
 
 
 async def _close_and_reap(process: subprocess.Popen[bytes], control: socket.socket) -> None:

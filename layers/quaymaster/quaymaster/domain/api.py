@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
 
 from quaymaster.domain.fields import Duration, EnvironmentName
-from quaymaster.domain.messages import SCHEMA, Executor, LogDigest, Value
+from quaymaster.domain.messages import SCHEMA, Executor, LogDigest, Usage, Value
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.prices import Architecture
 from quaymaster.domain.requests import RunType, Tool
@@ -346,6 +346,7 @@ class RunView(RunSummary):
     left: LeftWorkspaceView | None = None
     ending: EndingView | None = None
     digest: LogDigest | None = None
+    usage: Usage | None = None
     log: LogPlace | None = None
     retry_of: str | None = None
     retried_as: str | None = None
@@ -430,12 +431,17 @@ class LogView(Value):
 
 
 class OutputsView(Value):
-    """What a run's latest attempt has left for others; of what is sensitive only the names."""
+    """What a run's latest attempt has left for others; of what is sensitive only the names.
+
+    Where its worker's host allows it, `sealed` has those values: base64 of a JSON object, sealed (age) to the pool's
+    key.
+    """
 
     run: str
     attempt: int
     outputs: dict[str, JsonValue]
     sensitive: list[str] = []
+    sealed: str | None = None
 
 
 class PrepareUpload(ApiInput):

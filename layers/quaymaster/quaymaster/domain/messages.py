@@ -321,8 +321,24 @@ class Packed(Value):
     bytes: Count
 
 
+class Usage(Value):
+    """What the commands of an attempt have used of their machine, as it was sampled, and what they might have used.
+
+    `elapsed_ms` is the time that was looked at; limits are in thousandths of a processor and in bytes, and None where
+    there were none.
+    """
+
+    elapsed_ms: Count
+    cpu_ms: Count
+    throttled_ms: Count = 0
+    millicpus: Count | None = None
+    memory_peak_bytes: Count
+    memory_limit_bytes: Count | None = None
+
+
 class Outcome(Value):
-    """How an attempt ended on the worker, in the words of the table; `workspace` is what it has left for a later one.
+    """How an attempt ended on the worker, in the words of the table; `workspace` is what it has left for a later one,
+    `usage` what its commands have used.
 
     A FINISHED one means all its phases.
     """
@@ -332,6 +348,7 @@ class Outcome(Value):
     exit_code: ExitCode | None = None
     note: Annotated[str, Field(max_length=200)] | None = None
     workspace: Packed | None = None
+    usage: Usage | None = None
 
 
 class LogDigest(Value):

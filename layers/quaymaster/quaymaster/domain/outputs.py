@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 from pydantic import Field, JsonValue, ValidationError
@@ -18,17 +19,21 @@ _TERRAFORM = frozenset({"value", "type", "sensitive"})
 
 
 class Outputs(Value):
-    """The object in the bucket. Of what is sensitive only the name ever leaves the worker."""
+    """The object in the bucket. Of what is sensitive only the name leaves the worker.
+
+    Where its host allows it, `sealed` has the values: base64 of a JSON object, sealed (age) to the pool's key.
+    """
 
     schema_version: int = Field(default=SCHEMA, alias="schema")
     outputs: dict[str, JsonValue] = {}
     sensitive: list[Annotated[str, Field(max_length=128)]] = []
+    sealed: str | None = None
 
 
-def read_outputs(body: bytes) -> Outputs:
+def read_outputs(body: bytes, seal: Callable[[bytes], str] | None = None) -> Outputs:
     """What a phase wrote: a value for each name, or (as Terraform has it) an object with `value` and `sensitive`.
 
-    Raises Refused; no value is ever repeated.
+    `seal` seals what is sensitive. Raises Refused; no value is ever repeated.
     """
     if len(body) > MAX_OUTPUT_BYTES:
         raise Refused("outputs", f"over {MAX_OUTPUT_BYTES} bytes", f"at most {MAX_OUTPUT_BYTES} bytes")
@@ -42,17 +47,18 @@ def read_outputs(body: bytes) -> Outputs:
     if len(named) > MAX_OUTPUTS:
         raise Refused("outputs", f"{len(named)} names", f"at most {MAX_OUTPUTS}")
     outputs: dict[str, JsonValue] = {}
-    sensitive: list[str] = []
+    sensitive: dict[str, JsonValue] = {}
     for name, told in named.items():
         if not NAME.fullmatch(name):
             raise Refused("outputs", describe(name), f"names that match {NAME.pattern}")
         value, is_sensitive = _value(told)
         if is_sensitive:
-            sensitive.append(name)
+            sensitive[name] = value
         else:
             outputs[name] = value
     try:
-        return Outputs(outputs=outputs, sensitive=sensitive)
+        sealed = seal(json.dumps(sensitive).encode()) if seal and sensitive else None
+        return Outputs(outputs=outputs, sensitive=list(sensitive), sealed=sealed)
     except ValidationError:
         raise Refused("outputs", "values nested too deeply", "values that people can read") from None
 

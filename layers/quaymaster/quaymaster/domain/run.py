@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from quaymaster.domain import keys
 from quaymaster.domain.keys import Key
-from quaymaster.domain.messages import ImageUsed, LogDigest, Outcome, Packed
+from quaymaster.domain.messages import ImageUsed, LogDigest, Outcome, Packed, Usage
 from quaymaster.domain.phases import Leg, Phase, leg_of
 from quaymaster.domain.push import Push
 from quaymaster.domain.replacing import replace
@@ -151,6 +151,7 @@ class Run:
     exit_code: int | None = None
     note: str | None = None
     log: LogDigest | None = None
+    usage: Usage | None = None
 
     due_at: datetime | None = None
     push: Push | None = None
@@ -387,6 +388,7 @@ def finished(run: Run, outcome: Outcome, log: LogDigest | None, at: datetime, by
         state, reason = RunState.FAILED, Reason.EXIT_CODE if run.begun_at else Reason.START_FAILED
     if state is RunState.FINISHED and run.phases > 1:
         run = with_phase_done(run, at)
+    run = replace(run, usage=outcome.usage)
     return ended(run, state, reason, at, by, note=outcome.note or "", exit_code=outcome.exit_code, log=log)
 
 

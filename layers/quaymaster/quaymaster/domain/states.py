@@ -38,6 +38,7 @@ class Reason(StrEnum):
     CYCLED = "cycled"
     KILLED = "killed"
     IMAGE_PULL = "image_pull"
+    POLICY_DENIED = "policy_denied"
     WORKSPACE = "workspace"
     START_FAILED = "start_failed"
     HOOK_FAILED = "hook_failed"
@@ -112,6 +113,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         frozenset(
             {
                 R.IMAGE_PULL,
+                R.POLICY_DENIED,
                 R.WORKSPACE,
                 R.START_FAILED,
                 R.OUT_OF_MEMORY,

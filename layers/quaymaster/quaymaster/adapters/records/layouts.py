@@ -61,6 +61,7 @@ _RUN_NAMES = {
     "reason": "re",
     "exit_code": "ec",
     "note": "no",
+    "usage": "us",
     "push": "pu",
     "history": "h",
 }

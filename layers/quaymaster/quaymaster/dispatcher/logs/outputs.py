@@ -9,7 +9,7 @@ from quaymaster.domain.run import Run
 from quaymaster.errors import NotFound
 from quaymaster.ports import Ports
 
-MOST_BYTES = 2 * MAX_OUTPUT_BYTES
+MOST_BYTES = 3 * MAX_OUTPUT_BYTES
 """What is read of an object that a worker has written: its escapes may make it larger than the phase's file was."""
 
 
@@ -25,4 +25,6 @@ def show_outputs(ports: Ports, run: Run) -> OutputsView:
     except ValidationError:
         # A worker may write anything there.
         raise NotFound("outputs that can be read of run", run.id) from None
-    return OutputsView(run=run.id, attempt=run.attempt, outputs=outputs.outputs, sensitive=outputs.sensitive)
+    return OutputsView(
+        run=run.id, attempt=run.attempt, outputs=outputs.outputs, sensitive=outputs.sensitive, sealed=outputs.sealed
+    )

@@ -247,6 +247,7 @@ def show_run(found: tuple[Run, Spec], pool: Pool | None, deployment: Deployment,
         left=LeftWorkspaceView(sha256=run.left.sha256, bytes=run.left.bytes) if run.left else None,
         ending=_show_ending(run),
         digest=run.log,
+        usage=run.usage,
         log=_log_place(run, deployment),
         retry_of=retried_from(spec.request_id),
         history=[

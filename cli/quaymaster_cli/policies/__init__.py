@@ -1,0 +1,1 @@
+"""Policies of hosts, tried where they are written."""
