@@ -18,10 +18,9 @@ UNDEFINED = "<undefined>"
 class Query:
     """One query of a policy's text, compiled."""
 
-    def __init__(self, text: str, query: str, file: str, added: int = 0) -> None:
-        """`added` columns of the first line are none of the file's. Raises PolicyRefused."""
+    def __init__(self, text: str, query: str, file: str) -> None:
+        """Raises PolicyRefused."""
         self._file = file
-        self._added = added
         try:
             make: Any = import_module("opa_eval").OpaEval
         except ImportError:
@@ -49,8 +48,7 @@ class Query:
         said = " ".join((what["what"] if what else text).split("-->")[0].split()).rstrip(" .")
         if not place:
             return PolicyRefused(self._file, said)
-        line, column = int(place["line"]), int(place["column"])
-        return PolicyRefused(self._file, said, line, column - (self._added if line == 1 else 0))
+        return PolicyRefused(self._file, said, int(place["line"]), int(place["column"]))
 
 
 def is_function(name: str) -> tuple[bool, int | None]:

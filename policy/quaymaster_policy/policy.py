@@ -13,11 +13,12 @@ which an evaluation fails is denied.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 from quaymaster_policy.engine import UNDEFINED, Query, is_function
-from quaymaster_policy.errors import EngineMissing, PolicyRefused
+from quaymaster_policy.errors import PolicyRefused
 from quaymaster_policy.scanning import (
     KEYWORDS,
     Rule,
@@ -89,25 +90,26 @@ def check_policy(text: str, file: str) -> Policy:
 
 
 def _compiled(text: str, tokens: Sequence[Token], package: str, file: str) -> tuple[Query, str]:
-    """As it stands, or with the import that newer Rego does without."""
+    """The policy, and its text as the engine is given it: newer Rego with the import that it does without."""
     query = f"data.{package}.{DENY}"
-    try:
+    if not _is_newer(tokens):
         return Query(text, query, file), text
-    except EngineMissing:
-        raise
-    except PolicyRefused as error:
-        if "v1" in imported(tokens):
-            raise
-        words = [token for token in tokens if token.kind != "line"]
-        line, end = words[1].line, words[1].column + len(words[1].text) - 1
-        lines = text.split("\n")
-        lines[line - 1] = lines[line - 1][:end] + V1 + lines[line - 1][end:]
-        newer = "\n".join(lines)
-        try:
-            return Query(newer, query, file), newer
-        except PolicyRefused as again:
-            is_newer = any(token.text in {"if", "contains"} for token in tokens)
-            raise (again if is_newer and again.line != line else error) from None
+    name = [token for token in tokens if token.kind != "line"][1]
+    lines = text.split("\n")
+    line, end = lines[name.line - 1], name.column + len(name.text) - 1
+    # On the same line, so that all others keep their numbers.
+    lines[name.line - 1] = line[:end] + V1 + line[end:]
+    newer = "\n".join(lines)
+    return Query(newer, query, file), newer
+
+
+def _is_newer(tokens: Sequence[Token]) -> bool:
+    """Whether it has words that older Rego knows only by an import, and no such import."""
+    names = imported(tokens)
+    if names & {"v1", "keywords", "if", "contains"}:
+        return False
+    pairs = pairwise(tokens)
+    return any(token.text == "if" or (token.text == "contains" and after.text != "(") for token, after in pairs)
 
 
 def _check_calls(tokens: Sequence[Token], rules: Sequence[Rule], file: str) -> None:

@@ -15,7 +15,7 @@ package quaymaster
 deny contains msg if {
     some phase in input.run.phases
     phase.command[0] == "rm"
-    msg := sprintf("%s is not run here", [phase.command[0]])
+    msg := sprintf("not run here: %s", [phase.command[0]])
 }
 
 deny contains "no secrets of AWS in requests" if {
@@ -34,7 +34,7 @@ def test_a_host_refuses_what_its_policy_denies(deployment: Deployment, tmp_path:
     given = {"environment": {"AWS_SECRET_ACCESS_KEY": "hunter2"}}
     denied = deployment.wait(deployment.send(pool.pool_id, "denied", ["rm", "-rf", "x"], **given))
     assert (denied["state"], denied["reason"]) == ("FAILED", "policy_denied")
-    assert denied["note"] == "no secrets of AWS in requests; rm is not run here"
+    assert denied["note"] == "no secrets of AWS in requests; not run here: rm"
     assert denied["begun_at"] is None
     assert [line["msg"] for line in deployment.log(denied)] == [f"denied: {denied['note']}"]
     allowed = deployment.wait(deployment.send(pool.pool_id, "allowed", ["echo", "here"]))
@@ -46,7 +46,7 @@ def test_a_host_refuses_what_its_policy_denies(deployment: Deployment, tmp_path:
     [
         (POLICY.replace("sprintf", "printf"), ":6:12: ", "could not find function printf"),
         (POLICY.replace("msg := sprintf", "other := sprintf"), ":3:15: ", "msg is unsafe"),
-        (POLICY.replace("}", "", 1), ":9:15: ", ""),
+        (POLICY.replace("}", "", 1), ":9:6: ", "expecting `}`"),
     ],
 )
 def test_an_agent_with_a_policy_that_has_a_fault_does_not_start(

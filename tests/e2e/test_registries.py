@@ -48,9 +48,13 @@ class Registry:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([program, "serve", self.folder / "config.yml"], stdout=log, stderr=log)
         deadline = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", self.port)):
+        while not self._answers():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with closing(socket.socket()) as tried:
+            return tried.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self) -> None:
         if self.process:

@@ -154,7 +154,6 @@ class Lab:
             "QUAYMASTER_TOKEN": self.token(),
             "QUAYMASTER_POOL_PRIVATE_KEY": self.key.decode(),
             "QUAYMASTER_STATE_DIR": str(self.folder / "state"),
-            "QUAYMASTER_DEBUG": "true",
         }
         program = Path(sys.executable).with_name("quaymaster-agent")
         return self.start_program([str(program), *arguments], plain | environment)

@@ -71,7 +71,7 @@ def test_the_lease_holds_while_the_store_answers(lab: Lab, broker: Proxy) -> Non
     """The broker is away for longer than the lease; what the lease counts is uploads that were stored."""
     agent = begun(lab, "LEASED", "for i in $(seq 30); do echo $i; sleep 1; done", broker, lease=10)
     lab.send(agent, m.Watch(session=agent.session, run="LEASED", attempt=1, for_seconds=120))
-    agent.wait_for_line(msg="received", kind="watch")
+    lab.wait_for_chunks("LEASED")
     broker.cut()
     cut_at = time.monotonic()
     time.sleep(15)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import httpx
 from quaymaster.domain.workspace_rules import Bounds
-from quaymaster_policy.policy import Policy
 
 from quaymaster_worker.configuration.settings import Settings
 from quaymaster_worker.executor import Executor
@@ -18,6 +18,9 @@ from quaymaster_worker.processes.cgroups import delegated
 from quaymaster_worker.processes.leftovers import StateFile
 from quaymaster_worker.processes.memory_events import count_oom_kills
 from quaymaster_worker.workspace.folders import StateFolder
+
+if TYPE_CHECKING:
+    from quaymaster_policy.policy import Policy
 
 log = logging.getLogger("quaymaster.host")
 
@@ -32,7 +35,7 @@ class Host:
     executor: Executor
     clock: Callable[[], float]
     random: Random
-    policy: Policy | None = None
+    policy: "Policy | None" = None
     """What speaks against runs here."""
     bounds: Bounds = field(default_factory=Bounds)
     oom_kills: Callable[[], int | None] = count_oom_kills

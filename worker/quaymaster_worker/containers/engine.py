@@ -36,6 +36,7 @@ class Engine:
     def do[T](self, work: Callable[[Any], T]) -> T:
         """The same, here and now."""
         sdk, failed = _sdk()
+        refusal: EngineRefused | EngineUnreachable
         try:
             if self._api is None:
                 # The timeout is that of one answer; what lasts longer says so itself.
@@ -43,11 +44,12 @@ class Engine:
                 self._api = sdk.APIClient(version="auto", timeout=CALL_SECONDS, max_pool_size=STREAMS, **known)
             return work(self._api)
         except sdk.errors.APIError as error:
-            raise EngineRefused(
-                error.response.status_code if error.response is not None else 0, _words(error)
-            ) from None
+            status = error.response.status_code if error.response is not None else 0
+            refusal = EngineRefused(status, _words(error))
         except (sdk.errors.DockerException, *failed) as error:
-            raise EngineUnreachable(str(error)[:200]) from None
+            refusal = EngineUnreachable(str(error)[:200])
+        # Out here nothing holds the SDK's error, and with it connections that did not come about.
+        raise refusal
 
     def close(self) -> None:
         """Close what is open."""

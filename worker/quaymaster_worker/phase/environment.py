@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from quaymaster.domain.messages import Assign, PhaseOrder
-from quaymaster.domain.requests import RunType
 
 from quaymaster_worker.configuration.docker_options import NEVER_PASSED
 from quaymaster_worker.configuration.settings import RunUser
@@ -11,7 +10,8 @@ from quaymaster_worker.executor import Places
 from quaymaster_worker.phase.outputs import VARIABLE
 from quaymaster_worker.processes.marks import ATTEMPT, RUN
 
-READ_ONLY_TYPES = frozenset({RunType.PROPOSED, RunType.DRIFT})
+READ_ONLY_TYPES = frozenset({"proposed", "drift"})
+"""Types of runs that change nothing, as requests name them."""
 
 
 def is_read_only(assign: Assign, phase: PhaseOrder) -> bool:

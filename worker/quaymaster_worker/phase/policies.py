@@ -1,15 +1,17 @@
 """What the policy of a host is told about an attempt, and what it says."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quaymaster.domain.messages import Assign, ImageUsed, PhaseOrder
 from quaymaster.domain.states import Reason
-from quaymaster_policy.policy import Policy
 
 from quaymaster_worker.errors import PreparationFailed
 from quaymaster_worker.phase.environment import is_read_only
 from quaymaster_worker.protocol.state.held import Identity
+
+if TYPE_CHECKING:
+    from quaymaster_policy.policy import Policy
 
 
 def document_of(
@@ -46,7 +48,7 @@ def document_of(
     return document
 
 
-def check(policy: Policy, document: Mapping[str, Any], say: Callable[[str], None]) -> None:
+def check(policy: "Policy", document: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Raises PreparationFailed with what speaks against the run, which is said before."""
     if objections := policy.objections(document):
         say(f"denied: {'; '.join(objections)}")
