@@ -39,6 +39,7 @@ TOLD = pytest.StashKey[list[str]]()
 PROBLEMS = "problems"
 SLOW = "on the local cloud"
 CONTRACTS = "the contracts"
+IN_CONTAINERS = "in containers"
 ON_THE_CLOUD = (
     "tests/contract/test_dynamodb.py",
     "tests/contract/test_store.py",
@@ -57,6 +58,12 @@ BY_THEMSELVES = frozenset(
     )
 )
 """Those of these suites that start services of their own, or none."""
+WITH_AN_ENGINE = (
+    "tests/contract/test_containers.py",
+    *(f"tests/e2e/test_{name}.py" for name in ("containers", "provider_cache", "registries", "worker_image")),
+)
+"""They share a container engine, and have a cloud of their own, where tests are shared out: else the others take
+longest."""
 
 
 # An example takes as long as the machine is busy: nothing is wrong with the code for that.
@@ -100,6 +107,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def part_of(nodeid: str) -> str:
     """The tests that go to one process together."""
     file = nodeid.partition("::")[0]
+    if file in WITH_AN_ENGINE:
+        return IN_CONTAINERS
     if file.startswith(ON_THE_CLOUD) and file not in BY_THEMSELVES:
         return SLOW
     return CONTRACTS if file.startswith("tests/contract/") else file
@@ -108,7 +117,7 @@ def part_of(nodeid: str) -> str:
 def takes_long(nodeid: str) -> bool:
     """Whether a part that does not share the cloud should begin early all the same."""
     file = nodeid.partition("::")[0]
-    return file in BY_THEMSELVES or file.startswith(("tests/contract/", "tests/simulation/"))
+    return file in {*BY_THEMSELVES, *WITH_AN_ENGINE} or file.startswith(("tests/contract/", "tests/simulation/"))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,10 @@ from quaymaster_worker.containers.docker_executor import INSIDE, DockerExecutor
 from quaymaster_worker.containers.left_containers import remove_of_run
 from quaymaster_worker.errors import ConfigurationRefused, StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order
-from quaymaster_worker.workspace.folders import StateFolder, WorkFolder
+from quaymaster_worker.metering import usage
+from quaymaster_worker.phase import phase
+from quaymaster_worker.phase.timeouts import Limits
+from quaymaster_worker.workspace.folders import StateFolder
 
 from tests.shared.deployed.engine import Engine
 
@@ -249,6 +252,46 @@ def test_much_output_is_not_lost_when_it_is_read_slowly_and_nobody_holds_it_mean
     run(scenario)
 
 
+def test_a_phase_that_is_held_up_is_told_why_and_what_it_has_used(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "WINDOW", 3.0)
+    monkeypatch.setattr(phase, "READINGS", 0.5)
+    executor = host.executor(cpus=0.2, memory=64 << 20)
+    said: list[str] = []
+
+    class Scribe:
+        def output(self, data: bytes) -> None:
+            raise AssertionError(data)
+
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    async def scenario() -> usage.Used:
+        used = usage.Used(executor.advice, os.cpu_count() or 1)
+        busy = phase.Phase(
+            executor.make_ready,
+            Scribe(),
+            Limits(log=60, run=60, warning=1),
+            clock=asyncio.get_running_loop().time,
+            grace_seconds=lambda: 1,
+            oom_kills=lambda: None,
+            used=used,
+        )
+        spin = "import time; x = bytearray(20 << 20); until = time.time() + 8\nwhile time.time() < until: pass"
+        await busy.run(phase.Step(host.order("python3", "-c", spin)))
+        return used
+
+    found = run(scenario).usage
+    (line,) = said
+    assert line.startswith("slow for lack of CPU: for ")
+    assert " of its 0.2 processors, and was throttled for " in line
+    assert line.endswith(" would do (QUAYMASTER_WORKER_CPUS)")
+    assert found
+    assert (found.millicpus, found.memory_limit_bytes) == (200, 64 << 20)
+    assert found.throttled_ms > 500
+    assert found.cpu_ms > 500
+    assert 20 << 20 < found.memory_peak_bytes < 64 << 20
+
+
 def test_mounts_are_for_all_for_those_that_change_nothing_or_for_the_others(host: Host, tmp_path: Path) -> None:
     for name in ("all", "ro", "wo"):
         folder = tmp_path / name
@@ -324,10 +367,9 @@ from pathlib import Path
 from quaymaster_worker.configuration.docker_options import DockerOptions
 from quaymaster_worker.containers.docker_executor import DockerExecutor
 from quaymaster_worker.executor import Order
-from quaymaster_worker.workspace.folders import WorkFolder
 async def main():
     executor = DockerExecutor(DockerOptions(), Path({str(host.state.root)!r}), "agent", time.monotonic)
-    await executor.try_out(WorkFolder(Path({str(host.work.root)!r})), None)
+    await executor.open()
     environment = {{"QUAYMASTER_RUN": "dying", "QUAYMASTER_ATTEMPT": "3"}}
     folder = Path({str(host.work.workspace)!r})
     order = Order(command=["sleep", "300"], environment=environment, folder=folder, image={IMAGE!r})
@@ -373,13 +415,13 @@ def test_when_its_keeper_dies_as_well_the_next_agent_finds_them_by_their_labels(
     # And those that no state file names go when an agent starts.
     again = _dying_agent(host)
     os.kill(again.pid, signal.SIGSTOP)
-    run(lambda: _tried_out(host))
+    run(lambda: _opened(host))
     assert containers(container_engine) == []
     again.kill()
     again.communicate()
 
 
-async def _tried_out(host: Host) -> None:
+async def _opened(host: Host) -> None:
     executor = DockerExecutor(DockerOptions(), host.state.root, "another", time.monotonic)
-    await executor.try_out(WorkFolder(host.work.root), None)
+    await executor.open()
     await executor.close()

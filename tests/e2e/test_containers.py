@@ -1,6 +1,8 @@
 """A pool whose workers run containers, on a host with a real engine: from the request to the log."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from quaymaster_local.agent import AgentProcess
 from tests.e2e.hosts import start_host
 from tests.shared.deployed.client import Credential, Deployment, wait_until
 from tests.shared.deployed.engine import BASE, Engine
+from tests.shared.passage import let_others_pass
 
 pytestmark = [pytest.mark.docker, pytest.mark.local]
 
@@ -115,6 +118,13 @@ def test_memory_that_runs_out_and_time_that_runs_out_are_told_apart(
     endless = deployment.send(pool.pool_id, "endless", long, run_timeout="3s")
     reasons = [deployment.wait(run)["reason"] for run in (eat, silent, endless)]
     assert reasons == ["out_of_memory", "log_timeout", "run_timeout"]
+    eaten = deployment.wait(eat)
+    assert eaten["note"].startswith("killed because memory ran out")
+    used = deployment.wait(endless)["usage"]
+    assert used["memory_limit_bytes"] == 64 << 20
+    assert 0 < used["memory_peak_bytes"] < 64 << 20
+    assert used["elapsed_ms"] > 400
+    assert deployment.end(deployment.wait(endless))["outcome"]["usage"].items() <= used.items()
     assert "bye" in deployment.output(deployment.wait(endless))
     assert container_engine.docker("ps", "--all", "--quiet").stdout == ""
 
@@ -165,6 +175,48 @@ def test_a_host_that_is_configured_with_others_names_only_runs(
     said = agent.output()
     assert "SPACELIFT_TOKEN is read as QUAYMASTER_TOKEN" in said
     assert "SPACELIFT_WORKER_CACHE is no option of the agent" in said
+
+
+def test_check_tries_all_that_an_agent_needs_and_takes_nothing_on(
+    deployment: Deployment, pool: Credential, container_engine: Engine, tmp_path: Path
+) -> None:
+    let_others_pass(tmp_path)
+    environment = {
+        **{name: container_engine.environment[name] for name in ("PATH", "DOCKER_HOST", "DOCKER_CONFIG")},
+        "QUAYMASTER_TOKEN": pool.token,
+        "QUAYMASTER_POOL_PRIVATE_KEY": pool.key,
+        "QUAYMASTER_STATE_DIR": str(tmp_path / "state"),
+        "QUAYMASTER_DEFAULT_RUNNER_IMAGE": BASE,
+    }
+    program = Path(sys.executable).with_name("quaymaster-agent")
+
+    def check(*more: str, **other: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "--check", "--count", "2", *more],
+            env=environment | other,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    done = check("--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    told = {one["what"]: one["told"] for one in found["findings"]}
+    assert "takes the certificate" in told["broker"]
+    assert told["store"].endswith("answers")
+    assert told["image"].startswith(f"{BASE}: here, but ")
+    assert told["engine"].endswith(container_engine.environment["DOCKER_HOST"])
+    assert "2 workers of pool" in told["would be"]
+    assert "in containers" in told["would be"]
+    assert len(found["outbound"]) == 2
+    assert deployment.workers(pool.pool_id) == []
+    assert check(DOCKER_HOST="unix:///none.sock").returncode == 78
+    shown = check()
+    assert shown.returncode == 0
+    assert "allow outbound (TCP):" in shown.stdout
+    assert pool.token not in shown.stdout + shown.stderr
 
 
 @pytest.mark.parametrize("image", ["127.0.0.1:1/none:1"])

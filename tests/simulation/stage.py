@@ -11,7 +11,7 @@ from quaymaster.adapters.memory.weakness import NoWeakness
 from quaymaster.dispatcher.placing.spec_object import MOST_IN_A_MESSAGE
 from quaymaster.dispatcher.pool_cache import Pools
 from quaymaster.domain import ids
-from quaymaster.domain.messages import FromAgent, Outcome, Remains, ToAgent
+from quaymaster.domain.messages import Executor, FromAgent, Outcome, Registered, Remains, ToAgent
 from quaymaster.domain.pool import PoolKind
 from quaymaster.domain.spot import Capacity
 from quaymaster.domain.states import Reason
@@ -118,6 +118,7 @@ class Stage:
         self.containers = [self.new_container() for _ in range(CONTAINERS)]
         self.machines: list[Machine] = []
         self.events: list[Event] = []
+        self._knocks = 0
         self.bodies: list[Body] = []
         self.outbound: list[tuple[datetime, Sent]] = []
         self.accepted: dict[str, str] = {}
@@ -309,6 +310,12 @@ class Stage:
         own = "wake" in body
         queue = INTERNAL if own is (self.random.random() < 0.8) else QueueName.REQUESTS
         self.bodies.append(Body(f"nonsense-{number}", body, f"nonsense {body[:30]}", queue))
+
+    def knock(self) -> None:
+        """An agent of another kind registers; nothing comes of it but that it hears so."""
+        self._knocks += 1
+        worker_id = ids.worker_id(NAMESPACE, self.world.pool.id, f"other{self._knocks:03}")
+        self.hear(worker_id, "registered", Registered(session="session-9999", executor=Executor.DOCKER))
 
     # What is on its way.
 

@@ -31,6 +31,7 @@ def told(act: Act) -> Act:
 CANCEL = told(lambda ports, run: cancel_run(ports, run, "user"))
 CONFIRM = told(lambda ports, run: confirm_run(ports, run, "user", CONFIRMATION))
 EXTEND = told(lambda ports, run: extend_run(ports, run, "user", "", MINUTES, HOURS))
+LONGER = told(lambda ports, run: extend_run(ports, run, "user", "", None, HOURS))
 DISCARD = told(lambda ports, run: discard_run(ports, run, "user"))
 ABOUT_UNCONFIRMED: tuple[tuple[str, Act], ...] = (("discard", DISCARD), *[("confirm", CONFIRM)] * 4)
 ACTS: tuple[tuple[str, Act], ...] = (
@@ -38,7 +39,7 @@ ACTS: tuple[tuple[str, Act], ...] = (
     ("cancel", CANCEL),
     ("stop", told(lambda ports, run: stop_run(ports, run, "user"))),
     ("kill", told(lambda ports, run: stop_run(ports, run, "user", at_once=True))),
-    *[("extend", EXTEND)] * 4,
+    *[("extend", EXTEND), ("extend", LONGER)] * 2,
     ("discard", DISCARD),
     ("confirm", CONFIRM),
 )

@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
 
     GOODBYE = 0
     """It was asked to end, and has said so to the control plane."""
+    UNREACHABLE = 69
+    """`--check` has not reached something that the agent needs."""
     FAILED = 70
     """A defect of the agent itself."""
     NOT_ENDED = 71

@@ -110,12 +110,21 @@ class Executor(Protocol):
         """Where a command finds the folders of this attempt."""
         ...
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Folders that all commands find beside their own, by which a workspace's links may lead to them."""
+        ...
+
     def passed(self, *, read_only: bool) -> Mapping[str, str]:
         """What a command sees beside what its run gives it."""
         ...
 
     async def try_out(self, work: WorkFolder, user: RunUser | None) -> None:
         """Try what every run will need. Raises ConfigurationRefused, StartFailed, OSError."""
+        ...
+
+    async def open(self) -> None:
+        """Do what is needed for as long as the agent lives; `close` undoes it."""
         ...
 
     async def bring(self, assign: Assign, say: Callable[[str], None]) -> ImageUsed | None:

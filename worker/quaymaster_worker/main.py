@@ -8,10 +8,12 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from quaymaster_worker import __version__
 from quaymaster_worker.agent import Agent
+from quaymaster_worker.checking import check, show
 from quaymaster_worker.configuration.options import OTHERS, OWN
 from quaymaster_worker.configuration.settings import Settings, read_settings
 from quaymaster_worker.connection.credentials import check_credentials
@@ -38,15 +40,18 @@ log = logging.getLogger("quaymaster.main")
 
 def main() -> None:
     """Run the agent; exits with an ExitCode."""
-    count = _parse(sys.argv[1:])
+    wanted = _parse(sys.argv[1:])
     set_up_logging(debug=False)
     try:
         settings = read_settings(os.environ)
         set_up_logging(debug=settings.debug)
+        if wanted.check:
+            _hide_credentials()
+            sys.exit(show(asyncio.run(check(settings, wanted.count)), as_json=wanted.json))
         for note in settings.notes:
             log.warning(note)
         _hide_credentials()
-        sys.exit(asyncio.run(serve(settings, count)))
+        sys.exit(asyncio.run(serve(settings, wanted.count)))
     except ConfigurationRefused as error:
         log.error("configuration refused: %s", error, extra={"variable": error.variable})
         sys.exit(ExitCode.CONFIGURATION_REFUSED)
@@ -58,7 +63,14 @@ def main() -> None:
         sys.exit(ExitCode.FAILED)
 
 
-def _parse(arguments: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class _Wanted:
+    count: int
+    check: bool
+    json: bool
+
+
+def _parse(arguments: Sequence[str]) -> _Wanted:
     parser = argparse.ArgumentParser(
         prog="quaymaster-agent",
         description="Works for a Quaymaster pool. Settings are environment variables; see docs/operations.md.",
@@ -66,10 +78,15 @@ def _parse(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--count", type=int, default=1, metavar="N", help="how many workers this process is (1)")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    count: int = parser.parse_args(arguments).count
-    if not 1 <= count <= MOST_WORKERS:
-        parser.error(f"--count: found {count}; allowed: 1 to {MOST_WORKERS}")
-    return count
+    told = "try the whole configuration and every host that is needed, print it all, and end"
+    parser.add_argument("--check", action="store_true", help=told)
+    parser.add_argument("--json", action="store_true", help="with --check: print JSON")
+    found = parser.parse_args(arguments)
+    if not 1 <= found.count <= MOST_WORKERS:
+        parser.error(f"--count: found {found.count}; allowed: 1 to {MOST_WORKERS}")
+    if found.json and not found.check:
+        parser.error("--json: it goes with --check only")
+    return _Wanted(found.count, found.check, found.json)
 
 
 def _hide_credentials() -> None:
@@ -97,6 +114,7 @@ async def serve(settings: Settings, count: int) -> int:
         remains = await remove_leftovers(folder, state, executor.remove_left)
         chosen = users.choose(count)
         await try_out(folder, executor, chosen[0])
+        await executor.open()
     except OSError as error:
         raise ConfigurationRefused("QUAYMASTER_STATE_DIR", str(error), "a folder the agent may write to") from None
     loop, random = asyncio.get_running_loop(), Random(secrets.randbits(64))

@@ -403,6 +403,11 @@ class Chunk:
 class Blobs(Protocol):
     """The bucket."""
 
+    @property
+    def url(self) -> str:
+        """Where it answers. Calls nothing."""
+        ...
+
     def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings, *, pack: bool = False) -> Grants:
         """Presigned permission to write one attempt's log and outputs, and (`pack`) the workspace that it leaves.
 

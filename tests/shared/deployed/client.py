@@ -153,6 +153,12 @@ class Deployment:
         body = s3.get_object(Bucket=found["log"]["bucket"], Key=found["log"]["key"])["Body"].read()
         return [json.loads(line) for line in gzip.decompress(body).splitlines()]
 
+    def end(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The end marker of a run's log, `log.json`."""
+        key = found["log"]["key"].replace("log.ndjson.gz", "log.json")
+        body = self.cloud.client("s3").get_object(Bucket=found["log"]["bucket"], Key=key)["Body"].read()
+        return json.loads(body)
+
     def output(self, found: Mapping[str, Any]) -> list[str]:
         """What the run's command wrote, line by line."""
         return [line["msg"] for line in self.log(found) if line["stream"] == "output"]

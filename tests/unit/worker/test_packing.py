@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from quaymaster.domain.objects import INPUT_ENVIRONMENT, LEFT_OUTPUTS
 from quaymaster.domain.workspace_rules import Bounds
-from quaymaster_worker.errors import PackingFailed
+from quaymaster_worker.errors import PackingFailed, PreparationFailed
 from quaymaster_worker.workspace.packing import pack, read_pieces
 from quaymaster_worker.workspace.unpacking import take_environment, take_outputs, unpack
 
@@ -66,6 +66,32 @@ def test_what_no_workspace_may_hold_is_left_out_and_told(folder: Path, monkeypat
     assert len(said) == 4
     assert "left out of the workspace: 'cache' links to '/var/cache/providers', an absolute path" in said
     assert "left out of the workspace: 'pipe' is a socket, a pipe or a device" in said
+
+
+def test_links_into_what_a_host_mounts_are_kept_where_the_next_host_has_it_too(folder: Path) -> None:
+    (folder / "provider").symlink_to("/cache/providers/tool")
+    (folder / "near").symlink_to("/cached/tool")
+    (folder / "round").symlink_to("/cache/../etc/passwd")
+    (folder / "kept").write_text("x")
+    said: list[str] = []
+    archive, bounds = folder.parent / "left.tar.gz", Bounds(outside=("/cache",))
+    pack(folder, {}, archive, os.geteuid(), bounds, said.append)
+    assert sorted(said) == [
+        f"left out of the workspace: '{name}' links to '{target}', an absolute path"
+        for name, target in (("near", "/cached/tool"), ("round", "/cache/../etc/passwd"))
+    ]
+    again, without = folder.parent / "again", folder.parent / "without"
+    again.mkdir()
+    without.mkdir()
+    unpack(archive, again, bounds)
+    assert os.readlink(again / "provider") == "/cache/providers/tool"
+    # A host that has no such mount goes on without the link, where somebody hears of it.
+    said.clear()
+    unpack(archive, without, Bounds(), said.append)
+    assert [path.name for path in without.iterdir()] == ["kept"]
+    assert said == ["left out of the workspace: 'provider' links to '/cache/providers/tool', an absolute path"]
+    with pytest.raises(PreparationFailed, match="an absolute path"):
+        unpack(archive, folder.parent / "refused", Bounds())
 
 
 def test_what_belongs_to_others_is_not_read(folder: Path) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,7 +13,8 @@ from quaymaster.domain.messages import Outcome
 from quaymaster.domain.states import Reason
 from quaymaster_worker.errors import StartFailed
 from quaymaster_worker.executor import Ended, Execution, Order
-from quaymaster_worker.metering.usage import Reading
+from quaymaster_worker.metering.usage import Advice, Reading, Used
+from quaymaster_worker.phase import phase as phase_module
 from quaymaster_worker.phase.phase import Phase, Step
 from quaymaster_worker.phase.timeouts import Limits
 from quaymaster_worker.processes.memory_events import count_oom_kills
@@ -89,7 +91,11 @@ class Notes:
 
 
 def phase_of(
-    execution: FakeExecution | None, notes: Notes, limits: Limits | None = None, kills: Iterator[int] | None = None
+    execution: FakeExecution | None,
+    notes: Notes,
+    limits: Limits | None = None,
+    kills: Iterator[int] | None = None,
+    **more: Any,
 ) -> Phase:
     counts = kills or iter([0, 0])
     starter = FakeStarter(execution)
@@ -104,6 +110,7 @@ def phase_of(
         clock=asyncio.get_running_loop().time,
         grace_seconds=lambda: 0.2,
         oom_kills=lambda: next(counts),
+        **more,
     )
 
 
@@ -232,6 +239,73 @@ def test_oom_kills_are_counted_in_both_kinds_of_cgroup(
     (tmp_path / "root" / file).write_text(content)
     assert count_oom_kills(tmp_path / "proc", tmp_path / "root") == expected
     assert count_oom_kills(tmp_path / "nowhere", tmp_path / "root") is None
+
+
+def test_the_exact_command_is_told_and_that_it_still_runs_which_sets_no_timeout_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(phase_module, "STILL_RUNNING", 0.1)
+
+    async def scenario() -> None:
+        notes, execution = Notes(), FakeExecution(polite=True)
+        limits = Limits(log=0.55, run=60, warning=0)
+        phase = phase_of(execution, notes, limits, tells_commands=True)
+        outcome = await phase.run(Step(replace(ORDER, command=["echo", "a b"])))
+        assert outcome.reason is Reason.LOG_TIMEOUT
+        assert notes.said[0] == "$ echo 'a b'"
+        assert 3 <= notes.said.count("Still running...") <= 6
+
+    run(scenario)
+
+
+def test_a_command_that_writes_is_not_told_to_run_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phase_module, "STILL_RUNNING", 0.3)
+
+    async def scenario() -> None:
+        notes, execution = Notes(), FakeExecution()
+        running = asyncio.ensure_future(phase_of(execution, notes, tells_commands=True).run(Step(ORDER)))
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            execution.write(b".")
+        execution.end(Ended(exit_code=0))
+        await running
+        assert notes.said == ["$ x"]
+
+    run(scenario)
+
+
+def test_what_it_uses_is_read_while_it_runs_and_explains_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phase_module, "FIRST_READING", 0.01)
+    monkeypatch.setattr(phase_module, "READINGS", 0.01)
+
+    async def scenario() -> None:
+        used = Used(Advice(cpus="CPUS", memory="MEMORY"), 8)
+        reading = Reading(cpu_seconds=1, memory_bytes=60 << 20, memory_limit_bytes=64 << 20)
+        notes, execution = Notes(), FakeExecution(readings=[reading])
+        running = asyncio.ensure_future(phase_of(execution, notes, used=used).run(Step(ORDER)))
+        while execution.readings:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        execution.end(Ended(exit_code=137, out_of_memory=True))
+        outcome = await running
+        assert outcome.reason is Reason.OUT_OF_MEMORY
+        assert outcome.note == "killed because memory ran out: 64 MiB were not enough; try 128 MiB (MEMORY)"
+        assert notes.said == [outcome.note]
+        assert used.usage
+        assert used.usage.memory_peak_bytes == 60 << 20
+
+    run(scenario)
+
+
+def test_a_command_that_never_came_to_run_is_told_as_such() -> None:
+    async def scenario() -> None:
+        notes, execution = Notes(), FakeExecution()
+        execution.end(Ended(exit_code=127, not_started="cannot start 'none'"))
+        outcome = await phase_of(execution, notes).run(Step(ORDER))
+        assert (outcome.reason, outcome.exit_code, outcome.note) == (Reason.START_FAILED, 127, "cannot start 'none'")
+        assert notes.said == ["cannot start 'none'"]
+
+    run(scenario)
 
 
 def test_what_could_not_be_ended_is_told_in_the_log_and_in_the_outcome() -> None:

@@ -7,6 +7,7 @@ may be wrong at boot), and for a connection that something between us and the br
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 
 from quaymaster.domain.messages import Endpoint, PoolToken
 
@@ -40,17 +41,37 @@ class TlsProbe:
         """The broker's alert about our certificate, in words; None for anything else, an outage included."""
         return await asyncio.to_thread(self._ask, endpoint)
 
+    async def trouble(self, endpoint: Endpoint) -> str | None:
+        """What stands against connecting there, in words; None if nothing does."""
+        return await asyncio.to_thread(self._trouble, endpoint)
+
+    def _trouble(self, endpoint: Endpoint) -> str | None:
+        try:
+            self._shake_hands(endpoint)
+        except ssl.SSLError as error:
+            about = _ABOUT_OURS.get(error.reason or "")
+            return f"the broker refuses the certificate: {about}" if about else f"TLS: {error.reason or error}"
+        except OSError as error:
+            return error.strerror or str(error) or "no answer"
+        return None
+
     def _ask(self, endpoint: Endpoint) -> str | None:
         try:
-            context = context_for(self._token, self._private_key)
-            with (
-                socket.create_connection((endpoint.host, endpoint.port), timeout=SECONDS) as plain,
-                context.wrap_socket(plain, server_hostname=endpoint.host) as secured,
-            ):
-                secured.settimeout(ALERT_SECONDS)
-                secured.recv(1)
+            self._shake_hands(endpoint)
         except ssl.SSLError as error:
             return _ABOUT_OURS.get(error.reason or "")
         except OSError:
             return None
         return None
+
+    def _shake_hands(self, endpoint: Endpoint) -> None:
+        """Connect, show the certificate, and listen for an alert. Raises ssl.SSLError, OSError."""
+        context = context_for(self._token, self._private_key)
+        with (
+            socket.create_connection((endpoint.host, endpoint.port), timeout=SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=endpoint.host) as secured,
+        ):
+            secured.settimeout(ALERT_SECONDS)
+            with suppress(TimeoutError):
+                # Silence is as it should be: a broker waits for us to speak.
+                secured.recv(1)

@@ -197,9 +197,21 @@ class DockerExecutor:
         workspace, home, temporary, outputs = (str(inside / path.relative_to(folder.phase)) for path in names)
         return Places(workspace=workspace, home=home, temporary=temporary, outputs=outputs)
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Where the host's own files and folders are mounted."""
+        kinds = (self._options.mounts_of(read_only=read_only) for read_only in (True, False))
+        return tuple({mount.target for mounts in kinds for mount in mounts})
+
     def passed(self, *, read_only: bool) -> Mapping[str, str]:
         """What a phase sees of the agent's environment. Its PATH is the image's."""
         return self._options.environment(read_only=read_only)
+
+    async def open(self) -> None:
+        """Remove what nobody looks after any more, and have somebody who removes this agent's, should it die."""
+        await in_daemon_thread(lambda: remove_strays(self.engine, self._folder, StateFolder(self._folder).agents))
+        if self._keeper is None:
+            self._keeper = Keeper(self._folder, self._agent)
 
     async def bring(self, assign: Assign, say: Callable[[str], None]) -> ImageUsed | None:
         """The run's image, which is here when this returns. Raises PreparationFailed."""
@@ -225,9 +237,6 @@ class DockerExecutor:
             raise ConfigurationRefused(
                 "QUAYMASTER_WORKER_RUNTIME", repr(options.runtime), f"one of {', '.join(sorted(runtimes))}"
             )
-        await in_daemon_thread(lambda: remove_strays(self.engine, self._folder, StateFolder(self._folder).agents))
-        if self._keeper is None:
-            self._keeper = Keeper(self._folder, self._agent)
 
     async def remove_left(self, run: str, attempt: int) -> bool:
         """Remove the containers of a dead agent's attempt; whether they are gone."""

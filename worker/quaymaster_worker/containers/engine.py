@@ -26,7 +26,7 @@ class Engine:
     """Calls of one engine. Every method may raise EngineUnreachable, and EngineRefused with the engine's words."""
 
     def __init__(self, config_dir: Path | None = None) -> None:
-        self._config_dir = config_dir
+        self._config = str(config_dir / "config.json") if config_dir else None
         self._api: Any = None
 
     async def call[T](self, work: Callable[[Any], T]) -> T:
@@ -75,11 +75,20 @@ class Engine:
             raise
         return True
 
+    async def has_distribution(self, image: str) -> None:
+        """Ask the image's registry for it, as a pull would."""
+
+        def work(api: Any) -> None:
+            api.reload_config(self._config)
+            api.inspect_distribution(image)
+
+        await self.call(work)
+
     def pull(self, image: str) -> Iterator[Mapping[str, Any]]:
         """Pull it, here and now; yields what the engine says of it. Credentials are read anew: logins expire."""
 
         def begin(api: Any) -> Iterator[Mapping[str, Any]]:
-            api.reload_config(str(self._config_dir / "config.json") if self._config_dir else None)
+            api.reload_config(self._config)
             return api.pull(image, stream=True, decode=True)
 
         lines = self.do(begin)

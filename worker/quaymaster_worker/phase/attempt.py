@@ -61,6 +61,7 @@ class Attempt:
         self._pool = pool
         self._folder = host.folder.attempt(assign.run, assign.attempt, identity.worker_id.rpartition(".")[2])
         self._grants = assign.grants
+        self._bounds = replace(host.bounds, outside=host.executor.outside)
         self._packed_environment: Mapping[str, str] = {}
         self.on_refused: Callable[[], None] = lambda: None
         self.on_failing: Callable[[float | None], None] = lambda since: None
@@ -86,8 +87,10 @@ class Attempt:
             self.assign = await with_spec(self._host.http, self.assign, self._folder.root)
             if self.assign.workspace:
                 archive = self._folder.root / "workspace.tar.gz"
-                await fetch(self._host.http, self.assign.workspace, archive, self._host.bounds)
-                await in_thread(unpack, archive, self._folder.workspace, self._host.bounds)
+                await fetch(self._host.http, self.assign.workspace, archive, self._bounds)
+                # What an earlier attempt has left may know folders that this host does not have.
+                tell = self._from_thread() if self.assign.first else None
+                await in_thread(unpack, archive, self._folder.workspace, self._bounds, tell)
                 archive.unlink()
                 self._packed_environment = take_environment(self._folder.workspace)
                 if self.assign.first:
@@ -165,6 +168,15 @@ class Attempt:
         log.say(text)
         log.begin()
 
+    def _from_thread(self) -> Callable[[str], None]:
+        """`_say`, for a thread."""
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(self._say, text)
+
+        return say
+
     def go_on(self, log_seconds: float, run_seconds: float) -> None:
         """`go` came for the next phase."""
         self._keep_timeouts(log_seconds, run_seconds)
@@ -209,8 +221,8 @@ class Attempt:
 
     async def _leave_workspace(self, log: PhaseLog) -> Packed:
         """Raises PackingFailed, UploadRefused."""
-        most = min(self._host.bounds.packed_bytes, self._pool().workspace_cap_bytes)
-        bounds = replace(self._host.bounds, packed_bytes=most)
+        most = min(self._bounds.packed_bytes, self._pool().workspace_cap_bytes)
+        bounds = replace(self._bounds, packed_bytes=most)
         left = Left(self._folder, self._packed_environment, self._user, bounds)
         return await left.send(log)
 

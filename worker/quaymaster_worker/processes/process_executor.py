@@ -209,6 +209,11 @@ class ProcessExecutor:
         workspace, home, temporary, outputs = map(str, named)
         return Places(workspace=workspace, home=home, temporary=temporary, outputs=outputs)
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """None: of a host's folders nobody has said that others have the same."""
+        return ()
+
     def passed(self, *, read_only: bool) -> Mapping[str, str]:
         """The same for all."""
         return self._environment
@@ -223,6 +228,9 @@ class ProcessExecutor:
             # A host without `true` is none of ours; that it was looked for says that all the rest worked.
             if error.exit_code != NOT_FOUND:
                 raise
+
+    async def open(self) -> None:
+        """Nothing: a warden of its own is beside each command."""
 
     async def bring(self, assign: Assign, say: Callable[[str], None]) -> ImageUsed | None:
         """Nothing: whatever a command needs is here, or is not."""

@@ -5,6 +5,7 @@ import hashlib
 import os
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -68,12 +69,21 @@ def _tell(error: httpx.HTTPError) -> str:
     return type(error).__name__
 
 
-def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
-    """Unpack a gzipped tar. Raises PreparationFailed for anything but plain files, folders and links inside it."""
+def unpack(archive: Path, folder: Path, bounds: Bounds, leave_out: Callable[[str], None] | None = None) -> None:
+    """Unpack a gzipped tar. Raises PreparationFailed for anything but plain files, folders and links inside it.
+
+    With `leave_out` links that lead elsewhere are left out, and it is told.
+    """
     gate = Gate(lambda path: (folder / path).is_symlink(), bounds)
 
     def admit(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo | None:
-        kept = gate.admit(member)
+        try:
+            kept = gate.admit(member)
+        except NotAdmitted as problem:
+            if not (leave_out and member.issym()):
+                raise
+            leave_out(f"left out of the workspace: {problem}")
+            return None
         return kept and kept.replace(uid=os.geteuid(), gid=os.getegid(), uname="", gname="", deep=False)
 
     try:

@@ -499,6 +499,8 @@ class PoolToken(Value):
     ca: str | None = None
     executor: Executor = Executor.PROCESS
     """What the pool's agents run commands in."""
+    store: str | None = None
+    """Where the bucket answers, whose objects agents read and write; assignments bring whole URLs."""
 
     def dump(self) -> dict[str, Any]:
         """The token as JSON-ready values."""

@@ -12,12 +12,13 @@ PERMISSIONS = 0o777
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a workspace may be, packed and unpacked."""
+    """What a workspace may be, packed and unpacked; `outside` are folders elsewhere that its links may lead to."""
 
     packed_bytes: int = 2 << 30
     unpacked_bytes: int = 8 << 30
     members: int = 500_000
     path_bytes: int = 1024
+    outside: tuple[str, ...] = ()
 
 
 class NotAdmitted(ValueError):
@@ -84,7 +85,9 @@ class Gate:
             ups += 1
         shown = f"{_show(member.name)} links to {_show(member.linkname)}"
         if target.is_absolute():
-            raise NotAdmitted(f"{shown}, an absolute path")
+            if PARENT in target.parts or not any(target.is_relative_to(folder) for folder in self._bounds.outside):
+                raise NotAdmitted(f"{shown}, an absolute path")
+            return
         if ups > len(name.parts) - 1:
             raise NotAdmitted(f"{shown}, outside the workspace")
         if PARENT in target.parts[ups:]:

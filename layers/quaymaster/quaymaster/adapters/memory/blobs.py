@@ -33,6 +33,11 @@ class MemoryBlobs:
         self.down: str | None = None
         self._clock = clock
 
+    @property
+    def url(self) -> str:
+        """It answers nobody."""
+        return "memory:"
+
     def write(self, key: str, body: bytes, at: datetime | None = None) -> None:
         """Put an object there, as somebody else would."""
         self.objects[key] = MemoryObject(body, at or self._clock())

@@ -44,6 +44,11 @@ class S3Blobs:
         self._presigner = presigner
         self._credentials_left = credentials_left
 
+    @property
+    def url(self) -> str:
+        """Where the bucket answers."""
+        return self._presigner.post_url
+
     def grants(self, pool_id: str, run_id: str, attempt: int, settings: PoolSettings, *, pack: bool = False) -> Grants:
         life = self._life(settings.grant_life)
         prefix = objects.chunk_prefix(pool_id, run_id, attempt)

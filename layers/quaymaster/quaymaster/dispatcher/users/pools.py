@@ -85,6 +85,7 @@ def create_pool(ports: Ports, deployment: Deployment, request: CreatePool) -> Cr
         certificate=certificate.pem,
         ca=ca,
         executor=pool.executor,
+        store=ports.blobs.url,
     )
     return Created(pool=pool, token=base64.b64encode(json.dumps(token.dump()).encode()).decode())
 
