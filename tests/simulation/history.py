@@ -656,7 +656,8 @@ class History:
         self.stage.submit()
         if self.faults.chance(3):
             self.stage.submit_nonsense()
-            self.stage.knock()
+            if self.stage.kind is PoolKind.PRIVATE:
+                self.stage.knock()
 
     def _unconfirmed(self) -> list[Run]:
         """The runs that wait for somebody."""
